@@ -1,0 +1,32 @@
+"""The programs that have to be compiled first."""
+
+import functools
+import os
+
+from lib.places import FRONT, RUST, TOOLS
+from lib.process import output_of
+
+# A first build, on a small machine that may do something else too.
+BUILD_SECONDS = 1800
+
+
+@functools.lru_cache(maxsize=None)
+def tools():
+    """The directory of the programs in bench/tools, as the code is now."""
+    _cargo(TOOLS)
+    return TOOLS / "target" / "release"
+
+
+@functools.lru_cache(maxsize=None)
+def front():
+    """faucet-core's example `front`, as the code is now."""
+    _cargo(RUST, "--package", "faucet-core", "--example", "front")
+    return FRONT
+
+
+def _cargo(directory, *arguments):
+    # Each has its own target directory, whatever the environment says, so that a program is where it is looked for.
+    target = ["--target-dir", directory / "target"]
+    jobs = ["--jobs", min(2, os.cpu_count() or 1)]
+    command = ["cargo", "build", "--release", "--quiet", "--locked", *jobs, *target, *arguments]
+    output_of(command, cwd=directory, timeout=BUILD_SECONDS)

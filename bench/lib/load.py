@@ -1,0 +1,79 @@
+"""Load on a server, and what it measured."""
+
+import json
+
+from lib import build
+from lib.places import LUA
+from lib.problem import Problem
+from lib.proc import cpu_seconds
+from lib.process import Process, output_of
+from lib.programs import program
+
+# Longer than any load needs to end by itself once its time is over.
+GRACE = 90
+
+
+def closed(contender, clients, seconds, path="/fast", script="report.lua"):
+    """wrk: every client sends its next request when it has the answer to its last. The CPU time is the contender's."""
+    command = [program("wrk"), "--threads", 1, "--connections", clients, "--duration", f"{seconds}s"]
+    command += ["--timeout", "30s", "--script", script, f"http://{contender.address}{path}"]
+    pids = contender.pids()
+    before = cpu_seconds(pids)
+    output = output_of(command, cwd=LUA, timeout=seconds + GRACE)
+    cpu = cpu_seconds(pids) - before
+    load = json.loads(output.splitlines()[-1])
+    if not load["requests"] or load["errors"]:
+        raise Problem(f"{load['errors']} errors with {load['requests']} answers to {clients} clients at {path}")
+    load["rate"] = load["requests"] / load["seconds"]
+    load["cpu_us"] = cpu / load["requests"] * 1e6
+    return load
+
+
+def latency(targets, seconds):
+    """One client that asks all targets (name: "keep:ADDRESS" or "new:ADDRESS") in turns."""
+    command = [build.tools() / "lat", "--seconds", seconds]
+    for name, target in targets.items():
+        command += ["--target", f"{name}={target}"]
+    return json.loads(output_of(command, timeout=seconds + GRACE))
+
+
+def arrivals(contender, rate, seconds, seed):
+    """Requests that arrive at a fixed rate, one in ten of which sleeps for 1 s."""
+    command = [build.tools() / "openload", "--address", contender.address, "--rate", rate, "--seconds", seconds, "--seed", seed]
+    load = json.loads(output_of(command, timeout=seconds + GRACE))
+    if load["errors"]:
+        raise Problem(f"{load['errors']} errors under open load")
+    return load
+
+
+class IdleClients:
+    """A context: `count` clients that made one request each and now only stay connected."""
+
+    def __init__(self, contender, count):
+        self.count = count
+        self.process = Process([build.tools() / "idle", "--address", contender.address, "--clients", count], talks=True)
+
+    def __enter__(self):
+        self.process.__enter__()
+        try:
+            self._check()
+        except BaseException:
+            self.process.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        self.process.__exit__()
+
+    def still_open(self):
+        """Raises if the server closed any of them."""
+        self.process.popen.stdin.write("count\n")
+        self.process.popen.stdin.flush()
+        self._check()
+
+    def _check(self):
+        line = self.process.popen.stdout.readline()
+        if not line:
+            raise Problem(f"idle clients failed: {self.process.last_lines()}")
+        if json.loads(line)["open"] != self.count:
+            raise Problem(f"of {self.count} idle clients: {line.strip()}")

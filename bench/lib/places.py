@@ -1,0 +1,12 @@
+"""Where things are."""
+
+from pathlib import Path
+
+BENCH = Path(__file__).resolve().parent.parent
+API = BENCH / "api"
+CONFIG = BENCH / "config"
+LUA = BENCH / "lua"
+RESULTS = BENCH / "RESULTS.md"
+TOOLS = BENCH / "tools"
+RUST = BENCH.parent / "src" / "rust"
+FRONT = RUST / "target" / "release" / "examples" / "front"

@@ -1,0 +1,50 @@
+"""CPU time and memory of processes, as the kernel counts them."""
+
+import os
+from pathlib import Path
+
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def _stat(pid):
+    """The fields of /proc/PID/stat after the program's name, which may hold spaces."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+
+
+def cpu_seconds(pids):
+    """User and system time of all threads of `pids`."""
+    ticks = 0
+    for pid in pids:
+        fields = _stat(pid)
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / TICKS
+
+
+def memory(pids):
+    """Bytes that `pids` hold in memory: shared pages in proportion if the kernel tells, else in full."""
+    return sum(_memory(pid) for pid in pids)
+
+
+def _memory(pid):
+    for file, field in (("smaps_rollup", "Pss:"), ("status", "VmRSS:")):
+        try:
+            lines = Path(f"/proc/{pid}/{file}").read_text().splitlines()
+        except OSError:
+            continue
+        for line in lines:
+            if line.startswith(field):
+                return int(line.split()[1]) * 1024
+    raise OSError(f"no memory is told of process {pid}")
+
+
+def children(pid):
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                parent = int(_stat(entry.name)[1])
+            except OSError:
+                continue
+            if parent == pid:
+                found.append(int(entry.name))
+    return found

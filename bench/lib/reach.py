@@ -1,0 +1,45 @@
+"""What faucet must reach, and whether it did."""
+
+from dataclasses import dataclass
+
+from lib.table import number, table
+
+
+@dataclass(frozen=True)
+class Reach:
+    suite: str
+    key: str
+    measure: str
+    # "at least" or "at most", times the other's.
+    bound: str
+    limit: float
+    unit: str = "x"
+
+    def row(self, measured):
+        return [self.measure, f"{self.bound} {self.limit:g}{self.unit}", number(measured, 2, self.unit), self._verdict(measured)]
+
+    def _verdict(self, measured):
+        if measured is None:
+            return "not measured"
+        kept = measured >= self.limit if self.bound == "at least" else measured <= self.limit
+        return "ok" if kept else "short"
+
+
+REACHES = [
+    Reach("latency", "mean", "one keep-alive client, fast, to a new connection each time to plumber: mean latency", "at most", 1.1),
+    Reach("plumber", "rate", "4 workers, 32 clients, fast, to HAProxy's better setting: requests/s", "at least", 1.15),
+    Reach("open", "mean", "open load, 1 in 10 sleeping 1 s, to round robin (nginx): mean time of the fast", "at most", 0.25),
+    Reach("open", "p90", "open load, 1 in 10 sleeping 1 s, to round robin (nginx): p90 time of the fast", "at most", 0.25),
+    Reach("stub", "rate 4", "stub upstream, 4 clients, to HAProxy: requests/s", "at least", 1.0),
+    Reach("stub", "cpu 4", "stub upstream, 4 clients, to HAProxy: CPU per request", "at most", 1.0),
+    Reach("stub", "rate 64", "stub upstream, 64 clients, to HAProxy: requests/s", "at least", 1.0),
+    Reach("stub", "cpu 64", "stub upstream, 64 clients, to HAProxy: CPU per request", "at most", 1.0),
+    Reach("idle", "faucet", "memory of 5,000 idle keep-alive clients, faucet in R", "at most", 60, " MB"),
+    Reach("idle", "front", "memory of 5,000 idle keep-alive clients, faucet's front alone", "at most", 60, " MB"),
+]
+
+
+def reach_table(measured):
+    """`measured` is by suite, then by key; suites that did not run are left out."""
+    rows = [reach.row(measured[reach.suite].get(reach.key)) for reach in REACHES if reach.suite in measured]
+    return table(["measure", "reach", "measured", "verdict"], rows)

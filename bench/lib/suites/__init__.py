@@ -1,0 +1,11 @@
+"""What is compared, a file for each comparison: `run(plan)` gives its section of the report."""
+
+from lib.suites import idle, latency, open, plumber, stub
+
+SUITES = {
+    "stub": stub.run,
+    "plumber": plumber.run,
+    "open": open.run,
+    "latency": latency.run,
+    "idle": idle.run,
+}
