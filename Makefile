@@ -1,0 +1,96 @@
+# Two commands on a fresh machine: `make run` serves the example API, `make test` runs every test.
+
+PORT ?= 8080
+WORKERS ?= 4
+
+# What is built for tests and checks, apart from the user's own library.
+BUILD := $(CURDIR)/.build
+LIBRARY := $(BUILD)/library
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+# cargo with R's environment, exactly as R CMD INSTALL runs it: with another, cargo would take the crates
+# that bind to R for out of date, and compile them again at each change of hands.
+CARGO = cd src/rust && R CMD cargo
+
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+.PHONY: help run install test test-rust test-r test-vendor fresh vendor check bench document fmt lint clean setup
+
+help:
+	@echo 'make run       install what is missing, serve inst/examples/hello (PORT=8080 WORKERS=4)'
+	@echo 'make test      install what is missing, run every test'
+	@echo 'make check     R CMD build and R CMD check'
+	@echo 'make bench     compare with other servers'
+	@echo 'make install   install faucet into the R library'
+	@echo 'make vendor    the source package that installs offline, with all crates in it'
+	@echo 'make document  write R/extendr-wrappers.R, NAMESPACE, man/ and inst/AUTHORS'
+	@echo 'make fmt       format the Rust code;  make lint: clippy and lintr'
+	@echo 'make clean     remove what was built'
+
+# The shell is replaced by R, so that Ctrl-C reaches it; make itself waits until R has drained.
+run: install
+	exec Rscript -e 'faucet::run(system.file("examples/hello", package = "faucet"), port = $(PORT), workers = $(WORKERS))'
+
+install:
+	tools/setup run
+	tools/install
+
+test: setup
+	$(MAKE) test-rust
+	$(MAKE) fresh
+	$(MAKE) test-r
+	$(MAKE) test-vendor
+
+setup:
+	tools/setup run test
+
+test-rust:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) test --workspace
+
+# What is generated and committed is what would be generated now.
+fresh:
+	$(CARGO) run --quiet --bin document -- --check
+	Rscript tools/crates.R --check
+
+# The release build, as users get it; NOT_CRAN: no test is left out.
+test-r:
+	mkdir -p $(LIBRARY)
+	R CMD INSTALL --library=$(LIBRARY) .
+	R_LIBS=$(LIBRARY) NOT_CRAN=true Rscript -e 'testthat::test_dir("tests/testthat", package = "faucet", load_package = "installed", reporter = "progress")'
+
+test-vendor:
+	tools/test-vendor
+
+check: setup
+	tools/check
+
+vendor: setup
+	tools/vendor .
+	mv vendor.tar.xz src/rust/
+
+bench:
+	tools/setup run test bench
+	tools/install
+	bench/run
+
+document:
+	tools/setup run test docs
+	$(CARGO) run --quiet --bin document
+	Rscript tools/crates.R
+	mkdir -p $(LIBRARY)
+	R CMD INSTALL --no-docs --library=$(LIBRARY) .
+	R_LIBS=$(LIBRARY) Rscript -e 'roxygen2::roxygenise(load_code = "installed")'
+
+fmt:
+	$(CARGO) fmt --all
+
+lint:
+	tools/setup run test lint
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	Rscript -e 'lints <- lintr::lint_package(); print(lints); quit(status = length(lints) > 0)'
+
+clean:
+	./cleanup
+	rm -rf $(BUILD) src/rust/target src/rust/vendor.tar.xz faucet_*.tar.gz faucet.Rcheck
