@@ -1,0 +1,148 @@
+# Waiting for a server in the foreground: until it is ready, or until it has stopped, be it by Ctrl-C or a signal.
+
+# The longest time in native code, after which R can see an interrupt.
+step <- 0.1
+
+# Until the first worker is ready. Whoever is interrupted or fails here leaves no server behind.
+await_ready <- function(link, call = NULL) {
+  ready <- FALSE
+  on.exit(if (!ready) kill_server(link), add = TRUE)
+  announce <- announcer(link)
+  on.exit(announce(NULL), add = TRUE)
+  repeat {
+    poll <- poll_server(link, step, call = call)
+    announce(poll)
+    check_started(poll, call = call)
+    if (poll$state != "starting") break
+    allow_interrupt()
+  }
+  ready <- TRUE
+}
+
+# Until the server has stopped, or time is up. Returns whether it has stopped.
+block_on <- function(link, timeout = Inf, starting = FALSE, call = NULL) {
+  signals_hold()
+  on.exit(signals_release(), add = TRUE)
+  announce <- if (starting) announcer(link) else function(poll) invisible()
+  on.exit(announce(NULL), add = TRUE)
+
+  end <- tryCatch(
+    serve_until(link, seconds_now() + timeout, announce, call),
+    interrupt = function(condition) "asked"
+  )
+  if (end == "asked") {
+    announce(NULL)
+    drain_and_stop(link, call)
+  }
+  end != "timeout"
+}
+
+# Returns why it ended: "stopped", "asked" (to stop) or "timeout".
+serve_until <- function(link, deadline, announce, call) {
+  reload <- reload_on_request(link)
+  repeat {
+    poll <- poll_server(link, max(0, min(step, deadline - seconds_now())), call = call)
+    announce(poll)
+    check_started(poll, call = call)
+    if (poll$state == "stopped") {
+      return("stopped")
+    }
+    if (poll$signal == "term") {
+      return("asked")
+    }
+    reload(requested = poll$signal == "hup")
+    if (seconds_now() >= deadline) {
+      return("timeout")
+    }
+    allow_interrupt()
+  }
+}
+
+# One reload at a time; a request that comes meanwhile leads to one more, as the code may have changed since. A reload that
+# fails is an event in the log: the old workers go on.
+reload_on_request <- function(link) {
+  id <- NULL
+  wanted <- FALSE
+  report <- function(failure) {
+    show_event(paste("Reload failed, the old workers go on:", failure$message), "error")
+    if (length(failure$lines) > 0) show_worker_lines(failure$lines)
+  }
+  function(requested) {
+    wanted <<- wanted || requested
+    if (!is.null(id)) {
+      result <- command_result(link, id)
+      if (is.null(result)) {
+        return(invisible())
+      }
+      id <<- NULL
+      if (isTRUE(result$ok)) say("Reloaded", link$quiet) else report(result)
+    }
+    if (wanted) {
+      wanted <<- FALSE
+      started <- server_command(link$handle, list(name = "reload"))
+      if (isTRUE(started$ok)) id <<- started$id else report(started)
+    }
+    invisible()
+  }
+}
+
+# Until requests in flight are answered and the workers are gone. Who asks a second time wants it now.
+drain_and_stop <- function(link, call) {
+  say("Draining: requests in flight may take another {link$shutdown_timeout} s. Ctrl-C ends them.", link$quiet)
+  id <- start_command(link, list(name = "stop", timeout = link$shutdown_timeout), call = call)
+  result <- tryCatch(await_stop(link, id, call), interrupt = function(condition) NULL)
+  if (is.null(result)) {
+    say("Stopping at once", link$quiet)
+    kill_server(link)
+  } else {
+    poll_server(link, call = call)
+    check_result(result, call = call)
+    say("Stopped", link$quiet)
+  }
+}
+
+# The result of the stop, or NULL if a signal asked again.
+await_stop <- function(link, id, call) {
+  repeat {
+    poll <- poll_server(link, step, call = call)
+    result <- command_result(link, id)
+    if (!is.null(result) || poll$signal == "term") {
+      return(result)
+    }
+    allow_interrupt()
+  }
+}
+
+check_started <- function(poll, call) {
+  if (poll$state == "failed") {
+    raise_failure(poll, call = call)
+  }
+}
+
+# Says that the server is starting, and once, when it is ready. To be called with each poll, and with NULL at the end.
+announcer <- function(link) {
+  progress <- NULL
+  done <- FALSE
+  function(poll) {
+    if (done) {
+      return(invisible())
+    }
+    if (is.null(progress) && !is.null(poll)) {
+      progress <<- start_progress(poll$total, link$quiet)
+    }
+    if (!is.null(poll) && poll$state == "starting") {
+      progress(poll)
+      return(invisible())
+    }
+    done <<- TRUE
+    if (!is.null(progress)) progress(NULL)
+    if (!is.null(poll) && poll$state == "ready") {
+      say("Ready on {link$url} with {poll$total} worker{?s}", link$quiet)
+    }
+    invisible()
+  }
+}
+
+seconds_now <- function() {
+  proc.time()[["elapsed"]]
+}

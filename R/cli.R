@@ -1,0 +1,76 @@
+# What the user sees while a server runs: log lines, what happened to it, and how its start goes.
+
+# Log lines since the last poll. Access lines are the program's output and go to standard output; all else are messages,
+# which go to standard error and which the caller can catch by class: `faucet_log` (workers' output), `faucet_event`.
+show_log <- function(poll, quiet = FALSE) {
+  show <- if (quiet) poll$kind == "event" & poll$level == "error" else rep(TRUE, length(poll$kind))
+  kind <- poll$kind[show]
+  level <- poll$level[show]
+  text <- poll$text[show]
+
+  # Runs of one kind are written at once, and in the order in which they came.
+  runs <- rle(kind)
+  ends <- cumsum(runs$lengths)
+  starts <- ends - runs$lengths + 1
+  for (i in seq_along(ends)) {
+    rows <- starts[[i]]:ends[[i]]
+    switch(
+      runs$values[[i]],
+      access = writeLines(text[rows]),
+      worker = show_worker_lines(text[rows]),
+      event = for (row in rows) show_event(text[[row]], level[[row]])
+    )
+  }
+  if (!quiet && isTRUE(poll$dropped > 0)) {
+    show_event(paste(poll$dropped, "log lines were dropped: they came faster than they could be shown."), "warn")
+  }
+  invisible()
+}
+
+show_worker_lines <- function(lines) {
+  condition <- structure(
+    class = c("faucet_log", "message", "condition"),
+    list(message = paste0(lines, "\n", collapse = ""), call = NULL)
+  )
+  message(condition)
+}
+
+# A log line stays one line, whatever the width of the terminal: so this is rlang's inform(), not cli's, which wraps.
+show_event <- function(text, level = "info") {
+  bullet <- switch(level, error = "x", warn = "!", "i")
+  rlang::inform(rlang::set_names(text, bullet), class = "faucet_event", level = level)
+}
+
+# Messages of the R session itself, about what the user asked for.
+say <- function(message, quiet = FALSE, .envir = parent.frame()) {
+  if (!quiet) {
+    text <- cli::format_inline(message, .envir = .envir)
+    rlang::inform(text, class = "faucet_message")
+  }
+}
+
+# Shows how many workers are ready: one line that changes where the terminal can do that, or else a message at the start.
+# Returns a function to call with each poll, and with NULL when the start is over.
+start_progress <- function(total, quiet = FALSE) {
+  if (quiet) {
+    return(function(poll) invisible())
+  }
+  if (!cli::is_dynamic_tty()) {
+    say("Starting {total} worker{?s}")
+    return(function(poll) invisible())
+  }
+  # Kept by this function's own environment, so that the line outlives this call.
+  line <- cli::cli_status("Starting {total} worker{?s}", .auto_close = FALSE)
+  function(poll) {
+    if (is.null(poll)) {
+      cli::cli_status_clear(line)
+    } else {
+      cli::cli_status_update(line, "Starting {poll$total} worker{?s}: {poll$ready} ready")
+    }
+    invisible()
+  }
+}
+
+format_memory <- function(bytes) {
+  ifelse(is.na(bytes), "-", paste(format(round(bytes / 1024^2), trim = TRUE), "MB"))
+}

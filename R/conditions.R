@@ -1,0 +1,30 @@
+# Every error that faucet raises has the class `faucet_error` and one of its own, `faucet_error_<class>`.
+
+# `message` is a template for cli; what varies goes in as data, through its braces.
+abort <- function(class, message, ..., call = NULL, .envir = parent.frame()) {
+  cli::cli_abort(message, class = error_class(class), ..., call = call, .envir = .envir)
+}
+
+error_class <- function(class) {
+  c(paste0("faucet_error_", class), "faucet_error")
+}
+
+# The native side never raises: it returns a list that says whether it went well, and this turns a bad one into an error.
+# The text comes from outside (paths, URLs, R's own messages), so it is nobody's template, and `lines` keep their layout.
+check_result <- function(result, call = NULL) {
+  if (isTRUE(result$ok)) {
+    return(result)
+  }
+  raise_failure(result, call = call)
+}
+
+raise_failure <- function(failure, call = NULL) {
+  lines <- as.character(failure$lines %||% character())
+  shown <- if (length(lines) > 0) c("R's last lines:", rlang::set_names(lines, rep(" ", length(lines))))
+  rlang::abort(
+    c(failure$message, shown),
+    class = error_class(failure$class),
+    lines = lines,
+    call = call
+  )
+}

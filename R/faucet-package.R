@@ -1,0 +1,8 @@
+#' @keywords internal
+#' @importFrom rlang %||%
+#' @useDynLib faucet, .registration = TRUE
+"_PACKAGE"
+
+# faucet's workers are plumber's host, though the R session that starts them never loads it: whoever installs faucet can
+# serve. R CMD check wants to see a use of it.
+plumber_for_workers <- function() plumber::plumb

@@ -1,0 +1,95 @@
+# The R session's end of a running server: what it polls, asks and commands the server through.
+
+# An environment, so that what refers to it weakly (see show_log_when_idle()) does not keep the server alive.
+new_link <- function(started, settings) {
+  link <- new.env(parent = emptyenv())
+  link$handle <- started$handle
+  link$url <- started$url
+  link$admin_url <- started$admin_url
+  link$dir <- settings$dir
+  link$shutdown_timeout <- settings$shutdown_timeout
+  link$quiet <- settings$quiet
+  link
+}
+
+# What happened since the last poll, or within `timeout` seconds. Its log lines are shown on the way.
+poll_server <- function(link, timeout = 0, call = NULL) {
+  poll <- check_result(server_poll(link$handle, milliseconds(timeout)), call = call)
+  show_log(poll, link$quiet)
+  poll
+}
+
+server_state <- function(link, call = NULL) {
+  state <- check_result(server_status(link$handle), call = call)
+  poll_server(link, call = call)
+  state
+}
+
+is_running <- function(link, call = NULL) {
+  running <- server_is_running(link$handle)
+  if (is.list(running)) {
+    running <- check_result(running, call = call)$running
+  }
+  poll_server(link, call = call)
+  isTRUE(running)
+}
+
+# Starts a command and returns its number, for command_result().
+start_command <- function(link, command, call = NULL) {
+  check_result(server_command(link$handle, command), call = call)$id
+}
+
+# NULL while the command runs, then its result, good or bad.
+command_result <- function(link, id, timeout = 0) {
+  result <- server_result(link$handle, id, milliseconds(timeout))
+  if (!isTRUE(result$ok) || isTRUE(result$done)) result
+}
+
+# Waits for a command in steps, between which log lines are shown and interrupts are seen.
+run_command <- function(link, command, call = NULL) {
+  id <- start_command(link, command, call = call)
+  repeat {
+    result <- command_result(link, id, timeout = 0.1)
+    poll_server(link, call = call)
+    if (!is.null(result)) {
+      return(check_result(result, call = call))
+    }
+    allow_interrupt()
+  }
+}
+
+# Ends the server at once. It may have ended already: this never fails.
+kill_server <- function(link) {
+  tryCatch(
+    run_command(link, list(name = "kill")),
+    error = function(condition) NULL
+  )
+  invisible()
+}
+
+# Shows log lines whenever R is idle, until the server has stopped or its handle is gone.
+show_log_when_idle <- function(link) {
+  show_log_later(rlang::new_weakref(link))
+}
+
+# A function of its own, whose environment holds no more than the weak reference.
+show_log_later <- function(reference) {
+  later::later(function() {
+    link <- rlang::wref_key(reference)
+    if (is.null(link)) {
+      return()
+    }
+    # Nobody is there to take an error: the next use of the handle meets it again.
+    running <- tryCatch(is_running(link), error = function(condition) FALSE)
+    if (running) show_log_later(reference)
+  }, delay = 0.25)
+}
+
+milliseconds <- function(seconds) {
+  as.integer(ceiling(seconds * 1000))
+}
+
+# R looks for a pending interrupt now and then while it evaluates, not around each native call; this makes it look.
+allow_interrupt <- function() {
+  Sys.sleep(0)
+}

@@ -1,0 +1,342 @@
+# The settings: one list that defines them, one accessor that finds and checks a value, one table for the help page.
+
+# A setting: what it takes (`kind`), its default, and what it does in the words of the help page. `default` is a function
+# where the value depends on the machine, and `shown` then says it in words.
+setting <- function(kind, default, doc, ..., shown = NULL) {
+  list(kind = kind, default = default, doc = doc, shown = shown, limits = list(...))
+}
+
+# A function, as the defaults of some ask the native side.
+setting_definitions <- function() {
+  list(
+    workers = setting(
+      "count", function() usable_cores(), "R processes to run.",
+      min = 1, max = 10000, shown = "usable cores"
+    ),
+    host = setting("string", "127.0.0.1", "Address to listen on. `\"0.0.0.0\"` takes requests from other machines."),
+    port = setting("count", 8080L, "Port to listen on. `0` takes any free one.", min = 0, max = 65535),
+    queue = setting(
+      "count", 1024L, "Requests that may wait for a worker. One more gets 503.",
+      min = 0
+    ),
+    queue_timeout = setting("duration", 30, "How long a request may wait for a worker. Then it gets 503.", infinite = TRUE),
+    timeout = setting(
+      "duration", Inf,
+      "How long R may take for one request. Then the client gets 504 and the worker is replaced.",
+      infinite = TRUE
+    ),
+    boot_timeout = setting("duration", 60, "How long a worker may take to start."),
+    shutdown_timeout = setting("duration", 30, "How long requests in flight may take to finish when the server stops."),
+    header_timeout = setting("duration", 10, "How long a client may take to send a request's head. Then it gets 408."),
+    idle_timeout = setting(
+      "duration", 75, "How long a kept-alive connection of a client may be idle. Then it is closed.",
+      infinite = TRUE
+    ),
+    max_body = setting(
+      "size", 256 * 1024^2, "Largest request body. A larger one gets 413.",
+      min = 1, infinite = TRUE, shown = "`\"256MB\"`"
+    ),
+    body_memory = setting(
+      "size", 1024^2, "How much of a body is kept in memory. The rest goes to a temporary file.",
+      min = 0, shown = "`\"1MB\"`"
+    ),
+    max_header = setting(
+      "size", 64 * 1024, "Largest head of a request. A larger one gets 431.",
+      min = 8192, shown = "`\"64KB\"`"
+    ),
+    max_connections = setting("count", 10000L, "Connections of clients at a time. One more gets 503.", min = 1),
+    max_requests = setting(
+      "count", Inf, "Requests, more or less, after which a worker is recycled: the exact number is drawn for each.",
+      min = 1, infinite = TRUE
+    ),
+    max_memory = setting(
+      "size", Inf, "Resident memory above which a worker is recycled.",
+      min = 1, infinite = TRUE
+    ),
+    max_failures = setting("count", 5L, "Failed starts in a row after which a worker is given up.", min = 1),
+    trusted_proxies = setting(
+      "strings", character(),
+      "Addresses (`\"10.0.0.1\"`, `\"10.0.0.0/8\"`) whose `X-Forwarded-*` headers are believed.",
+      shown = "none"
+    ),
+    admin_port = setting(
+      "count", NULL, "Port on 127.0.0.1 that serves `/metrics` and `/status`. `0` takes any free one, `NULL` is off.",
+      min = 0, max = 65535, null = TRUE
+    ),
+    access_log = setting("choice", "text", "Form of the access log.", choices = c("text", "json", "none")),
+    log_file = setting(
+      "path", NULL, "File that the access log goes to. With `NULL` it goes to R's standard output.",
+      null = TRUE
+    ),
+    quiet = setting("flag", FALSE, "Say nothing but errors: no messages, no access log, no output of workers.")
+  )
+}
+
+# All settings as run() needs them: `given` holds the arguments, by name. An argument that is not in it was not given.
+resolve_settings <- function(given, call = NULL) {
+  definitions <- setting_definitions()
+  check_setting_names(names(given), given, names(definitions), call = call)
+  values <- lapply(rlang::set_names(names(definitions)), function(name) {
+    list(resolve_setting(name, given, definitions[[name]], call = call))
+  })
+  lapply(values, `[[`, 1)
+}
+
+# The one accessor: argument, then option, then environment variable, then default.
+resolve_setting <- function(name, given = list(), definition = setting_definitions()[[name]], call = NULL) {
+  option <- paste0("faucet.", name)
+  variable <- setting_variable(name)
+  if (name %in% names(given)) {
+    check_setting(given[[name]], name, definition, "argument", call = call)
+  } else if (!is.null(getOption(option))) {
+    check_setting(getOption(option), name, definition, "option", call = call)
+  } else if (nzchar(Sys.getenv(variable))) {
+    check_setting(parse_setting(Sys.getenv(variable), definition), name, definition, "variable", call = call)
+  } else if (is.function(definition$default)) {
+    definition$default()
+  } else {
+    definition$default
+  }
+}
+
+setting_variable <- function(name) {
+  paste0("FAUCET_", toupper(name))
+}
+
+check_setting_names <- function(names, given, known, call = NULL) {
+  if (length(given) == 0) {
+    return(invisible())
+  }
+  if (is.null(names) || !all(nzchar(names))) {
+    abort("option", c(
+      "Arguments in {.arg ...} must have a name.",
+      i = "See {.code ?`faucet-options`} for what there is."
+    ), option = NA_character_, call = call)
+  }
+  twice <- names[duplicated(names)]
+  if (length(twice) > 0) {
+    abort("option", "Argument {.arg {twice[[1]]}} was given more than once.", option = twice[[1]], call = call)
+  }
+  for (name in setdiff(names, known)) {
+    near <- nearest_name(name, c(known, "dir", "block"))
+    abort("option", c(
+      "{.fun run} has no option {.arg {name}}.",
+      i = if (!is.null(near)) "Did you mean {.arg {near}}?",
+      i = "See {.code ?`faucet-options`} for what there is."
+    ), option = name, call = call)
+  }
+}
+
+# The known name that takes the fewest edits, if they are few enough to be a slip.
+nearest_name <- function(name, known) {
+  plain <- function(x) gsub("[._-]", "", tolower(x))
+  edits <- drop(utils::adist(plain(name), plain(known), partial = FALSE))
+  best <- which.min(edits)
+  if (edits[[best]] <= max(2, nchar(name) %/% 3)) known[[best]]
+}
+
+# An environment variable is text; this gives it the type that its setting takes. What does not fit stays text, which
+# the check then shows.
+parse_setting <- function(text, definition) {
+  number <- function(text) {
+    value <- suppressWarnings(as.numeric(text))
+    if (is.na(value)) text else value
+  }
+  switch(
+    definition$kind,
+    count = ,
+    duration = ,
+    size = number(trimws(text)),
+    strings = Filter(nzchar, trimws(strsplit(text, ",", fixed = TRUE)[[1]])),
+    flag = switch(tolower(trimws(text)), true = , yes = , on = , "1" = TRUE, false = , no = , off = , "0" = FALSE, text),
+    text
+  )
+}
+
+# Returns the value in the one form that the rest of faucet sees, or raises an error that says what was got and what is taken.
+check_setting <- function(value, name, definition, source = c("argument", "option", "variable"), call = NULL) {
+  source <- match.arg(source)
+  limits <- definition$limits
+  if (is.null(value) && isTRUE(limits$null)) {
+    return(NULL)
+  }
+  checked <- switch(
+    definition$kind,
+    count = check_count(value, limits),
+    duration = check_duration(value, limits),
+    size = check_size(value, limits),
+    string = if (rlang::is_string(value) && nzchar(value)) value,
+    strings = if (is.character(value) && !anyNA(value)) as.character(value),
+    choice = if (rlang::is_string(value) && value %in% limits$choices) value,
+    path = if (rlang::is_string(value) && nzchar(value)) absolute_path(value),
+    flag = if (rlang::is_bool(value)) value
+  )
+  if (!is.null(checked)) {
+    return(checked)
+  }
+
+  takes <- describe_setting(definition)
+  got <- describe_value(value)
+  option <- paste0("faucet.", name)
+  variable <- setting_variable(name)
+  where <- switch(
+    source,
+    argument = "{.arg {name}}",
+    option = "Option {.code {option}}",
+    variable = "Environment variable {.envvar {variable}}"
+  )
+  abort(
+    "option", paste(where, "must be {takes}, not {got}."),
+    option = name, source = source, value = value, call = call
+  )
+}
+
+# Each of these returns NULL for what it does not take.
+
+check_count <- function(value, limits) {
+  if (!is_number(value) || value < limits$min) {
+    return(NULL)
+  }
+  if (is.infinite(value)) {
+    return(if (isTRUE(limits$infinite)) Inf)
+  }
+  if (value != trunc(value) || value > (limits$max %||% .Machine$integer.max)) {
+    return(NULL)
+  }
+  if (isTRUE(limits$infinite)) as.numeric(value) else as.integer(value)
+}
+
+check_duration <- function(value, limits) {
+  # The longest finite time, three centuries, is one that every clock can add to now.
+  if (is_number(value) && value > 0 && (value <= 1e10 || (is.infinite(value) && isTRUE(limits$infinite)))) {
+    as.numeric(value)
+  }
+}
+
+check_size <- function(value, limits) {
+  bytes <- if (rlang::is_string(value)) parse_size(value) else value
+  if (is_number(bytes) && bytes >= limits$min && (bytes < 2^53 || (is.infinite(bytes) && isTRUE(limits$infinite)))) {
+    if (is.infinite(bytes)) Inf else floor(as.numeric(bytes))
+  }
+}
+
+is_number <- function(value) {
+  is.numeric(value) && !is.object(value) && length(value) == 1 && !is.na(value)
+}
+
+# "16MB" and the like, as bytes. Units are powers of 1024, as R's own object sizes are.
+parse_size <- function(text) {
+  form <- "^[[:space:]]*([0-9]+\\.?[0-9]*|\\.[0-9]+)[[:space:]]*([KMGT]?)(I?B)?[[:space:]]*$"
+  text <- toupper(text)
+  if (!grepl(form, text)) {
+    return(NULL)
+  }
+  power <- match(sub(form, "\\2", text), c("", "K", "M", "G", "T")) - 1
+  as.numeric(sub(form, "\\1", text)) * 1024^power
+}
+
+# The workers and the native side have other ideas of the working directory.
+absolute_path <- function(path) {
+  file.path(normalizePath(dirname(path), winslash = "/", mustWork = FALSE), basename(path))
+}
+
+describe_setting <- function(definition) {
+  limits <- definition$limits
+  or_infinite <- if (isTRUE(limits$infinite)) " or Inf"
+  what <- switch(
+    definition$kind,
+    count = if (is.null(limits$max)) {
+      paste0("a whole number, ", limits$min, " or more,", or_infinite)
+    } else {
+      paste0("a whole number from ", format(limits$min), " to ", format(limits$max, scientific = FALSE), ",")
+    },
+    duration = paste0("a number of seconds above 0", or_infinite, ","),
+    size = paste0("a number of bytes, ", format(limits$min), " or more, or a string like \"16MB\",", or_infinite),
+    string = "one string",
+    strings = "a character vector without NA",
+    choice = paste0("one of ", paste0("\"", limits$choices, "\"", collapse = ", ")),
+    path = "the path of a file",
+    flag = "TRUE or FALSE"
+  )
+  what <- sub(",$", "", what)
+  if (isTRUE(limits$null)) paste(what, "or NULL") else what
+}
+
+describe_value <- function(value) {
+  if (is.null(value)) {
+    "NULL"
+  } else if (is.atomic(value) && !is.object(value) && length(value) == 1) {
+    if (is.character(value) && !is.na(value)) encodeString(value, quote = "\"") else format(value, digits = 15)
+  } else if (is.atomic(value) && !is.object(value)) {
+    paste0("a ", typeof(value), " vector of length ", length(value))
+  } else {
+    paste0("an object of class ", paste0("<", class(value), ">", collapse = ", "))
+  }
+}
+
+#' All settings of a server
+#'
+#' Every setting is an argument of [run()], by its name. One that is not given is looked for in
+#' R's options and then in the environment, so that the same code runs with other settings
+#' elsewhere: argument, then `options(faucet.NAME = )`, then the environment variable
+#' `FAUCET_NAME`, then the default.
+#'
+#' `r settings_table()`
+#'
+#' - *seconds* are numbers above 0.
+#' - *bytes* are numbers, or strings such as `"512KB"`, `"16MB"` or `"1.5GB"`; a KB is 1024 bytes.
+#' - In an environment variable, `Inf` is written `Inf`, yes and no are `true` and `false`, and a
+#'   list has commas between its elements. An empty variable counts as not set.
+#'
+#' @section Error conditions:
+#' A value that a setting does not take, or an argument that is no setting, raises an error of
+#' class `faucet_error_option` before anything starts. Its field `option` holds the name of the
+#' setting.
+#'
+#' @name faucet-options
+#' @aliases faucet-settings
+#' @seealso [run()]
+#' @examples
+#' old <- options(faucet.workers = 2, faucet.queue_timeout = 5)
+#' # faucet::run("api") would now start 2 workers
+#' options(old)
+NULL
+
+# The help page's table, from the definitions.
+settings_table <- function() {
+  definitions <- setting_definitions()
+  rows <- vapply(names(definitions), function(name) {
+    definition <- definitions[[name]]
+    cells <- c(
+      paste0("`", name, "`"), setting_unit(definition), definition$shown %||% default_as_code(definition$default),
+      paste0("`faucet.", name, "`"), paste0("`", setting_variable(name), "`"), definition$doc
+    )
+    paste0("| ", paste(cells, collapse = " | "), " |")
+  }, character(1))
+  paste(c(
+    "| Setting | Takes | Default | Option | Environment variable | What it does |",
+    "| --- | --- | --- | --- | --- | --- |",
+    rows
+  ), collapse = "\n")
+}
+
+default_as_code <- function(default) {
+  paste0("`", if (is.integer(default)) format(default) else deparse(default), "`")
+}
+
+setting_unit <- function(definition) {
+  limits <- definition$limits
+  unit <- switch(
+    definition$kind,
+    count = "number",
+    duration = "seconds",
+    size = "bytes",
+    string = "string",
+    strings = "strings",
+    choice = paste0("`\"", limits$choices, "\"`", collapse = ", "),
+    path = "path",
+    flag = "`TRUE`, `FALSE`"
+  )
+  extra <- c(if (isTRUE(limits$infinite)) "`Inf`", if (isTRUE(limits$null)) "`NULL`")
+  paste(c(unit, extra), collapse = ", ")
+}

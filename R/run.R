@@ -1,0 +1,146 @@
+#' Serve an API on many R workers
+#'
+#' `run()` starts several R processes that all run the API in `dir`, and puts one address before
+#' them. Each worker is handed one request at a time, and only when it is free; further requests
+#' wait in a queue, first come, first served. Workers that die are restarted.
+#'
+#' @section What `dir` may hold:
+#' In this order of preference:
+#'
+#' - `_server.yml`: the package that its field `engine` names is asked to launch the server.
+#' - `entrypoint.R`: it either returns a plumber router, or starts its server itself, on port
+#'   `Sys.getenv("FAUCET_PORT")` of 127.0.0.1.
+#' - `plumber.R`: an API annotated for plumber.
+#'
+#' Workers run in `dir`, with the library paths of this session, and with plumber attached in the
+#' latter two cases. Each finds its number in the environment variable `FAUCET_WORKER_ID`.
+#'
+#' @section Running in the foreground and in the background:
+#' With `block = TRUE`, `run()` returns when the server has stopped. Ctrl-C or a TERM signal stops
+#' it by draining: no new requests are taken, those in flight may finish within
+#' `shutdown_timeout`, and R's exit hooks run in each worker. A second Ctrl-C or TERM ends it at
+#' once. A HUP signal starts new workers on the current code, as `$reload()` does.
+#'
+#' With `block = FALSE`, `run()` returns as soon as one worker is ready. The server then runs
+#' beside the R session until `$stop()`, or until its handle is garbage collected or the
+#' session ends: keep the handle in a variable.
+#'
+#' The access log goes to standard output. What workers print, each line with its worker's number, and
+#' what happens to workers go to standard error, as messages of class `faucet_log` and `faucet_event`.
+#' With `block = FALSE` they appear whenever R is idle and with each use of the handle.
+#'
+#' @param dir Directory with the API.
+#' @param workers Number of R processes. By default as many as there are usable cores, in a
+#'   container those of its quota.
+#' @param host Address to listen on, by default `"127.0.0.1"`. `"0.0.0.0"` takes requests from
+#'   other machines.
+#' @param port Port to listen on, by default 8080. `0` takes any free one: see the handle's `$url`.
+#' @param block Whether to wait until the server has stopped.
+#' @param ... Further settings, by name: see [`faucet-options`]. There are limits (`queue`,
+#'   `max_body`, ...), times in seconds (`timeout`, `boot_timeout`, `shutdown_timeout`, ...),
+#'   recycling (`max_requests`, `max_memory`), operation (`admin_port`, `access_log`) and `quiet`.
+#'   `workers`, `host` and `port` too can come from options and the environment.
+#'
+#' @return A handle of class [faucet_server]: with `block = FALSE` that of the running server, with
+#'   `block = TRUE`, invisibly, that of the stopped one.
+#'
+#' @section Error conditions:
+#' All inherit from `faucet_error`. The first three are raised before anything starts.
+#'
+#' - `faucet_error_dir`: `dir` does not exist, or holds nothing that faucet can run.
+#' - `faucet_error_option`: a setting is unknown or has a value that it does not take. Field `option`: its name.
+#' - `faucet_error_port_in_use`: somebody else listens on `port`.
+#' - `faucet_error_boot`: the first worker to start has failed, or was not ready within `boot_timeout`.
+#'   Field `lines`: the last lines that R wrote.
+#'
+#' @seealso [`faucet-options`] for all settings, [faucet_server] for the handle.
+#' @export
+#' @examples
+#' api <- system.file("examples", "hello", package = "faucet")
+#'
+#' \dontrun{
+#' # Serves on http://127.0.0.1:8080 until Ctrl-C
+#' run(api, workers = 4)
+#'
+#' # Beside this session
+#' server <- run(api, workers = 2, port = 0, block = FALSE)
+#' server
+#' server$reload()
+#' server$stop()
+#' }
+run <- function(dir = ".", workers = NULL, host = NULL, port = NULL, block = TRUE, ...) {
+  call <- rlang::current_env()
+  given <- c(Filter(Negate(is.null), list(workers = workers, host = host, port = port)), list(...))
+  settings <- resolve_settings(given, call = call)
+  if (!rlang::is_bool(block)) {
+    got <- describe_value(block)
+    abort("option", "{.arg block} must be TRUE or FALSE, not {got}.", option = "block", call = call)
+  }
+  settings$dir <- check_app(dir, call = call)
+
+  link <- start_server(settings, call = call)
+  if (block) {
+    # However this ends: what runs in the foreground does not outlive it.
+    on.exit(kill_server(link), add = TRUE)
+    block_on(link, starting = TRUE, call = call)
+    invisible(faucet_server$new(link))
+  } else {
+    await_ready(link, call = call)
+    show_log_when_idle(link)
+    faucet_server$new(link)
+  }
+}
+
+# The absolute path of a directory that holds something to run.
+check_app <- function(dir, call = NULL) {
+  if (!rlang::is_string(dir) || !nzchar(dir)) {
+    got <- describe_value(dir)
+    abort("dir", "{.arg dir} must be the path of one directory, not {got}.", call = call)
+  }
+  if (!dir.exists(dir)) {
+    abort("dir", c(
+      "There is no directory {.path {dir}}.",
+      i = if (file.exists(dir)) "It is a file: pass the directory that holds it.",
+      i = if (!is_absolute(dir)) "The working directory is {.path {getwd()}}."
+    ), dir = dir, call = call)
+  }
+  if (!any(app_files() %in% tolower(list.files(dir)))) {
+    abort("dir", c(
+      "There is nothing to run in {.path {dir}}.",
+      i = "It must hold {.file _server.yml}, {.file entrypoint.R} or {.file plumber.R}."
+    ), dir = dir, call = call)
+  }
+  normalizePath(dir, winslash = "/")
+}
+
+# In lower case: as for plumber, names count in any case.
+app_files <- function() {
+  c("_server.yml", "entrypoint.r", "plumber.r")
+}
+
+is_absolute <- function(path) {
+  grepl("^([/~\\\\]|[A-Za-z]:)", path)
+}
+
+start_server <- function(settings, call = NULL) {
+  settings$command <- worker_command()
+  settings$env <- worker_env()
+  started <- check_result(server_start(settings), call = call)
+  new_link(started, settings)
+}
+
+# As Rscript would run it: profiles are read (renv needs them), a saved workspace is not.
+worker_command <- function() {
+  r <- file.path(R.home("bin"), if (.Platform$OS.type == "windows") "Rterm.exe" else "R")
+  script <- system.file("worker", "worker.R", package = "faucet", mustWork = TRUE)
+  c(r, "--no-echo", "--no-restore", "--no-save", paste0("--file=", script))
+}
+
+worker_env <- function() {
+  c(
+    R_LIBS = paste(.libPaths(), collapse = .Platform$path.sep),
+    # R CMD check sets it to a file of its own, which no other R process finds.
+    R_TESTS = "",
+    FAUCET_LIB = getNamespaceInfo("faucet", "DLLs")[["faucet"]][["path"]]
+  )
+}

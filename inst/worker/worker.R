@@ -1,0 +1,113 @@
+# What one worker process runs: find out what the directory holds, and serve it on FAUCET_PORT until told to leave.
+#
+# The whole file is one expression. R reads a script through its console, so that whatever followed here would be handed to
+# an app that reads `stdin()`. And all names stay local: the app's environments hold nothing but what the app puts there.
+local({
+  host <- Sys.getenv("FAUCET_HOST", "127.0.0.1")
+  port <- as.integer(Sys.getenv("FAUCET_PORT"))
+
+  # Ties this process to the front's life: it ends when the front is gone, however the front went.
+  watch_front <- function(lib) {
+    if (!nzchar(lib)) {
+      return(invisible())
+    }
+    dll <- dyn.load(lib)
+    # An app that loads faucet itself must find this library loaded: R unloads and loads again what it does not find
+    # here, and the watching thread runs code of this very library.
+    .dynLibs(structure(c(.dynLibs(), list(dll)), class = "DLLInfoList"))
+    .Call("wrap__worker_watch")
+  }
+
+  # plumber's own rule: the name in any case.
+  find_file <- function(name) {
+    pattern <- paste0("^", gsub(".", "\\.", name, fixed = TRUE), "$")
+    found <- list.files(".", pattern, ignore.case = TRUE)
+    if (length(found) > 0) found[[1]]
+  }
+
+  # The standard asks for `engine` as a top-level field of plain text, so that no YAML parser is needed to read it.
+  engine_of <- function(file) {
+    field <- "^engine[[:space:]]*:[[:space:]]*[\"']?([[:alpha:]][[:alnum:].]*)[\"']?[[:space:]]*(#.*)?$"
+    found <- grep(field, readLines(file, warn = FALSE), value = TRUE)
+    if (length(found) == 0) {
+      stop("_server.yml names no engine: its first line must be like `engine: plumber2`.", call. = FALSE)
+    }
+    sub(field, "\\1", found[[1]])
+  }
+
+  launch_engine <- function(file) {
+    engine <- engine_of(file)
+    if (!requireNamespace(engine, quietly = TRUE)) {
+      stop("The engine that _server.yml names is not installed: package '", engine, "'.", call. = FALSE)
+    }
+    # The standard does not ask engines to export it.
+    launch <- get0("launch_server", asNamespace(engine), mode = "function", inherits = FALSE)
+    if (is.null(launch)) {
+      stop("The engine that _server.yml names has no function `launch_server()`: package '", engine, "'.", call. = FALSE)
+    }
+    launch(settings = file, host = host, port = port)
+  }
+
+  # Apps are written after `library(plumber)`: some of plumber's own examples have no such line.
+  attach_plumber <- function() {
+    suppressPackageStartupMessages(library("plumber", character.only = TRUE, warn.conflicts = FALSE))
+  }
+
+  run_router <- function(router) {
+    router$run(host = host, port = port, quiet = TRUE)
+  }
+
+  run_entrypoint <- function(file) {
+    attach_plumber()
+    # Returns only if it starts no server itself, or when its server has ended.
+    value <- source(file, local = new.env(parent = globalenv()), encoding = "UTF-8")$value
+    if (inherits(value, "Plumber")) {
+      run_router(value)
+    } else {
+      message(file, " has ended: it runs no server on FAUCET_PORT and returned no plumber router.")
+    }
+  }
+
+  serve <- function() {
+    if (file.exists("_server.yml")) {
+      launch_engine("_server.yml")
+    } else if (!is.null(file <- find_file("entrypoint.R"))) {
+      run_entrypoint(file)
+    } else if (!is.null(file <- find_file("plumber.R"))) {
+      attach_plumber()
+      run_router(plumber::plumb(file))
+    } else {
+      stop("No _server.yml, entrypoint.R or plumber.R in ", getwd(), ".", call. = FALSE)
+    }
+  }
+
+  watch_front(Sys.getenv("FAUCET_LIB"))
+
+  # The front asks with SIGINT, and asks again, as one that comes while a request is being handled ends just that
+  # request. An interrupt that gets as far as here ends the server; from then on exit hooks are running, so that
+  # further ones are waved through.
+  leaving <- FALSE
+  wave_through <- function(condition) {
+    if (leaving) {
+      tryInvokeRestart("resume")
+    }
+  }
+  withCallingHandlers(
+    {
+      tryCatch(
+        withCallingHandlers(
+          serve(),
+          interrupt = function(condition) {
+            wave_through(condition)
+            leaving <<- TRUE
+          }
+        ),
+        interrupt = function(condition) NULL
+      )
+      leaving <- TRUE
+      # Unlike the end of the script, it also runs `.Last()`.
+      quit(save = "no", status = 0)
+    },
+    interrupt = wave_through
+  )
+})
