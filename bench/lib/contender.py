@@ -1,6 +1,8 @@
 """What is compared: a server on its own port, started and stopped as a context."""
 
 from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from lib.http import wait_until_served
 from lib.ports import free_port
@@ -8,7 +10,8 @@ from lib.process import Process
 
 
 class Contender:
-    """A subclass says how it is started (`command`), and if need be which of its processes are the proxy (`pids`)."""
+    """A subclass says how it is started (`command`, which may write to `directory`), and which of its processes are the
+    proxy if there are more than one (`pids`)."""
 
     def __init__(self, name, cwd=None):
         self.name = name
@@ -17,6 +20,7 @@ class Contender:
         self.address = f"127.0.0.1:{self.port}"
 
     def command(self):
+        """Raises a Problem if something it needs is missing."""
         raise NotImplementedError
 
     def pids(self):
@@ -28,8 +32,8 @@ class Contender:
 
     def __enter__(self):
         with ExitStack() as stack:
-            command = self.command()
-            self.process = stack.enter_context(Process(command, cwd=self.cwd))
+            self.directory = Path(stack.enter_context(TemporaryDirectory(prefix="faucet-bench-")))
+            self.process = stack.enter_context(Process(self.command(), cwd=self.cwd))
             self.wait()
             self._stop = stack.pop_all().close
         return self

@@ -1,7 +1,5 @@
 """HAProxy: one thread, `maxconn 1` for each worker, so that it too queues in front of R."""
 
-import tempfile
-from pathlib import Path
 from string import Template
 
 from lib.contender import Contender
@@ -23,10 +21,6 @@ class HAProxy(Contender):
         config = Template((CONFIG / "haproxy.cfg").read_text()).substitute(
             connections=self.connections, port=self.port, servers="\n    ".join(servers)
         )
-        return [program("haproxy"), "-db", "-f", self._file(config)]
-
-    def _file(self, config):
-        self.directory = tempfile.TemporaryDirectory(prefix="bench-haproxy-")
-        path = Path(self.directory.name) / "haproxy.cfg"
+        path = self.directory / "haproxy.cfg"
         path.write_text(config)
-        return path
+        return [program("haproxy"), "-db", "-f", path]

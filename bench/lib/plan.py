@@ -21,7 +21,7 @@ class Plan:
 
 FULL = Plan(
     rounds=3,
-    stub_seconds=4,
+    stub_seconds=3,
     plumber_seconds=2,
     plumber_reach_seconds=4,
     one_client_everywhere=True,
@@ -36,5 +36,5 @@ QUICK = Plan(
     plumber_reach_seconds=2,
     one_client_everywhere=False,
     latency_seconds=2,
-    open_seconds=6,
+    open_seconds=8,
 )

@@ -3,12 +3,17 @@
 import os
 from pathlib import Path
 
+from lib.problem import Problem
+
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def _stat(pid):
     """The fields of /proc/PID/stat after the program's name, which may hold spaces."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError as error:
+        raise Problem(f"process {pid} is gone") from error
 
 
 def cpu_seconds(pids):
@@ -34,7 +39,7 @@ def _memory(pid):
         for line in lines:
             if line.startswith(field):
                 return int(line.split()[1]) * 1024
-    raise OSError(f"no memory is told of process {pid}")
+    raise Problem(f"no memory is told of process {pid}")
 
 
 def children(pid):
@@ -43,7 +48,7 @@ def children(pid):
         if entry.name.isdigit():
             try:
                 parent = int(_stat(entry.name)[1])
-            except OSError:
+            except Problem:
                 continue
             if parent == pid:
                 found.append(int(entry.name))

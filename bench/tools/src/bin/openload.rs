@@ -1,8 +1,8 @@
 //! `openload --address A --rate R --seconds S`: requests that arrive at a fixed rate, however slowly they are answered.
 //!
-//! One of every ten, at a place drawn by `--seed`, goes to `--slow`, the others to `--fast`. A request's time counts
-//! from the moment it was due, so that a server which holds up the load cannot hide what it cost. Each
-//! request is a client of its own, with its own connection.
+//! One in ten, drawn by `--seed`, goes to `--slow`, the others to `--fast`. A request's time counts from the moment it
+//! was due, so that a server which holds up the load cannot hide what it cost. Each request is a client of its own,
+//! with its own connection.
 
 use std::error::Error;
 use std::io::Result as IoResult;
@@ -15,7 +15,7 @@ use tools::client::{Client, Request};
 use tools::times::Times;
 
 const TIMEOUT: Duration = Duration::from_secs(60);
-/// One of this many is slow.
+/// One in this many is slow.
 const SLOW_ONE_IN: u64 = 10;
 const STACK: usize = 256 * 1024;
 
@@ -72,20 +72,19 @@ fn send(address: SocketAddr, request: &Request, due: Instant) -> IoResult<Durati
     Ok(due.elapsed())
 }
 
-/// Exactly one slow request in each block of ten. Its place is drawn, for if it were fixed a round robin over an even
-/// number of workers would send every slow request to the same few.
+/// Each request is slow with a chance of one in ten, whatever came before, so that slow ones also come in clusters.
 fn kinds(seed: u64) -> impl Iterator<Item = Kind> {
-    // xorshift64* needs a state that is not zero.
-    let mut state = seed.wrapping_mul(2).wrapping_add(1);
-    std::iter::repeat_with(move || {
-        state ^= state >> 12;
-        state ^= state << 25;
-        state ^= state >> 27;
-        let drawn = (state.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 32) % SLOW_ONE_IN;
-        (0..SLOW_ONE_IN).map(move |place| match place == drawn {
-            true => Kind::Slow,
-            false => Kind::Fast,
-        })
+    let mut state = seed;
+    std::iter::repeat_with(move || match splitmix64(&mut state) % SLOW_ONE_IN {
+        0 => Kind::Slow,
+        _ => Kind::Fast,
     })
-    .flatten()
+}
+
+fn splitmix64(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let mut drawn = *state;
+    drawn = (drawn ^ (drawn >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    drawn = (drawn ^ (drawn >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    drawn ^ (drawn >> 31)
 }
