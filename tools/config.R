@@ -69,7 +69,11 @@ profile <- env("FAUCET_PROFILE", if (nzchar(env("DEBUG"))) "dev" else "release")
 
 target_dir <- env("FAUCET_TARGET_DIR", env("CARGO_TARGET_DIR"))
 keep_target <- checkout || nzchar(target_dir)
-if (!nzchar(target_dir)) target_dir <- file.path("rust", "target")
+if (!nzchar(target_dir)) {
+  target_dir <- "rust/target"
+} else if (!grepl("^(/|[A-Za-z]:)", target_dir)) {
+  target_dir <- file.path(getwd(), target_dir) # make runs in src/
+}
 
 # cargo puts the library into a folder named after the profile, below the target if one is named.
 triple <- if (windows) {
@@ -130,5 +134,5 @@ close(output)
 message(
   "Profile ", profile, ", ",
   if (vendored) "vendored crates" else "crates from cargo's registry",
-  if (keep_target) paste0(", keeping ", if (checkout) "src/" , target_dir)
+  if (keep_target) paste0(", keeping ", target_dir)
 )
