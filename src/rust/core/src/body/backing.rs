@@ -1,0 +1,50 @@
+//! The temporary file behind a body that outgrew its memory.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+/// How much is read from the file at a time, in bytes.
+const READ_SIZE: u64 = 256 * 1024;
+
+/// An unnamed temporary file: the system removes it with the last handle. All access happens on the
+/// runtime's blocking threads, never on the one that serves.
+#[derive(Clone)]
+pub(super) struct Backing {
+    file: Arc<File>,
+}
+
+impl Backing {
+    pub(super) async fn create() -> io::Result<Self> {
+        let file = blocking(tempfile::tempfile).await?;
+        Ok(Self {
+            file: Arc::new(file),
+        })
+    }
+
+    pub(super) async fn write(&self, chunk: Bytes, at: u64) -> io::Result<()> {
+        let file = self.file.clone();
+        blocking(move || file.write_all_at(&chunk, at)).await
+    }
+
+    /// Reads some bytes of the range `at..end`; never empty unless the range is.
+    pub(super) async fn read(self, at: u64, end: u64) -> io::Result<Bytes> {
+        blocking(move || {
+            let mut chunk = vec![0; (end - at).min(READ_SIZE) as usize];
+            self.file.read_exact_at(&mut chunk, at)?;
+            Ok(Bytes::from(chunk))
+        })
+        .await
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|gone| Err(io::Error::other(gone)))
+}

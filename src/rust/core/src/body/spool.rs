@@ -1,0 +1,297 @@
+//! A response body between a worker that writes it and a client that reads it, each at its own pace.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{ready, Context, Poll, Waker};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::HeaderMap;
+
+use super::backing::Backing;
+
+/// Why a response breaks off after its head was sent. The client sees an incomplete response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Abort {
+    #[error("the worker died")]
+    WorkerDied,
+    #[error("the deadline passed")]
+    Timeout,
+    #[error("the response could not be kept")]
+    Storage,
+}
+
+/// `Open` while the worker writes; then how it ended.
+enum End {
+    Open,
+    Complete(Option<HeaderMap>),
+    Aborted(Abort),
+}
+
+struct State {
+    /// Not yet read, oldest first; all of it is older than what the file holds.
+    chunks: VecDeque<Bytes>,
+    in_memory: u64,
+    file: Option<Backing>,
+    written: u64,
+    read: u64,
+    end: End,
+    reader: Option<Waker>,
+    reader_gone: bool,
+}
+
+impl State {
+    /// Everything written has been read: the end, or more to come.
+    fn end_or_wait(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Abort>>> {
+        match &mut self.end {
+            End::Open => {
+                self.reader = Some(cx.waker().clone());
+                Poll::Pending
+            }
+            End::Complete(trailers) => {
+                Poll::Ready(trailers.take().map(|map| Ok(Frame::trailers(map))))
+            }
+            End::Aborted(why) => Poll::Ready(Some(Err(*why))),
+        }
+    }
+}
+
+#[derive(Clone)]
+struct Shared(Arc<Mutex<State>>);
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        let waker = {
+            let mut state = self.lock();
+            change(&mut state);
+            state.reader.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+/// A pipe that never makes its writer wait for its reader: what the reader has not taken is kept,
+/// up to `memory` bytes in memory, the rest in a temporary file. `length` is the declared length.
+pub fn spool(memory: u64, length: Option<u64>) -> (SpoolWriter, SpoolReader) {
+    let shared = Shared(Arc::new(Mutex::new(State {
+        chunks: VecDeque::new(),
+        in_memory: 0,
+        file: None,
+        written: 0,
+        read: 0,
+        end: End::Open,
+        reader: None,
+        reader_gone: false,
+    })));
+    let writer = SpoolWriter {
+        shared: shared.clone(),
+        memory,
+    };
+    let reader = SpoolReader {
+        shared,
+        reading: None,
+        rest: length,
+    };
+    (writer, reader)
+}
+
+/// The worker's end. Dropping it without [`finish`](Self::finish) tells the reader that the worker died.
+pub struct SpoolWriter {
+    shared: Shared,
+    memory: u64,
+}
+
+impl SpoolWriter {
+    /// Keeps a chunk. Chunks for a reader that has gone are dropped: the worker is read to its end all the same.
+    pub async fn push(&self, chunk: Bytes) -> io::Result<()> {
+        let (file, at) = {
+            let mut state = self.shared.lock();
+            if state.reader_gone || chunk.is_empty() {
+                return Ok(());
+            }
+            let behind = state.read < state.written;
+            if !behind && state.in_memory + chunk.len() as u64 <= self.memory {
+                state.in_memory += chunk.len() as u64;
+                state.chunks.push_back(chunk);
+                let waker = state.reader.take();
+                drop(state);
+                if let Some(waker) = waker {
+                    waker.wake();
+                }
+                return Ok(());
+            }
+            (state.file.clone(), state.written)
+        };
+        let file = match file {
+            Some(file) => file,
+            None => Backing::create().await?,
+        };
+        let len = chunk.len() as u64;
+        file.write(chunk, at).await?;
+        self.shared.change(|state| {
+            state.file = Some(file);
+            state.written = at + len;
+        });
+        Ok(())
+    }
+
+    /// The response is complete.
+    pub fn finish(self, trailers: Option<HeaderMap>) {
+        self.shared
+            .change(|state| state.end = End::Complete(trailers));
+    }
+
+    /// The response breaks off here.
+    pub fn abort(&self, why: Abort) {
+        self.shared.change(|state| {
+            if matches!(state.end, End::Open) {
+                state.end = End::Aborted(why);
+            }
+        });
+    }
+}
+
+impl Drop for SpoolWriter {
+    fn drop(&mut self) {
+        self.abort(Abort::WorkerDied);
+    }
+}
+
+/// The client's end.
+pub struct SpoolReader {
+    shared: Shared,
+    reading: Option<Pin<Box<dyn Future<Output = io::Result<Bytes>> + Send + Sync>>>,
+    rest: Option<u64>,
+}
+
+impl SpoolReader {
+    fn took(&mut self, chunk: Bytes) -> Poll<Option<Result<Frame<Bytes>, Abort>>> {
+        if let Some(rest) = &mut self.rest {
+            *rest = rest.saturating_sub(chunk.len() as u64);
+        }
+        Poll::Ready(Some(Ok(Frame::data(chunk))))
+    }
+}
+
+impl Body for SpoolReader {
+    type Data = Bytes;
+    type Error = Abort;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Abort>>> {
+        let this = &mut *self;
+        if this.reading.is_none() {
+            let mut state = this.shared.lock();
+            if let Some(chunk) = state.chunks.pop_front() {
+                state.in_memory -= chunk.len() as u64;
+                drop(state);
+                return this.took(chunk);
+            }
+            let behind = state.read < state.written;
+            match state.file.clone().filter(|_| behind) {
+                Some(file) => {
+                    this.reading = Some(Box::pin(file.read(state.read, state.written)));
+                }
+                None => return state.end_or_wait(cx),
+            }
+        }
+        let Some(reading) = &mut this.reading else {
+            return Poll::Pending;
+        };
+        let read = ready!(reading.as_mut().poll(cx));
+        this.reading = None;
+        match read {
+            Ok(chunk) => {
+                this.shared.lock().read += chunk.len() as u64;
+                this.took(chunk)
+            }
+            Err(_) => Poll::Ready(Some(Err(Abort::Storage))),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.rest
+            .map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+impl Drop for SpoolReader {
+    fn drop(&mut self) {
+        let mut state = self.shared.lock();
+        state.reader_gone = true;
+        state.chunks.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::BodyExt;
+
+    #[tokio::test]
+    async fn a_slow_reader_gets_every_byte_in_order() {
+        let (writer, reader) = spool(10, None);
+        let mut whole = Vec::new();
+        for number in 0..100u8 {
+            let chunk = vec![number; usize::from(number)];
+            whole.extend_from_slice(&chunk);
+            writer.push(chunk.into()).await.expect("a file can be had");
+        }
+        writer.finish(None);
+        let read = reader.collect().await.expect("complete").to_bytes();
+        assert_eq!(read, whole);
+    }
+
+    #[tokio::test]
+    async fn reading_while_writing_keeps_the_order_across_memory_and_file() {
+        let (writer, mut reader) = spool(4, None);
+        let mut read = Vec::new();
+        let mut whole = Vec::new();
+        for number in 0..50u8 {
+            for _ in 0..3 {
+                writer.push(vec![number; 3].into()).await.expect("kept");
+                whole.extend_from_slice(&[number; 3]);
+            }
+            let frame = reader.frame().await.expect("more").expect("no abort");
+            read.extend_from_slice(&frame.into_data().expect("data"));
+        }
+        writer.finish(None);
+        read.extend_from_slice(&reader.collect().await.expect("complete").to_bytes());
+        assert_eq!(read, whole);
+    }
+
+    #[tokio::test]
+    async fn a_writer_that_vanishes_is_seen_as_a_dead_worker() {
+        let (writer, reader) = spool(100, None);
+        writer
+            .push(Bytes::from_static(b"half"))
+            .await
+            .expect("kept");
+        drop(writer);
+        assert_eq!(reader.collect().await.err(), Some(Abort::WorkerDied));
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_leaves_does_not_stop_the_writer() {
+        let (writer, reader) = spool(1, None);
+        drop(reader);
+        for _ in 0..10 {
+            writer
+                .push(Bytes::from_static(b"more"))
+                .await
+                .expect("dropped");
+        }
+        assert!(writer.shared.lock().file.is_none());
+    }
+}

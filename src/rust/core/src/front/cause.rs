@@ -1,0 +1,183 @@
+//! Every answer that faucet itself gives in place of a worker: whose fault it was, and why.
+
+use bytes::Bytes;
+use hyper::header::{HeaderName, HeaderValue, CONTENT_TYPE, RETRY_AFTER};
+use hyper::{HeaderMap, StatusCode};
+
+/// Names the cause of an error that faucet answered itself.
+pub const FAUCET_ERROR: HeaderName = HeaderName::from_static("faucet-error");
+
+/// Why a request was not answered by a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// The client's fault; the text says what.
+    BadRequest(&'static str),
+    HeaderTimeout,
+    BodyTimeout,
+    BodyTooLarge,
+    UriTooLong,
+    HeaderTooLarge,
+    QueueFull,
+    QueueTimeout,
+    NoWorkers,
+    Draining,
+    TooManyConnections,
+    WorkerDied,
+    WorkerUnreachable,
+    BadResponse,
+    Timeout,
+    /// faucet could not keep a body (no space for a temporary file).
+    Storage,
+}
+
+impl Cause {
+    /// The value of `Faucet-Error`, and of the `cause` label in the metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::BadRequest(_) => "bad_request",
+            Self::HeaderTimeout => "header_timeout",
+            Self::BodyTimeout => "body_timeout",
+            Self::BodyTooLarge => "body_too_large",
+            Self::UriTooLong => "uri_too_long",
+            Self::HeaderTooLarge => "header_too_large",
+            Self::QueueFull => "queue_full",
+            Self::QueueTimeout => "queue_timeout",
+            Self::NoWorkers => "no_workers",
+            Self::Draining => "draining",
+            Self::TooManyConnections => "too_many_connections",
+            Self::WorkerDied => "worker_died",
+            Self::WorkerUnreachable => "worker_unreachable",
+            Self::BadResponse => "bad_response",
+            Self::Timeout => "timeout",
+            Self::Storage => "storage",
+        }
+    }
+
+    pub fn status(self) -> StatusCode {
+        match self {
+            Self::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Self::HeaderTimeout | Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::UriTooLong => StatusCode::URI_TOO_LONG,
+            Self::HeaderTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::QueueFull
+            | Self::QueueTimeout
+            | Self::NoWorkers
+            | Self::Draining
+            | Self::TooManyConnections => StatusCode::SERVICE_UNAVAILABLE,
+            Self::WorkerDied | Self::WorkerUnreachable | Self::BadResponse => {
+                StatusCode::BAD_GATEWAY
+            }
+            Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
+            Self::Storage => StatusCode::INSUFFICIENT_STORAGE,
+        }
+    }
+
+    fn explanation(self) -> &'static str {
+        match self {
+            Self::BadRequest(what) => what,
+            Self::HeaderTimeout => "the request's head did not arrive in time",
+            Self::BodyTimeout => "the request's body stopped arriving",
+            Self::BodyTooLarge => "the request's body is larger than this server takes",
+            Self::UriTooLong => "the request's target is too long",
+            Self::HeaderTooLarge => "the request's head is larger than this server takes",
+            Self::QueueFull => "every worker is busy and the queue is full",
+            Self::QueueTimeout => "no worker became free in time",
+            Self::NoWorkers => "no worker could be started",
+            Self::Draining => "the server is shutting down",
+            Self::TooManyConnections => "too many connections",
+            Self::WorkerDied => "the worker died while it worked on this request",
+            Self::WorkerUnreachable => "no worker could be reached",
+            Self::BadResponse => "the worker's answer is not HTTP",
+            Self::Timeout => "the worker did not answer in time",
+            Self::Storage => "no room to keep the body",
+        }
+    }
+
+    /// Seconds after which trying again makes sense.
+    fn retry_after(self) -> Option<u32> {
+        match self {
+            Self::QueueFull | Self::QueueTimeout | Self::TooManyConnections => Some(1),
+            Self::NoWorkers | Self::Draining => Some(5),
+            _ => None,
+        }
+    }
+
+    /// Whether the connection has to be closed after this answer: the request's framing is in doubt.
+    pub fn closes(self) -> bool {
+        matches!(
+            self,
+            Self::BadRequest(_)
+                | Self::HeaderTimeout
+                | Self::BodyTimeout
+                | Self::BodyTooLarge
+                | Self::UriTooLong
+                | Self::HeaderTooLarge
+                | Self::Draining
+                | Self::TooManyConnections
+        )
+    }
+
+    /// The body, shaped like plumber's own errors.
+    pub fn body(self) -> Bytes {
+        let status = self.status();
+        format!(
+            "{{\"error\":\"{} - {}: {}\"}}",
+            status.as_u16(),
+            status.canonical_reason().unwrap_or_default(),
+            self.explanation()
+        )
+        .into()
+    }
+
+    /// Adds what every such answer carries.
+    pub fn describe(self, headers: &mut HeaderMap) {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(FAUCET_ERROR, HeaderValue::from_static(self.name()));
+        if let Some(seconds) = self.retry_after() {
+            headers.insert(RETRY_AFTER, seconds.into());
+        }
+    }
+
+    /// A whole HTTP/1.1 response for a connection where no request could be read.
+    pub fn raw_response(self) -> Vec<u8> {
+        let (status, body) = (self.status(), self.body());
+        let retry = self
+            .retry_after()
+            .map_or_else(String::new, |seconds| format!("retry-after: {seconds}\r\n"));
+        let mut response = format!(
+            "HTTP/1.1 {} {}\r\ncontent-type: application/json\r\nfaucet-error: {}\r\n{retry}content-length: {}\r\nconnection: close\r\n\r\n",
+            status.as_u16(),
+            status.canonical_reason().unwrap_or_default(),
+            self.name(),
+            body.len(),
+        )
+        .into_bytes();
+        response.extend_from_slice(&body);
+        response
+    }
+
+    /// The cause behind a status with which hyper itself rejects a head.
+    pub fn of_rejected_head(status: u16) -> Self {
+        match status {
+            414 => Self::UriTooLong,
+            431 => Self::HeaderTooLarge,
+            _ => Self::BadRequest("the request's head is not valid HTTP"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bodies_are_json_like_plumbers() {
+        let body = Cause::QueueFull.body();
+        let parsed: serde_json::Value = serde_json::from_slice(&body).expect("valid JSON");
+        assert_eq!(
+            parsed["error"],
+            "503 - Service Unavailable: every worker is busy and the queue is full"
+        );
+    }
+}

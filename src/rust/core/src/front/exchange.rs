@@ -1,0 +1,262 @@
+//! One request on one worker: from the lease to the last byte of the response.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use hyper::body::{Body, Incoming};
+use hyper::header::HeaderMap;
+use hyper::upgrade::Upgraded;
+use hyper::{Method, Request, Response, StatusCode, Uri};
+use tokio::time::Instant;
+
+use super::cause::Cause;
+use crate::body::{spool, Abort, Buffered, SpoolReader, SpoolWriter};
+use crate::lock::{Lease, Ticket};
+use crate::worker::{Connection, Outgoing, Report, SendFailed, TunnelGuard, Worker};
+
+/// How long what a worker sends after its deadline is waited for, before its connection is dropped.
+/// The source will have replaced the worker long before.
+const LATE_ANSWER: Duration = Duration::from_secs(3600);
+
+/// A complete request, ready to be sent, and to be sent again.
+pub struct Sendable {
+    pub method: Method,
+    pub target: Uri,
+    pub headers: HeaderMap,
+    pub body: Buffered,
+}
+
+impl Sendable {
+    fn request(&self, headers: HeaderMap) -> Request<Outgoing> {
+        let body = if self.body.is_empty() {
+            Outgoing::Empty
+        } else {
+            Outgoing::Buffered(Box::new(self.body.body()))
+        };
+        let mut request = Request::new(body);
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = self.target.clone();
+        *request.headers_mut() = headers;
+        request
+    }
+}
+
+/// What a worker answered.
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: AnswerBody,
+}
+
+pub enum AnswerBody {
+    /// Here already, and the lease is given back.
+    Whole(VecDeque<Bytes>, Option<HeaderMap>),
+    /// On its way; a task of its own holds the lease.
+    Coming(SpoolReader),
+    /// `101`: the lease is given back, the tunnel counted.
+    Tunnel(Box<Upgraded>, TunnelGuard),
+}
+
+/// Why there is no answer.
+pub enum Failed {
+    /// Nothing was sent, and the worker is set aside: ask again with this ticket.
+    Unreachable(Ticket, Box<Sendable>),
+    /// The worker may have worked on it: the client has to know.
+    Lost(Cause),
+}
+
+/// Sends `request` to the worker of `lease` and returns its answer. Whoever starts this must let it
+/// run to its end, whatever becomes of the client: it holds the lease.
+///
+/// `deadline` limits bodies that are still coming when this returns.
+pub async fn exchange(
+    lease: Lease<Worker>,
+    request: Sendable,
+    body_memory: u64,
+    deadline: Option<Instant>,
+) -> Result<Answer, Failed> {
+    let (mut connection, mut response) = match send(&lease, &request).await {
+        Ok(sent) => sent,
+        Err(None) => {
+            lease.report(Report::Unreachable);
+            return Err(Failed::Unreachable(lease.suspend(), Box::new(request)));
+        }
+        Err(Some(cause)) => return Err(Failed::Lost(cause)),
+    };
+
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        let upgrade = hyper::upgrade::on(&mut response);
+        return match connection.drive(upgrade).await {
+            Ok(upgraded) => {
+                let tunnel = lease.tunnels.enter();
+                lease.report(Report::Served);
+                let (parts, _) = response.into_parts();
+                Ok(Answer {
+                    status: parts.status,
+                    headers: parts.headers,
+                    body: AnswerBody::Tunnel(Box::new(upgraded), tunnel),
+                })
+            }
+            Err(_) => Err(Failed::Lost(Cause::WorkerDied)),
+        };
+    }
+
+    // httpuv sends a body where there must be none (to HEAD, at least); those bytes must not meet
+    // the next response.
+    let bodiless = request.method == Method::HEAD
+        || matches!(
+            response.status(),
+            StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+        );
+    let (parts, mut body) = response.into_parts();
+    let length = body.size_hint().exact();
+    let body = if length.is_some_and(|length| length <= body_memory) {
+        match whole(&mut connection, &mut body).await {
+            Ok((chunks, trailers)) => {
+                finish(lease, connection, bodiless).await;
+                AnswerBody::Whole(chunks, trailers)
+            }
+            Err(_) => return Err(Failed::Lost(Cause::WorkerDied)),
+        }
+    } else {
+        let (writer, reader) = spool(body_memory, length);
+        tokio::spawn(pump(lease, connection, body, writer, deadline));
+        AnswerBody::Coming(reader)
+    };
+    Ok(Answer {
+        status: parts.status,
+        headers: parts.headers,
+        body,
+    })
+}
+
+/// Gets the request to the worker and a head back. `Err(None)`: nothing was sent.
+async fn send(
+    worker: &Worker,
+    request: &Sendable,
+) -> Result<(Connection, Response<Incoming>), Option<Cause>> {
+    // A stale connection is found out only by using it; a fresh one cannot be stale.
+    if let Some(mut connection) = worker.take_connection() {
+        match connection
+            .send(request.request(request.headers.clone()))
+            .await
+        {
+            Ok(response) => return Ok((connection, response)),
+            Err(SendFailed::Unsent) => {}
+            Err(SendFailed::Stale) if request.method.is_idempotent() => {}
+            Err(SendFailed::Stale | SendFailed::Broken(_)) => return Err(Some(Cause::WorkerDied)),
+            Err(SendFailed::Garbled(_)) => return Err(Some(Cause::BadResponse)),
+        }
+    }
+    let mut connection = Connection::open(&worker.address).await.map_err(|_| None)?;
+    match connection
+        .send(request.request(request.headers.clone()))
+        .await
+    {
+        Ok(response) => Ok((connection, response)),
+        Err(SendFailed::Unsent) => Err(None),
+        Err(SendFailed::Stale | SendFailed::Broken(_)) => Err(Some(Cause::WorkerDied)),
+        Err(SendFailed::Garbled(_)) => Err(Some(Cause::BadResponse)),
+    }
+}
+
+async fn whole(
+    connection: &mut Connection,
+    body: &mut Incoming,
+) -> Result<(VecDeque<Bytes>, Option<HeaderMap>), hyper::Error> {
+    let (mut chunks, mut trailers) = (VecDeque::new(), None);
+    while !body.is_end_stream() {
+        match connection.drive(body.frame()).await {
+            None => break,
+            Some(frame) => match frame?.into_data() {
+                Ok(chunk) => chunks.push_back(chunk),
+                Err(frame) => trailers = frame.into_trailers().ok(),
+            },
+        }
+    }
+    Ok((chunks, trailers))
+}
+
+/// Reads a response as fast as the worker produces it, whoever still wants it.
+async fn pump(
+    lease: Lease<Worker>,
+    mut connection: Connection,
+    mut body: Incoming,
+    writer: SpoolWriter,
+    deadline: Option<Instant>,
+) {
+    let copied = {
+        let copy = copy(&mut connection, &mut body, &writer);
+        let mut copy = std::pin::pin!(copy);
+        match deadline {
+            None => copy.await,
+            Some(deadline) => match tokio::time::timeout_at(deadline, copy.as_mut()).await {
+                Ok(copied) => copied,
+                Err(_) => {
+                    writer.abort(Abort::Timeout);
+                    lease.report(Report::Stuck);
+                    tokio::time::timeout(LATE_ANSWER, copy)
+                        .await
+                        .unwrap_or(Err(Abort::Timeout))
+                }
+            },
+        }
+    };
+    match copied {
+        Ok(trailers) => {
+            finish(lease, connection, false).await;
+            writer.finish(trailers);
+        }
+        Err(why) => writer.abort(why),
+    }
+}
+
+async fn copy(
+    connection: &mut Connection,
+    body: &mut Incoming,
+    writer: &SpoolWriter,
+) -> Result<Option<HeaderMap>, Abort> {
+    let mut trailers = None;
+    while let Some(frame) = connection.drive(body.frame()).await {
+        match frame.map_err(|_| Abort::WorkerDied)?.into_data() {
+            Ok(chunk) => {
+                if let Err(error) = writer.push(chunk).await {
+                    tracing::error!("a response cannot be kept: {error}");
+                    writer.abort(Abort::Storage);
+                }
+            }
+            Err(frame) => trailers = frame.into_trailers().ok(),
+        }
+    }
+    Ok(trailers)
+}
+
+/// The worker has answered: keep the connection if it can be used again, then give the lease back.
+async fn finish(lease: Lease<Worker>, mut connection: Connection, spoilt: bool) {
+    if !spoilt && connection.is_reusable().await {
+        lease.keep_connection(connection);
+    }
+    lease.report(Report::Served);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sendable_makes_the_same_request_twice() {
+        let sendable = Sendable {
+            method: Method::GET,
+            target: Uri::from_static("/a?b"),
+            headers: HeaderMap::new(),
+            body: Buffered::default(),
+        };
+        for _ in 0..2 {
+            let request = sendable.request(HeaderMap::new());
+            assert_eq!(request.uri(), "/a?b");
+            assert!(request.body().is_end_stream());
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! Header hygiene: what must not travel on, and what is added on the way.
+
+use std::net::IpAddr;
+
+use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::HeaderMap;
+use ipnet::IpNet;
+
+pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+pub const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
+const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+
+/// The longest `X-Request-Id` that is honoured, in bytes.
+const MAX_REQUEST_ID: usize = 128;
+
+/// Removes what concerns one hop only (RFC 9110, 7.6.1).
+pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    if headers.contains_key(header::CONNECTION) {
+        let named: Vec<HeaderName> = headers
+            .get_all(header::CONNECTION)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .filter_map(|name| name.trim().parse().ok())
+            .collect();
+        for name in named {
+            // A client must not be able to make these disappear.
+            if name != header::HOST && name != header::CONTENT_LENGTH {
+                headers.remove(name);
+            }
+        }
+        headers.remove(header::CONNECTION);
+    }
+    headers.remove(KEEP_ALIVE);
+    headers.remove(PROXY_CONNECTION);
+    headers.remove(header::TE);
+    headers.remove(header::TRANSFER_ENCODING);
+    headers.remove(header::UPGRADE);
+}
+
+/// Whether `Connection` lists `token`.
+pub fn connection_lists(headers: &HeaderMap, token: &str) -> bool {
+    headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|listed| listed.trim().eq_ignore_ascii_case(token))
+}
+
+/// The proxies whose `X-Forwarded-*` headers are believed.
+#[derive(Clone, Debug, Default)]
+pub struct TrustedProxies(Vec<IpNet>);
+
+/// An entry of `trusted_proxies` that is neither an address nor a CIDR range.
+#[derive(Debug, thiserror::Error)]
+#[error("`{0}` is neither an IP address nor a CIDR range such as 10.0.0.0/8")]
+pub struct NotAnAddress(String);
+
+impl TrustedProxies {
+    pub fn parse<S: AsRef<str>>(entries: &[S]) -> Result<Self, NotAnAddress> {
+        entries
+            .iter()
+            .map(|entry| {
+                let entry = entry.as_ref().trim();
+                entry
+                    .parse::<IpNet>()
+                    .or_else(|_| entry.parse::<IpAddr>().map(IpNet::from))
+                    .map_err(|_| NotAnAddress(entry.to_owned()))
+            })
+            .collect::<Result<_, _>>()
+            .map(Self)
+    }
+
+    pub fn contains(&self, address: IpAddr) -> bool {
+        // A dual-stack listener sees IPv4 peers as ::ffff:a.b.c.d.
+        let address = address.to_canonical();
+        self.0.iter().any(|net| net.contains(&address))
+    }
+
+    /// The client behind a chain of trusted proxies: the last address that is not one of them.
+    fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+        let mut client = peer;
+        let chain: Vec<&str> = headers
+            .get_all(X_FORWARDED_FOR)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .map(str::trim)
+            .collect();
+        for hop in chain.into_iter().rev() {
+            match hop.parse::<IpAddr>() {
+                Ok(address) => client = address,
+                Err(_) => break,
+            }
+            if !self.contains(client) {
+                break;
+            }
+        }
+        client
+    }
+}
+
+/// Adds `X-Forwarded-*`; returns the client's address. What a peer that is not trusted says is replaced.
+pub fn forward(
+    headers: &mut HeaderMap,
+    trusted: &TrustedProxies,
+    peer: IpAddr,
+    peer_text: &HeaderValue,
+) -> IpAddr {
+    let host = headers.get(header::HOST).cloned();
+    if !trusted.contains(peer) {
+        headers.remove(header::FORWARDED);
+        headers.remove(X_REAL_IP);
+        headers.remove(X_FORWARDED_PORT);
+        headers.remove(X_FORWARDED_PREFIX);
+        headers.insert(X_FORWARDED_FOR, peer_text.clone());
+        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+        match host {
+            Some(host) => headers.insert(X_FORWARDED_HOST, host),
+            None => headers.remove(X_FORWARDED_HOST),
+        };
+        return peer;
+    }
+    let client = trusted.client(peer, headers);
+    let mut chain: Vec<u8> = Vec::new();
+    for value in headers.get_all(X_FORWARDED_FOR) {
+        chain.extend_from_slice(value.as_bytes());
+        chain.extend_from_slice(b", ");
+    }
+    chain.extend_from_slice(peer_text.as_bytes());
+    if let Ok(chain) = HeaderValue::from_bytes(&chain) {
+        headers.insert(X_FORWARDED_FOR, chain);
+    }
+    if !headers.contains_key(X_FORWARDED_PROTO) {
+        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+    }
+    if let (Some(host), false) = (host, headers.contains_key(X_FORWARDED_HOST)) {
+        headers.insert(X_FORWARDED_HOST, host);
+    }
+    client
+}
+
+/// The client's own `X-Request-Id`, if it is one that can be logged and passed on safely.
+pub fn given_request_id(headers: &HeaderMap) -> Option<HeaderValue> {
+    let mut values = headers.get_all(X_REQUEST_ID).iter();
+    let value = values.next()?;
+    let bytes = value.as_bytes();
+    let sound = !bytes.is_empty()
+        && bytes.len() <= MAX_REQUEST_ID
+        && bytes
+            .iter()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_.:/+=@~".contains(byte))
+        && values.next().is_none();
+    sound.then(|| value.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    #[test]
+    fn what_connection_names_is_removed_but_not_the_framing() {
+        let mut headers = map(&[
+            ("connection", "close, X-Secret, Host"),
+            ("x-secret", "1"),
+            ("host", "a"),
+            ("te", "trailers"),
+            ("keep-alive", "5"),
+            ("accept", "*/*"),
+        ]);
+        strip_hop_by_hop(&mut headers);
+        let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["accept", "host"]);
+    }
+
+    #[test]
+    fn an_untrusted_peer_cannot_say_who_it_is() {
+        let mut headers = map(&[
+            ("x-forwarded-for", "6.6.6.6"),
+            ("host", "api"),
+            ("x-real-ip", "6.6.6.6"),
+        ]);
+        let peer: IpAddr = [10, 0, 0, 9].into();
+        let client = forward(
+            &mut headers,
+            &TrustedProxies::default(),
+            peer,
+            &HeaderValue::from_static("10.0.0.9"),
+        );
+        assert_eq!(client, peer);
+        assert_eq!(headers[X_FORWARDED_FOR], "10.0.0.9");
+        assert_eq!(headers[X_FORWARDED_HOST], "api");
+        assert!(!headers.contains_key(X_REAL_IP));
+    }
+
+    #[test]
+    fn a_trusted_chain_leads_to_the_first_untrusted_address() {
+        let trusted = TrustedProxies::parse(&["10.0.0.0/8", "127.0.0.1"]).expect("valid");
+        let mut headers = map(&[
+            ("x-forwarded-for", "1.1.1.1, 9.9.9.9, 10.1.1.1"),
+            ("x-forwarded-proto", "https"),
+        ]);
+        let client = forward(
+            &mut headers,
+            &trusted,
+            [127, 0, 0, 1].into(),
+            &HeaderValue::from_static("127.0.0.1"),
+        );
+        assert_eq!(client, IpAddr::from([9, 9, 9, 9]));
+        assert_eq!(
+            headers[X_FORWARDED_FOR],
+            "1.1.1.1, 9.9.9.9, 10.1.1.1, 127.0.0.1"
+        );
+        assert_eq!(headers[X_FORWARDED_PROTO], "https");
+    }
+
+    #[test]
+    fn request_ids_that_could_harm_a_log_are_not_honoured() {
+        assert!(given_request_id(&map(&[("x-request-id", "abc-123")])).is_some());
+        assert!(given_request_id(&map(&[("x-request-id", "a b")])).is_none());
+        assert!(given_request_id(&map(&[("x-request-id", "")])).is_none());
+        assert!(given_request_id(&map(&[("x-request-id", "a"), ("x-request-id", "b")])).is_none());
+    }
+}

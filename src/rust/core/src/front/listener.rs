@@ -1,0 +1,169 @@
+//! The listening socket, and how many clients may be connected.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::TcpListener;
+
+use super::cause::Cause;
+use super::connection;
+use super::watch::{Order, Watch};
+use super::Front;
+
+/// Connections that the system may hold for us before they are accepted.
+const BACKLOG: i32 = 4096;
+
+/// After an accept error that is not the client's fault (out of file descriptors, say).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+
+/// When there are too many connections, this part of them (1 / n), the longest unused, makes room at
+/// once: looking for one at a time would make a flood expensive.
+const EVICT_PART: usize = 64;
+
+/// Binds `address`.
+///
+/// # Errors
+/// What the system says: address in use, not available, or not permitted.
+pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    // A restarted server need not wait for its predecessor's connections in TIME_WAIT.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// The client connections of one front.
+#[derive(Default)]
+pub struct Connections {
+    open: Mutex<Vec<Arc<Watch>>>,
+}
+
+/// Takes a connection off the list when its task ends, however it ends.
+struct Entered {
+    front: Arc<Front>,
+    watch: Arc<Watch>,
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        self.front.connections.leave(&self.watch);
+    }
+}
+
+impl Connections {
+    fn lock(&self) -> MutexGuard<'_, Vec<Arc<Watch>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn count(&self) -> usize {
+        self.lock().len()
+    }
+
+    fn enter(&self, watch: &Arc<Watch>) {
+        let mut open = self.lock();
+        watch.set_place(open.len());
+        open.push(watch.clone());
+    }
+
+    fn leave(&self, watch: &Watch) {
+        let mut open = self.lock();
+        let place = watch.place();
+        open.swap_remove(place);
+        if let Some(moved) = open.get(place) {
+            moved.set_place(place);
+        }
+    }
+
+    /// Gives the same order to all.
+    pub fn give_all(&self, order: Order) {
+        let all: Vec<_> = self.lock().clone();
+        for watch in all {
+            watch.give(order);
+        }
+    }
+
+    /// Closes the connections on which nothing has been served for longest. Whether there were any.
+    fn evict(&self) -> bool {
+        let mut unused: Vec<(u64, Arc<Watch>)> = self
+            .lock()
+            .iter()
+            .filter(|watch| watch.order() != Order::Close)
+            .filter_map(|watch| Some((watch.unused_since()?, watch.clone())))
+            .collect();
+        let count = (unused.len() / EVICT_PART).max(1);
+        unused.sort_unstable_by_key(|(since, _)| *since);
+        for (_, watch) in unused.iter().take(count) {
+            watch.give(Order::Close);
+        }
+        !unused.is_empty()
+    }
+}
+
+/// Accepts clients until dropped. Nothing that a client or the system does ends this loop.
+pub async fn accept(front: Arc<Front>, listener: TcpListener) {
+    loop {
+        let (stream, address) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) if is_the_clients(&error) => continue,
+            Err(error) => {
+                tracing::warn!("cannot accept connections: {error}");
+                front.connections.evict();
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        if front.connections.count() >= front.limits.max_connections && !front.connections.evict() {
+            // Best effort: the client is turned away either way.
+            let _ = stream.try_write(&Cause::TooManyConnections.raw_response());
+            continue;
+        }
+        let watch = Arc::new(Watch::default());
+        front.connections.enter(&watch);
+        let entered = Entered {
+            front: front.clone(),
+            watch: watch.clone(),
+        };
+        let front = front.clone();
+        tokio::spawn(async move {
+            let _entered = entered;
+            connection::serve(front, stream, address, watch).await;
+        });
+    }
+}
+
+/// The connection was gone before it was accepted.
+fn is_the_clients(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::Interrupted
+    )
+}
+
+/// Raises the soft limit of open files to the hard one; returns how many clients it leaves room for.
+pub fn room_for_connections(wanted: usize) -> usize {
+    use nix::sys::resource::{getrlimit, setrlimit, Resource};
+    /// For workers, logs, and R's own files.
+    const OTHERS: u64 = 256;
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
+        return wanted;
+    };
+    let target = hard.min((wanted as u64).saturating_add(OTHERS)).max(soft);
+    let limit = if setrlimit(Resource::RLIMIT_NOFILE, target, hard).is_ok() {
+        target
+    } else {
+        soft
+    };
+    wanted.min(limit.saturating_sub(OTHERS).max(64) as usize)
+}

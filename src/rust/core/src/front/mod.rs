@@ -1,0 +1,56 @@
+//! The client's side: listener, limits, deadlines, buffering, header hygiene, upgrades, and errors
+//! as responses.
+
+mod cause;
+mod client_io;
+mod connection;
+mod exchange;
+mod headers;
+mod limits;
+mod listener;
+mod record;
+mod reply;
+mod request_id;
+mod service;
+mod tunnel;
+mod watch;
+
+use std::sync::Arc;
+
+pub use cause::{Cause, FAUCET_ERROR};
+pub use headers::{NotAnAddress, TrustedProxies};
+pub use limits::Limits;
+pub use listener::{accept, bind, room_for_connections, Connections};
+pub use watch::Order;
+
+use crate::lock::Table;
+use crate::ops::status::Status;
+use crate::ops::Ops;
+use crate::sources::Roster;
+use crate::worker::Worker;
+
+/// One front door: everything that its connections share.
+pub struct Front {
+    pub table: Arc<Table<Worker>>,
+    pub roster: Arc<Roster>,
+    pub limits: Limits,
+    pub trusted: TrustedProxies,
+    pub ops: Arc<Ops>,
+    pub connections: Connections,
+}
+
+impl Front {
+    /// The server's state now.
+    pub fn status(&self) -> Status {
+        self.roster.status()
+    }
+
+    /// The metrics in Prometheus' text format.
+    pub fn render_metrics(&self) -> String {
+        self.ops.metrics.render(
+            &self.status(),
+            self.connections.count(),
+            self.ops.log.dropped_ever(),
+        )
+    }
+}

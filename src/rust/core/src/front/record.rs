@@ -1,0 +1,126 @@
+//! What is known of one request; logged and counted when it ends, however it ends.
+
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use hyper::header::HeaderValue;
+use hyper::{Method, StatusCode, Uri};
+
+use super::cause::Cause;
+use super::watch::Watch;
+use crate::body::Abort;
+use crate::ops::access::Entry;
+use crate::ops::Ops;
+
+/// nginx's code for a client that left before it was answered; never sent.
+const CLIENT_CLOSED_REQUEST: u16 = 499;
+
+/// A flag between a request's future and whoever drops it.
+#[derive(Default)]
+pub struct ClientGone(AtomicBool);
+
+impl ClientGone {
+    pub fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// One request, from head to the last byte. Writes itself down on drop.
+pub struct Record {
+    ops: Arc<Ops>,
+    watch: Arc<Watch>,
+    gone: Arc<ClientGone>,
+    started: Instant,
+    pub id: HeaderValue,
+    pub client: IpAddr,
+    /// Method and target, if there is an access log.
+    pub line: Option<(Method, Uri)>,
+    pub queue: Duration,
+    pub in_worker: Option<Duration>,
+    pub worker: Option<u32>,
+    status: u16,
+    cause: Option<Cause>,
+    bytes: u64,
+}
+
+impl Record {
+    pub fn new(
+        ops: Arc<Ops>,
+        watch: Arc<Watch>,
+        gone: Arc<ClientGone>,
+        client: IpAddr,
+        id: HeaderValue,
+    ) -> Self {
+        Self {
+            ops,
+            watch,
+            gone,
+            started: Instant::now(),
+            id,
+            client,
+            line: None,
+            queue: Duration::ZERO,
+            in_worker: None,
+            worker: None,
+            // Stands until an answer is known: only a client that left sees none.
+            status: CLIENT_CLOSED_REQUEST,
+            cause: None,
+            bytes: 0,
+        }
+    }
+
+    /// The answer is known.
+    pub fn answered(&mut self, status: StatusCode, cause: Option<Cause>) {
+        self.status = status.as_u16();
+        self.cause = cause;
+    }
+
+    pub fn sent(&mut self, bytes: usize) {
+        self.bytes += bytes as u64;
+    }
+
+    /// The response broke off after its head.
+    pub fn aborted(&mut self, why: Abort) {
+        self.cause = Some(match why {
+            Abort::WorkerDied => Cause::WorkerDied,
+            Abort::Timeout => Cause::Timeout,
+            Abort::Storage => Cause::Storage,
+        });
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        self.watch.request_ended();
+        if self.gone.get() {
+            self.status = CLIENT_CLOSED_REQUEST;
+        }
+        let total = self.started.elapsed();
+        let cause = self.cause.map_or("", Cause::name);
+        self.ops
+            .metrics
+            .request(self.status, cause, total, self.queue);
+        if let Some((method, uri)) = &self.line {
+            self.ops.access.write(&Entry {
+                time: SystemTime::now() - total,
+                id: self.id.to_str().unwrap_or_default(),
+                client: self.client,
+                method: method.as_str(),
+                path: uri.path_and_query().map_or("/", |path| path.as_str()),
+                status: self.status,
+                cause,
+                bytes: self.bytes,
+                total,
+                queue: self.queue,
+                in_worker: self.in_worker,
+                worker: self.worker,
+            });
+        }
+    }
+}

@@ -1,0 +1,396 @@
+//! A client's request, from its head to the head of its response.
+
+use std::future::Future;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use hyper::body::{Body, Incoming};
+use hyper::header::{self, HeaderValue};
+use hyper::upgrade::OnUpgrade;
+use hyper::{Method, Request, Response, StatusCode, Uri, Version};
+use tokio::time::Instant;
+
+use super::cause::Cause;
+use super::exchange::{exchange, Answer, AnswerBody, Failed, Sendable};
+use super::headers::{self, X_REQUEST_ID};
+use super::record::{ClientGone, Record};
+use super::reply::Reply;
+use super::request_id::new_request_id;
+use super::tunnel;
+use super::watch::Watch;
+use super::Front;
+use crate::body::{BufferError, Buffered};
+use crate::lock::{Lease, Refused, Ticket};
+use crate::ops;
+use crate::worker::{Report, Worker};
+
+/// How many workers may turn out unreachable before a request gives up.
+const MAX_ATTEMPTS: usize = 5;
+
+/// What all requests of one client connection share.
+pub struct Peer {
+    pub front: Arc<Front>,
+    pub watch: Arc<Watch>,
+    pub address: IpAddr,
+    pub address_text: HeaderValue,
+}
+
+/// A request being served. Hyper drops it when its client leaves. Once a lease is held, the future
+/// then moves to a task of its own and goes on until the worker has finished: a lease outlives its client.
+pub struct Serving {
+    work: Option<Pin<Box<dyn Future<Output = Response<Reply>> + Send>>>,
+    committed: Arc<AtomicBool>,
+    gone: Arc<ClientGone>,
+}
+
+impl Serving {
+    /// Starts to serve. `doubtful` says what the raw head showed that its headers do not.
+    pub fn new(peer: Arc<Peer>, request: Request<Incoming>, doubtful: Option<Cause>) -> Self {
+        peer.watch.request_started();
+        let committed = Arc::new(AtomicBool::new(false));
+        let gone = Arc::new(ClientGone::default());
+        let work = serve(peer, request, doubtful, committed.clone(), gone.clone());
+        Self {
+            work: Some(Box::pin(work)),
+            committed,
+            gone,
+        }
+    }
+}
+
+impl Future for Serving {
+    type Output = Result<Response<Reply>, std::convert::Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some(work) = &mut self.work else {
+            return Poll::Pending;
+        };
+        let response = std::task::ready!(work.as_mut().poll(cx));
+        self.work = None;
+        Poll::Ready(Ok(response))
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let Some(work) = self.work.take() else {
+            return;
+        };
+        self.gone.set();
+        if self.committed.load(Ordering::Relaxed) {
+            // Outside a runtime (it is being shut down) there is nobody left to finish for.
+            if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+                runtime.spawn(work);
+            }
+        }
+    }
+}
+
+async fn serve(
+    peer: Arc<Peer>,
+    mut request: Request<Incoming>,
+    doubtful: Option<Cause>,
+    committed: Arc<AtomicBool>,
+    gone: Arc<ClientGone>,
+) -> Response<Reply> {
+    let front = &peer.front;
+    let id = headers::given_request_id(request.headers()).unwrap_or_else(new_request_id);
+    let mut record = Box::new(Record::new(
+        front.ops.clone(),
+        peer.watch.clone(),
+        gone,
+        peer.address,
+        id,
+    ));
+    if front.ops.access.is_on() {
+        record.line = Some((request.method().clone(), request.uri().clone()));
+    }
+    let http2 = request.version() == Version::HTTP_2;
+    let head = *request.method() == Method::HEAD;
+
+    let outcome = match doubtful.map_or_else(|| check(&request), Err) {
+        Err(cause) => Err(cause),
+        Ok(()) => match own_answer(front, &request) {
+            Some(response) => Ok(response),
+            None => forward(&peer, &mut request, &mut record, &committed).await,
+        },
+    };
+    committed.store(false, Ordering::Relaxed);
+
+    let (mut response, cause) = match outcome {
+        Ok(response) => (response, None),
+        Err(cause) => (rejection(cause, head, http2), Some(cause)),
+    };
+    response
+        .headers_mut()
+        .insert(X_REQUEST_ID, record.id.clone());
+    record.answered(response.status(), cause);
+    response.map(|reply| reply.recorded(record))
+}
+
+/// What must hold for a request before anything is done for it.
+fn check(request: &Request<Incoming>) -> Result<(), Cause> {
+    if request.method() == Method::CONNECT {
+        return Err(Cause::BadRequest("this server is no forward proxy"));
+    }
+    let hosts = request.headers().get_all(header::HOST).iter().count();
+    match request.version() {
+        Version::HTTP_11 if hosts != 1 => {
+            Err(Cause::BadRequest("a request has exactly one Host header"))
+        }
+        Version::HTTP_10 if hosts > 1 => {
+            Err(Cause::BadRequest("a request has at most one Host header"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Health paths: answered here, whatever the workers do.
+fn own_answer(front: &Front, request: &Request<Incoming>) -> Option<Response<Reply>> {
+    let path = request.uri().path();
+    if !path.starts_with(ops::PREFIX) {
+        return None;
+    }
+    let (status, body) = ops::answer(path, || front.status()).unwrap_or_else(|| {
+        let error = serde_json::json!({"error": "404 - Resource Not Found"});
+        (StatusCode::NOT_FOUND, error)
+    });
+    let body = if request.method() == Method::HEAD {
+        String::new()
+    } else {
+        body.to_string()
+    };
+    let mut response = Response::new(Reply::whole(body.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
+    Some(response)
+}
+
+fn rejection(cause: Cause, head: bool, http2: bool) -> Response<Reply> {
+    let body = cause.body();
+    let length = body.len();
+    let mut response = Response::new(if head {
+        Reply::empty()
+    } else {
+        Reply::whole(body)
+    });
+    *response.status_mut() = cause.status();
+    let headers = response.headers_mut();
+    cause.describe(headers);
+    headers.insert(header::CONTENT_LENGTH, length.into());
+    if cause.closes() && !http2 {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// Buffers the body, waits for a worker, and lets it answer.
+async fn forward(
+    peer: &Arc<Peer>,
+    request: &mut Request<Incoming>,
+    record: &mut Record,
+    committed: &AtomicBool,
+) -> Result<Response<Reply>, Cause> {
+    let limits = &peer.front.limits;
+    let upgrade = take_upgrade(request);
+    let mut request = sendable(peer, request, record, upgrade.as_ref()).await?;
+    let arrived = std::time::Instant::now();
+    let mut ticket = None;
+    for _ in 0..MAX_ATTEMPTS {
+        let lease = acquire(peer, ticket).await;
+        record.queue = arrived.elapsed();
+        let lease = lease?;
+        record.worker = Some(lease.id);
+        committed.store(true, Ordering::Relaxed);
+        let sent = std::time::Instant::now();
+        let outcome = with_deadline(peer, lease, request).await;
+        record.in_worker = Some(sent.elapsed());
+        match outcome {
+            Ok(answer) => return Ok(respond(answer, upgrade, limits.idle_timeout)),
+            Err(Failed::Lost(cause)) => return Err(cause),
+            Err(Failed::Unreachable(again, unsent)) => {
+                // Nothing is in flight any more: a client that leaves now just leaves.
+                committed.store(false, Ordering::Relaxed);
+                request = *unsent;
+                ticket = Some(again);
+            }
+        }
+    }
+    Err(Cause::WorkerUnreachable)
+}
+
+/// The client's wish to switch protocols, if it is one that can be tunnelled.
+fn take_upgrade(request: &mut Request<Incoming>) -> Option<(OnUpgrade, HeaderValue)> {
+    let wanted = request.headers().get(header::UPGRADE)?.clone();
+    // h2c is an offer, not a need: such a client is served over HTTP/1.1.
+    let switches = request.version() == Version::HTTP_11
+        && headers::connection_lists(request.headers(), "upgrade")
+        && !wanted.as_bytes().eq_ignore_ascii_case(b"h2c")
+        && request.body().is_end_stream();
+    switches.then(|| (hyper::upgrade::on(request), wanted))
+}
+
+/// The request as the worker will see it, its body complete.
+async fn sendable(
+    peer: &Peer,
+    request: &mut Request<Incoming>,
+    record: &mut Record,
+    upgrade: Option<&(OnUpgrade, HeaderValue)>,
+) -> Result<Sendable, Cause> {
+    let limits = &peer.front.limits;
+    let mut headers = std::mem::take(request.headers_mut());
+    headers::strip_hop_by_hop(&mut headers);
+    headers.remove(header::CONTENT_LENGTH);
+    headers.remove(header::EXPECT);
+    if request.version() == Version::HTTP_2 {
+        as_http1(request.uri(), &mut headers);
+    }
+    record.client = headers::forward(
+        &mut headers,
+        &peer.front.trusted,
+        peer.address,
+        &peer.address_text,
+    );
+    headers.insert(X_REQUEST_ID, record.id.clone());
+    if let Some((_, protocol)) = upgrade {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(header::UPGRADE, protocol.clone());
+    }
+    let body = Buffered::read_from(
+        request.body_mut(),
+        limits.body_memory,
+        limits.max_body,
+        limits.idle_timeout,
+    )
+    .await
+    .map_err(|error| match error {
+        BufferError::TooLarge(_) => Cause::BodyTooLarge,
+        BufferError::Stalled(_) => Cause::BodyTimeout,
+        BufferError::Broken(_) => Cause::BadRequest("the request's body is not valid HTTP"),
+        BufferError::Storage(error) => {
+            tracing::error!("a request's body cannot be kept: {error}");
+            Cause::Storage
+        }
+    })?;
+    let target = origin_form(request.uri())?;
+    Ok(Sendable {
+        method: request.method().clone(),
+        target,
+        headers,
+        body,
+    })
+}
+
+/// RFC 9113 (8.3.1, 8.2.3): authority becomes Host, cookies one header.
+fn as_http1(uri: &Uri, headers: &mut hyper::HeaderMap) {
+    if let Some(authority) = uri.authority() {
+        if let Ok(host) = HeaderValue::from_str(authority.as_str()) {
+            headers.insert(header::HOST, host);
+        }
+    }
+    let cookies: Vec<&[u8]> = headers
+        .get_all(header::COOKIE)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect();
+    if cookies.len() > 1 {
+        if let Ok(cookie) = HeaderValue::from_bytes(&cookies.join(&b"; "[..])) {
+            headers.insert(header::COOKIE, cookie);
+        }
+    }
+}
+
+/// Path and query alone: what a server, not a proxy, is asked (RFC 9112, 3.2.1).
+fn origin_form(uri: &Uri) -> Result<Uri, Cause> {
+    if uri.scheme().is_none() {
+        return Ok(uri.clone());
+    }
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    path.parse()
+        .map_err(|_| Cause::BadRequest("the request's target is not valid"))
+}
+
+async fn acquire(peer: &Peer, ticket: Option<Ticket>) -> Result<Lease<Worker>, Cause> {
+    let table = &peer.front.table;
+    let mut acquire = match ticket {
+        None => table.acquire(),
+        Some(ticket) => table.acquire_again(ticket),
+    };
+    // Most requests find a free worker: they need no timer.
+    let first = std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut acquire).poll(cx))).await;
+    let outcome = match (first, peer.front.limits.queue_timeout) {
+        (Poll::Ready(outcome), _) => outcome,
+        (Poll::Pending, None) => acquire.await,
+        (Poll::Pending, Some(patience)) => tokio::time::timeout(patience, acquire)
+            .await
+            .map_err(|_| Cause::QueueTimeout)?,
+    };
+    outcome.map_err(|refused| match refused {
+        Refused::QueueFull => Cause::QueueFull,
+        Refused::NoWorkers => Cause::NoWorkers,
+        Refused::Closed => Cause::Draining,
+    })
+}
+
+/// Past the deadline the client gets its `504`, and the exchange goes on in a task of its own: the
+/// worker is still busy, so its lease stays.
+async fn with_deadline(
+    peer: &Peer,
+    lease: Lease<Worker>,
+    request: Sendable,
+) -> Result<Answer, Failed> {
+    let memory = peer.front.limits.body_memory;
+    let Some(timeout) = peer.front.limits.timeout else {
+        return exchange(lease, request, memory, None).await;
+    };
+    let deadline = Instant::now() + timeout;
+    let worker = lease.worker().clone();
+    let (done, outcome) = tokio::sync::oneshot::channel();
+    tokio::spawn(async move {
+        // The receiver is gone after the deadline; then nobody wants the answer.
+        let _ = done.send(exchange(lease, request, memory, Some(deadline)).await);
+    });
+    match tokio::time::timeout_at(deadline, outcome).await {
+        Ok(Ok(outcome)) => outcome,
+        // Its task ended without a word: only the end of the runtime does that.
+        Ok(Err(_)) => Err(Failed::Lost(Cause::WorkerDied)),
+        Err(_) => {
+            worker.report(Report::Stuck);
+            Err(Failed::Lost(Cause::Timeout))
+        }
+    }
+}
+
+fn respond(
+    answer: Answer,
+    upgrade: Option<(OnUpgrade, HeaderValue)>,
+    patience: Option<std::time::Duration>,
+) -> Response<Reply> {
+    let mut headers = answer.headers;
+    let reply = match answer.body {
+        AnswerBody::Whole(chunks, trailers) => {
+            headers::strip_hop_by_hop(&mut headers);
+            Reply::chunks(chunks, trailers)
+        }
+        AnswerBody::Coming(reader) => {
+            headers::strip_hop_by_hop(&mut headers);
+            Reply::spool(reader)
+        }
+        AnswerBody::Tunnel(worker, guard) => {
+            if let Some((client, _)) = upgrade {
+                tokio::spawn(tunnel::run(client, *worker, guard, patience));
+            }
+            Reply::empty()
+        }
+    };
+    let mut response = Response::new(reply);
+    *response.status_mut() = answer.status;
+    *response.headers_mut() = headers;
+    response
+}

@@ -1,0 +1,171 @@
+//! What a client's connection is doing, so that doing nothing has an end.
+
+use std::sync::atomic::{AtomicU64, AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use super::limits::Limits;
+
+/// `Head -> Busy -> Idle -> Head -> ...`; a new connection starts in `Head`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Phase {
+    /// A request's head is arriving, or the first one has still to begin.
+    Head = 0,
+    /// Between requests.
+    Idle = 1,
+    /// At least one request is being served.
+    Busy = 2,
+}
+
+/// What the connection's task is asked to do from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Order {
+    None = 0,
+    /// Finish the request in progress, then close.
+    Finish = 1,
+    /// Close now.
+    Close = 2,
+}
+
+/// Shared by a connection's task, its IO, its requests, and the registry of connections. Plain
+/// atomics: all of them live on the serving thread.
+pub struct Watch {
+    phase: AtomicU8,
+    /// Milliseconds on [`clock`] since when the phase lasts.
+    since: AtomicU64,
+    /// When the client stopped taking bytes; 0 when it has not.
+    stalled: AtomicU64,
+    requests: AtomicUsize,
+    /// Where this connection stands in the list of connections.
+    place: AtomicUsize,
+    order: AtomicU8,
+    task: Mutex<Option<Waker>>,
+}
+
+/// Milliseconds since the first call, never 0.
+fn clock() -> u64 {
+    static START: OnceLock<Instant> = OnceLock::new();
+    START.get_or_init(Instant::now).elapsed().as_millis() as u64 + 1
+}
+
+impl Default for Watch {
+    fn default() -> Self {
+        Self {
+            phase: AtomicU8::new(Phase::Head as u8),
+            since: AtomicU64::new(clock()),
+            stalled: AtomicU64::new(0),
+            requests: AtomicUsize::new(0),
+            place: AtomicUsize::new(0),
+            order: AtomicU8::new(Order::None as u8),
+            task: Mutex::new(None),
+        }
+    }
+}
+
+impl Watch {
+    pub fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Relaxed) {
+            0 => Phase::Head,
+            1 => Phase::Idle,
+            _ => Phase::Busy,
+        }
+    }
+
+    fn enter(&self, phase: Phase) {
+        self.phase.store(phase as u8, Ordering::Relaxed);
+        self.since.store(clock(), Ordering::Relaxed);
+    }
+
+    /// Bytes arrived.
+    pub fn bytes_read(&self) {
+        if self.phase() == Phase::Idle {
+            self.enter(Phase::Head);
+        }
+    }
+
+    /// A head is complete.
+    pub fn request_started(&self) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.phase.store(Phase::Busy as u8, Ordering::Relaxed);
+    }
+
+    /// A response has been handed over, or its request was dropped.
+    pub fn request_ended(&self) {
+        if self.requests.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.enter(Phase::Idle);
+        }
+    }
+
+    pub fn write_stalled(&self) {
+        if self.stalled.load(Ordering::Relaxed) == 0 {
+            self.stalled.store(clock(), Ordering::Relaxed);
+        }
+    }
+
+    pub fn write_moved(&self) {
+        self.stalled.store(0, Ordering::Relaxed);
+    }
+
+    /// When this connection has done nothing for too long, on [`clock`]; `None` while a worker works for it.
+    fn deadline(&self, limits: &Limits) -> Option<u64> {
+        let after = |since: u64, patience: Duration| since + patience.as_millis() as u64;
+        let stalled = self.stalled.load(Ordering::Relaxed);
+        let since = self.since.load(Ordering::Relaxed);
+        if stalled != 0 {
+            return limits.idle_timeout.map(|patience| after(stalled, patience));
+        }
+        match self.phase() {
+            Phase::Head => Some(after(since, limits.header_timeout)),
+            Phase::Idle => limits.idle_timeout.map(|patience| after(since, patience)),
+            Phase::Busy => None,
+        }
+    }
+
+    /// How long until the deadline: zero when it has passed, `None` when there is none now.
+    pub fn patience_left(&self, limits: &Limits) -> Option<Duration> {
+        self.deadline(limits)
+            .map(|deadline| Duration::from_millis(deadline.saturating_sub(clock())))
+    }
+
+    /// Since when nothing is served on this connection, if so: for choosing whom to close when there are too many.
+    pub fn unused_since(&self) -> Option<u64> {
+        (self.phase() != Phase::Busy).then(|| self.since.load(Ordering::Relaxed))
+    }
+
+    pub fn place(&self) -> usize {
+        self.place.load(Ordering::Relaxed)
+    }
+
+    pub fn set_place(&self, place: usize) {
+        self.place.store(place, Ordering::Relaxed);
+    }
+
+    pub fn order(&self) -> Order {
+        match self.order.load(Ordering::Relaxed) {
+            0 => Order::None,
+            1 => Order::Finish,
+            _ => Order::Close,
+        }
+    }
+
+    /// Gives an order, unless a stronger one stands, and wakes the connection's task.
+    pub fn give(&self, order: Order) {
+        self.order.fetch_max(order as u8, Ordering::Relaxed);
+        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(waker) = &*task {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Who to wake on an order.
+    pub fn register(&self, waker: &Waker) {
+        let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *task {
+            Some(known) => known.clone_from(waker),
+            None => *task = Some(waker.clone()),
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! faucet's core: the lock table, the front, the workers and where they come from.
+//!
+//! A request's way is the only walk through the house: client connection -> [`front`] reads the head
+//! and buffers the body -> asks [`lock`] for a lease -> the lease names a [`worker`] -> the request
+//! goes over that worker's connection -> the response streams back -> the lease is given up when the
+//! worker has finished, not before.
+
+pub mod body;
+pub mod front;
+pub mod lock;
+pub mod ops;
+pub mod sources;
+pub mod worker;

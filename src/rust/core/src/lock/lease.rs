@@ -1,0 +1,64 @@
+//! The right to send one request to one worker.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use super::acquire::Ticket;
+use super::table::{MemberId, Table};
+
+/// The right to send one request to one worker, given back by `Drop`. Whoever holds it holds it
+/// until the worker has answered completely or is gone, whatever became of the client.
+#[must_use = "a lease dropped at once locks nothing"]
+pub struct Lease<W> {
+    table: Arc<Table<W>>,
+    worker: Arc<W>,
+    member: MemberId,
+    ticket: Ticket,
+}
+
+impl<W> Lease<W> {
+    pub(super) fn new(
+        table: Arc<Table<W>>,
+        worker: Arc<W>,
+        member: MemberId,
+        ticket: Ticket,
+    ) -> Self {
+        Self {
+            table,
+            worker,
+            member,
+            ticket,
+        }
+    }
+
+    /// The place of this lease's request in the order of arrival, for [`Table::acquire_again`].
+    pub fn ticket(&self) -> Ticket {
+        self.ticket
+    }
+
+    /// The worker this lease is for, to keep beyond the lease.
+    pub fn worker(&self) -> &Arc<W> {
+        &self.worker
+    }
+
+    /// Gives the lease back and sets its worker aside, so that the same request does not meet it
+    /// again. The worker's source decides what becomes of it.
+    pub fn suspend(self) -> Ticket {
+        self.table.suspend(self.member);
+        self.ticket
+    }
+}
+
+impl<W> Deref for Lease<W> {
+    type Target = W;
+
+    fn deref(&self) -> &W {
+        &self.worker
+    }
+}
+
+impl<W> Drop for Lease<W> {
+    fn drop(&mut self) {
+        self.table.release(self.member);
+    }
+}

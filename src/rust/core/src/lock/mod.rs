@@ -1,0 +1,27 @@
+//! The lock table: waiting requests in, leases out.
+//!
+//! It knows no HTTP, no process and no socket. A *source* adds workers to a [`Table`] and takes them
+//! away; whoever wants to send a request asks for a [`Lease`] with [`Table::acquire`] and holds it
+//! until the worker has finished.
+//!
+//! The promises kept here, each with a test beside it:
+//!
+//! 1. at most `slots` leases exist on a worker;
+//! 2. requests are served first come, first served, and no worker idles while someone waits;
+//! 3. the queue is bounded;
+//! 4. nothing leaks: a lease and a place in the queue are both given back by `Drop`.
+//!
+//! Nothing polls: a waiting request is woken by the very release that frees its worker.
+
+mod acquire;
+mod drain;
+mod lease;
+mod table;
+
+#[cfg(test)]
+mod tests;
+
+pub use acquire::{Acquire, Ticket};
+pub use drain::{Drained, Idle};
+pub use lease::Lease;
+pub use table::{MemberId, MemberView, Refused, Snapshot, Standing, Table};

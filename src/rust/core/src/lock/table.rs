@@ -1,0 +1,419 @@
+//! The table itself: who is free, who waits, and the one place where a worker changes hands.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+
+use super::acquire::{Acquire, Ticket};
+use super::drain::{Drained, Idle};
+
+/// Names one worker's entry in one table. Never used twice, so a lease that outlives its worker
+/// cannot touch the worker's successor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct MemberId(u64);
+
+/// Why a request was not given a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    #[error("the queue is full")]
+    QueueFull,
+    #[error("there is no worker left to wait for")]
+    NoWorkers,
+    #[error("the server is shutting down")]
+    Closed,
+}
+
+/// How a member stands towards new leases.
+///
+/// ```text
+/// Serving <-> Suspended
+///    \           /
+///     v         v
+///      Draining -> (gone, once nothing is in flight)
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Takes a new lease whenever a slot is free.
+    Serving,
+    /// Set aside by its source, which will resume or remove it.
+    Suspended,
+    /// Finishes what is in flight and takes nothing new.
+    Draining,
+}
+
+struct Member<W> {
+    worker: Arc<W>,
+    slots: u32,
+    in_flight: u32,
+    standing: Standing,
+    drained: Vec<Waker>,
+}
+
+impl<W> Member<W> {
+    fn has_room(&self) -> bool {
+        self.standing == Standing::Serving && self.in_flight < self.slots
+    }
+}
+
+/// The lock table. Shared as `Arc<Table<W>>`; every method takes the one mutex for a short time and
+/// wakes whoever it must after giving it back.
+pub struct Table<W> {
+    state: Mutex<State<W>>,
+}
+
+pub(super) struct State<W> {
+    members: HashMap<MemberId, Member<W>>,
+    /// Members with room. The last one freed is the first one used: its caches are warm, and the
+    /// others' memory may rest.
+    free: Vec<MemberId>,
+    /// First come, first served. The waker is absent until the request has been polled.
+    waiting: BTreeMap<Ticket, Option<Waker>>,
+    /// Decided, but not yet collected by the waiting request.
+    decided: HashMap<Ticket, Result<MemberId, Refused>>,
+    queue_limit: usize,
+    refusing: Option<Refused>,
+    next_ticket: u64,
+    next_member: u64,
+    leases: usize,
+    idle: Vec<Waker>,
+}
+
+/// Wakers collected under the lock, woken after it.
+#[derive(Default)]
+#[must_use]
+pub(super) struct Wakes(Vec<Waker>);
+
+impl Wakes {
+    pub(super) fn push(&mut self, waker: Option<Waker>) {
+        self.0.extend(waker);
+    }
+
+    pub(super) fn wake(self) {
+        self.0.into_iter().for_each(Waker::wake);
+    }
+}
+
+/// One member as seen from outside.
+pub struct MemberView<W> {
+    pub id: MemberId,
+    pub worker: Arc<W>,
+    pub slots: u32,
+    pub in_flight: u32,
+    pub standing: Standing,
+}
+
+/// The table at one instant.
+pub struct Snapshot<W> {
+    /// Requests waiting for a lease.
+    pub waiting: usize,
+    /// Leases that exist, those of removed workers included.
+    pub leases: usize,
+    /// Members in the order they were added.
+    pub members: Vec<MemberView<W>>,
+}
+
+impl<W> Table<W> {
+    /// An empty table whose queue holds at most `queue_limit` waiting requests.
+    pub fn new(queue_limit: usize) -> Arc<Self> {
+        Arc::new(Self {
+            state: Mutex::new(State {
+                members: HashMap::new(),
+                free: Vec::new(),
+                waiting: BTreeMap::new(),
+                decided: HashMap::new(),
+                queue_limit,
+                refusing: None,
+                next_ticket: 0,
+                next_member: 0,
+                leases: 0,
+                idle: Vec::new(),
+            }),
+        })
+    }
+
+    /// Adds a worker that serves `slots` requests at a time. Waiting requests get it at once.
+    pub fn add(&self, worker: Arc<W>, slots: u32) -> MemberId {
+        self.with(|state, wakes| {
+            let id = MemberId(state.next_member);
+            state.next_member += 1;
+            state.members.insert(
+                id,
+                Member {
+                    worker,
+                    slots: slots.max(1),
+                    in_flight: 0,
+                    standing: Standing::Serving,
+                    drained: Vec::new(),
+                },
+            );
+            state.offer(id, wakes);
+            id
+        })
+    }
+
+    /// Forgets a worker that is gone. Leases on it stay valid objects; giving them back does nothing.
+    pub fn remove(&self, id: MemberId) {
+        self.with(|state, wakes| state.forget(id, wakes));
+    }
+
+    /// Sets a worker aside: no new leases until [`resume`](Self::resume). A draining worker stays draining.
+    pub fn suspend(&self, id: MemberId) {
+        self.with(|state, _| {
+            if let Some(member) = state.members.get_mut(&id) {
+                if member.standing == Standing::Serving {
+                    member.standing = Standing::Suspended;
+                    state.free.retain(|free| *free != id);
+                }
+            }
+        });
+    }
+
+    /// Takes a worker that was set aside back into service.
+    pub fn resume(&self, id: MemberId) {
+        self.with(|state, wakes| {
+            if let Some(member) = state.members.get_mut(&id) {
+                if member.standing == Standing::Suspended {
+                    member.standing = Standing::Serving;
+                    state.offer(id, wakes);
+                }
+            }
+        });
+    }
+
+    /// Lets a worker finish what is in flight, gives it nothing new, and forgets it. The future
+    /// resolves when it is gone; draining happens whether or not it is awaited.
+    pub fn drain(self: &Arc<Self>, id: MemberId) -> Drained<W> {
+        self.with(|state, wakes| {
+            if let Some(member) = state.members.get_mut(&id) {
+                member.standing = Standing::Draining;
+                let done = member.in_flight == 0;
+                state.free.retain(|free| *free != id);
+                if done {
+                    state.forget(id, wakes);
+                }
+            }
+        });
+        Drained::new(self.clone(), id)
+    }
+
+    /// Asks for a lease on any worker, at the end of the queue.
+    pub fn acquire(self: &Arc<Self>) -> Acquire<W> {
+        Acquire::new(self.clone(), None)
+    }
+
+    /// Asks again with the ticket of an earlier lease, ahead of everyone who came later. For a
+    /// request whose worker turned out to be unreachable before anything was sent.
+    pub fn acquire_again(self: &Arc<Self>, ticket: Ticket) -> Acquire<W> {
+        Acquire::new(self.clone(), Some(ticket))
+    }
+
+    /// Refuses every waiting and every coming request, for the given reason.
+    pub fn refuse(&self, why: Refused) {
+        self.with(|state, wakes| {
+            state.refusing = Some(why);
+            for (ticket, waker) in std::mem::take(&mut state.waiting) {
+                state.decided.insert(ticket, Err(why));
+                wakes.push(waker);
+            }
+            state.wake_if_idle(wakes);
+        });
+    }
+
+    /// Takes requests again after [`refuse`](Self::refuse).
+    pub fn admit(&self) {
+        self.with(|state, _| state.refusing = None);
+    }
+
+    /// Resolves when nobody waits and no lease exists.
+    pub fn idle(self: &Arc<Self>) -> Idle<W> {
+        Idle::new(self.clone())
+    }
+
+    /// Requests waiting for a lease now.
+    pub fn waiting(&self) -> usize {
+        self.lock().waiting.len()
+    }
+
+    /// The table at this instant.
+    pub fn snapshot(&self) -> Snapshot<W> {
+        let state = self.lock();
+        let mut members: Vec<_> = state
+            .members
+            .iter()
+            .map(|(id, member)| MemberView {
+                id: *id,
+                worker: member.worker.clone(),
+                slots: member.slots,
+                in_flight: member.in_flight,
+                standing: member.standing,
+            })
+            .collect();
+        members.sort_by_key(|member| member.id);
+        Snapshot {
+            waiting: state.waiting.len(),
+            leases: state.leases,
+            members,
+        }
+    }
+
+    /// Gives a lease on `id` back.
+    pub(super) fn release(&self, id: MemberId) {
+        self.with(|state, wakes| state.release(id, wakes));
+    }
+
+    /// Runs `f` under the lock and wakes whom it named after the lock is given back, so that no
+    /// waker ever runs inside.
+    pub(super) fn with<T>(&self, f: impl FnOnce(&mut State<W>, &mut Wakes) -> T) -> T {
+        let mut wakes = Wakes::default();
+        let result = f(&mut self.lock(), &mut wakes);
+        wakes.wake();
+        result
+    }
+
+    /// A panic cannot happen half-way through a change of state (no user code runs under the lock),
+    /// so a poisoned mutex holds a consistent table.
+    fn lock(&self) -> MutexGuard<'_, State<W>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<W> State<W> {
+    /// Grants, refuses, or queues. `again` is the ticket of an earlier lease.
+    pub(super) fn enter(
+        &mut self,
+        again: Option<Ticket>,
+    ) -> Result<Result<(Ticket, MemberId), Ticket>, Refused> {
+        if let Some(why) = self.refusing {
+            return Err(why);
+        }
+        let ticket = again.unwrap_or_else(|| {
+            self.next_ticket += 1;
+            Ticket(self.next_ticket)
+        });
+        // Someone may wait while a worker is free only between a refusal and its collection, so the
+        // queue is checked as well: nobody overtakes.
+        let overtakes = self
+            .waiting
+            .first_key_value()
+            .is_some_and(|(first, _)| *first < ticket);
+        if !overtakes {
+            if let Some(id) = self.free.last().copied() {
+                self.take(id);
+                return Ok(Ok((ticket, id)));
+            }
+        }
+        // A request that comes back had its place already; the limit is for newcomers.
+        if again.is_none() && self.waiting.len() >= self.queue_limit {
+            return Err(Refused::QueueFull);
+        }
+        self.waiting.insert(ticket, None);
+        Ok(Err(ticket))
+    }
+
+    /// Whether `ticket` was decided; if not, who to wake when it is.
+    pub(super) fn collect(
+        &mut self,
+        ticket: Ticket,
+        waker: &Waker,
+    ) -> Option<Result<MemberId, Refused>> {
+        if let Some(decision) = self.decided.remove(&ticket) {
+            return Some(decision);
+        }
+        if let Some(slot) = self.waiting.get_mut(&ticket) {
+            match slot {
+                Some(known) => known.clone_from(waker),
+                None => *slot = Some(waker.clone()),
+            }
+        }
+        None
+    }
+
+    /// The request that held `ticket` left before it had a lease.
+    pub(super) fn leave(&mut self, ticket: Ticket, wakes: &mut Wakes) {
+        if self.waiting.remove(&ticket).is_some() {
+            self.wake_if_idle(wakes);
+        } else if let Some(Ok(id)) = self.decided.remove(&ticket) {
+            self.release(id, wakes);
+        }
+    }
+
+    /// The worker behind a lease; absent when it was removed between grant and collection.
+    pub(super) fn worker(&self, id: MemberId) -> Option<Arc<W>> {
+        self.members.get(&id).map(|member| member.worker.clone())
+    }
+
+    fn take(&mut self, id: MemberId) {
+        self.leases += 1;
+        if let Some(member) = self.members.get_mut(&id) {
+            member.in_flight += 1;
+            if !member.has_room() {
+                self.free.retain(|free| *free != id);
+            }
+        }
+    }
+
+    fn release(&mut self, id: MemberId, wakes: &mut Wakes) {
+        self.leases -= 1;
+        if let Some(member) = self.members.get_mut(&id) {
+            member.in_flight -= 1;
+            match member.standing {
+                Standing::Serving => self.offer(id, wakes),
+                Standing::Draining if member.in_flight == 0 => self.forget(id, wakes),
+                Standing::Draining | Standing::Suspended => {}
+            }
+        }
+        self.wake_if_idle(wakes);
+    }
+
+    /// Gives the free slots of `id` to those who wait; what is left makes it a free member.
+    fn offer(&mut self, id: MemberId, wakes: &mut Wakes) {
+        while self.members.get(&id).is_some_and(Member::has_room) {
+            let Some((ticket, waker)) = self.waiting.pop_first() else {
+                if !self.free.contains(&id) {
+                    self.free.push(id);
+                }
+                return;
+            };
+            self.take(id);
+            self.decided.insert(ticket, Ok(id));
+            wakes.push(waker);
+        }
+    }
+
+    fn forget(&mut self, id: MemberId, wakes: &mut Wakes) {
+        self.free.retain(|free| *free != id);
+        if let Some(member) = self.members.remove(&id) {
+            for waker in member.drained {
+                wakes.push(Some(waker));
+            }
+        }
+    }
+
+    /// Registers `waker` for the end of a drain; `true` when it has ended.
+    pub(super) fn is_gone(&mut self, id: MemberId, waker: &Waker) -> bool {
+        match self.members.get_mut(&id) {
+            None => true,
+            Some(member) => {
+                member.drained.push(waker.clone());
+                false
+            }
+        }
+    }
+
+    /// Registers `waker` for the table's next idle moment; `true` when it is idle now.
+    pub(super) fn is_idle(&mut self, waker: &Waker) -> bool {
+        let idle = self.leases == 0 && self.waiting.is_empty();
+        if !idle {
+            self.idle.push(waker.clone());
+        }
+        idle
+    }
+
+    fn wake_if_idle(&mut self, wakes: &mut Wakes) {
+        if self.leases == 0 && self.waiting.is_empty() {
+            for waker in std::mem::take(&mut self.idle) {
+                wakes.push(Some(waker));
+            }
+        }
+    }
+}

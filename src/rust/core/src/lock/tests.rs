@@ -1,0 +1,356 @@
+//! Random histories of arrivals, departures, deaths and drains, checked against the promises.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+
+use proptest::prelude::*;
+
+use super::*;
+
+struct Flag(AtomicUsize);
+
+impl Wake for Flag {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+struct Request {
+    acquire: Pin<Box<Acquire<u32>>>,
+    flag: Arc<Flag>,
+}
+
+impl Request {
+    fn new(table: &Arc<Table<u32>>) -> Self {
+        Self {
+            acquire: Box::pin(table.acquire()),
+            flag: Arc::new(Flag(AtomicUsize::new(0))),
+        }
+    }
+
+    fn poll(&mut self) -> Poll<Result<Lease<u32>, Refused>> {
+        self.flag.0.store(0, Ordering::SeqCst);
+        let waker = Waker::from(self.flag.clone());
+        self.acquire.as_mut().poll(&mut Context::from_waker(&waker))
+    }
+
+    fn woken(&self) -> bool {
+        self.flag.0.load(Ordering::SeqCst) > 0
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    AddWorker(u32),
+    Arrive,
+    /// A waiting request is polled, woken or not.
+    Look(usize),
+    /// A client leaves the queue, perhaps in the moment its worker was handed over.
+    Leave(usize),
+    Finish(usize),
+    Unreachable(usize),
+    Resume(usize),
+    Die(usize),
+    Drain(usize),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        2 => (1u32..3).prop_map(Step::AddWorker),
+        8 => Just(Step::Arrive),
+        4 => any::<usize>().prop_map(Step::Look),
+        3 => any::<usize>().prop_map(Step::Leave),
+        8 => any::<usize>().prop_map(Step::Finish),
+        1 => any::<usize>().prop_map(Step::Unreachable),
+        1 => any::<usize>().prop_map(Step::Resume),
+        1 => any::<usize>().prop_map(Step::Die),
+        1 => any::<usize>().prop_map(Step::Drain),
+    ]
+}
+
+/// Everything a history has produced so far.
+struct World {
+    table: Arc<Table<u32>>,
+    limit: usize,
+    workers: Vec<(MemberId, u32)>,
+    waiting: Vec<Request>,
+    leases: Vec<Lease<u32>>,
+    drains: Vec<(MemberId, Pin<Box<Drained<u32>>>)>,
+}
+
+fn pick<T>(items: &[T], at: usize) -> Option<usize> {
+    (!items.is_empty()).then(|| at % items.len())
+}
+
+impl World {
+    fn new(limit: usize) -> Self {
+        Self {
+            table: Table::new(limit),
+            limit,
+            workers: Vec::new(),
+            waiting: Vec::new(),
+            leases: Vec::new(),
+            drains: Vec::new(),
+        }
+    }
+
+    fn look(&mut self, index: usize) {
+        if let Poll::Ready(outcome) = self.waiting[index].poll() {
+            self.waiting.remove(index);
+            self.leases
+                .push(outcome.expect("nobody is refused once queued"));
+        }
+    }
+
+    fn apply(&mut self, step: Step) {
+        match step {
+            Step::AddWorker(slots) => {
+                let id = self.table.add(Arc::new(slots), slots);
+                self.workers.push((id, slots));
+            }
+            Step::Arrive => {
+                let before = self.table.waiting();
+                let mut request = Request::new(&self.table);
+                match request.poll() {
+                    Poll::Ready(Ok(lease)) => {
+                        assert_eq!(before, 0, "a newcomer overtook {before} waiting requests");
+                        self.leases.push(lease);
+                    }
+                    // Requests that came back do not count against the limit, so it may be passed.
+                    Poll::Ready(Err(Refused::QueueFull)) => assert!(before >= self.limit),
+                    Poll::Ready(Err(other)) => panic!("refused with {other}"),
+                    Poll::Pending => {
+                        assert!(before < self.limit, "the queue is bounded");
+                        self.waiting.push(request);
+                    }
+                }
+            }
+            Step::Look(at) => {
+                if let Some(index) = pick(&self.waiting, at) {
+                    self.look(index);
+                }
+            }
+            Step::Leave(at) => {
+                if let Some(index) = pick(&self.waiting, at) {
+                    drop(self.waiting.remove(index));
+                }
+            }
+            Step::Finish(at) => {
+                if let Some(index) = pick(&self.leases, at) {
+                    drop(self.leases.swap_remove(index));
+                }
+            }
+            Step::Unreachable(at) => {
+                if let Some(index) = pick(&self.leases, at) {
+                    let ticket = self.leases.swap_remove(index).suspend();
+                    let mut again = Request {
+                        acquire: Box::pin(self.table.acquire_again(ticket)),
+                        flag: Arc::new(Flag(AtomicUsize::new(0))),
+                    };
+                    match again.poll() {
+                        Poll::Ready(outcome) => self.leases.push(outcome.expect("never refused")),
+                        Poll::Pending => self.waiting.insert(0, again),
+                    }
+                }
+            }
+            Step::Resume(at) => {
+                if let Some(index) = pick(&self.workers, at) {
+                    self.table.resume(self.workers[index].0);
+                }
+            }
+            Step::Die(at) => {
+                if let Some(index) = pick(&self.workers, at) {
+                    self.table.remove(self.workers.remove(index).0);
+                }
+            }
+            Step::Drain(at) => {
+                if let Some(index) = pick(&self.workers, at) {
+                    let (id, _) = self.workers.remove(index);
+                    self.drains.push((id, Box::pin(self.table.drain(id))));
+                }
+            }
+        }
+    }
+
+    fn check(&mut self) {
+        let snapshot = self.table.snapshot();
+        let granted = self
+            .waiting
+            .iter()
+            .filter(|request| request.woken())
+            .count();
+        assert_eq!(snapshot.leases, self.leases.len() + granted, "leases leak");
+
+        let mut held: HashMap<MemberId, u32> = HashMap::new();
+        for member in &snapshot.members {
+            assert!(
+                member.in_flight <= member.slots,
+                "more in flight than slots on {:?}",
+                member.id
+            );
+            held.insert(member.id, member.in_flight);
+            let has_room = member.standing == Standing::Serving && member.in_flight < member.slots;
+            assert!(
+                !(has_room && snapshot.waiting > 0),
+                "a worker idles while {} wait",
+                snapshot.waiting
+            );
+        }
+        for (id, drained) in &mut self.drains {
+            let waker = Waker::from(Arc::new(Flag(AtomicUsize::new(0))));
+            let done = drained
+                .as_mut()
+                .poll(&mut Context::from_waker(&waker))
+                .is_ready();
+            assert_eq!(
+                done,
+                !held.contains_key(id),
+                "drain ends with the last lease"
+            );
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_promises_hold_in_any_history(
+        limit in 0usize..6,
+        steps in proptest::collection::vec(step(), 1..200),
+    ) {
+        let mut world = World::new(limit);
+        for step in steps {
+            world.apply(step);
+            world.check();
+        }
+        // Whatever happened: once all is given back, the table is idle and every worker can be had.
+        world.waiting.clear();
+        world.leases.clear();
+        for (id, _) in &world.workers {
+            world.table.resume(*id);
+        }
+        let snapshot = world.table.snapshot();
+        prop_assert_eq!((snapshot.leases, snapshot.waiting), (0, 0));
+        let room: u32 = world.workers.iter().map(|(_, slots)| slots).sum();
+        for _ in 0..room {
+            match Request::new(&world.table).poll() {
+                Poll::Ready(Ok(lease)) => world.leases.push(lease),
+                _ => prop_assert!(false, "a slot was lost"),
+            }
+        }
+    }
+
+    #[test]
+    fn first_come_is_first_served(count in 1usize..40, leavers in proptest::collection::vec(any::<usize>(), 0..10)) {
+        let table = Table::new(64);
+        let mut waiting: Vec<(usize, Request)> = (0..count)
+            .map(|number| (number, Request::new(&table)))
+            .collect();
+        for (_, request) in &mut waiting {
+            prop_assert!(request.poll().is_pending());
+        }
+        for at in leavers {
+            if let Some(index) = pick(&waiting, at) {
+                waiting.remove(index);
+            }
+        }
+        table.add(Arc::new(1), 1);
+        while !waiting.is_empty() {
+            let woken: Vec<usize> = waiting.iter().enumerate().filter(|(_, (_, r))| r.woken()).map(|(i, _)| i).collect();
+            prop_assert_eq!(&woken, &vec![0], "exactly the first one is woken");
+            let (_, mut first) = waiting.remove(0);
+            prop_assert!(matches!(first.poll(), Poll::Ready(Ok(_))));
+        }
+    }
+}
+
+/// Real threads that come, leave in the moment of the hand-over, and count who is inside.
+#[test]
+fn no_two_threads_hold_one_worker() {
+    let table = Table::new(1024);
+    let inside: Arc<Vec<AtomicUsize>> = Arc::new((0..3).map(|_| AtomicUsize::new(0)).collect());
+    for worker in 0..3u32 {
+        table.add(Arc::new(worker), 1);
+    }
+    let threads: Vec<_> = (0..8)
+        .map(|seed: usize| {
+            let (table, inside) = (table.clone(), inside.clone());
+            std::thread::spawn(move || {
+                for round in 0..2_000 {
+                    let mut request = Request::new(&table);
+                    let patience = (seed * 7 + round) % 5;
+                    let mut looks = 0;
+                    loop {
+                        match request.poll() {
+                            Poll::Ready(lease) => {
+                                let lease = lease.expect("room in the queue");
+                                let counter = &inside[*lease as usize];
+                                assert_eq!(counter.fetch_add(1, Ordering::SeqCst), 0);
+                                std::thread::yield_now();
+                                assert_eq!(counter.fetch_sub(1, Ordering::SeqCst), 1);
+                                break;
+                            }
+                            Poll::Pending if patience > 0 && looks > patience => break,
+                            Poll::Pending => {
+                                looks += 1;
+                                std::thread::yield_now();
+                            }
+                        }
+                    }
+                }
+            })
+        })
+        .collect();
+    for thread in threads {
+        thread.join().expect("no assertion failed");
+    }
+    let snapshot = table.snapshot();
+    assert_eq!((snapshot.leases, snapshot.waiting), (0, 0));
+    assert!(snapshot.members.iter().all(|member| member.in_flight == 0));
+}
+
+#[test]
+fn a_refusing_table_tells_those_who_wait_and_admits_again() {
+    let table: Arc<Table<u32>> = Table::new(8);
+    let mut waiting = Request::new(&table);
+    assert!(waiting.poll().is_pending());
+    table.refuse(Refused::NoWorkers);
+    assert!(waiting.woken());
+    assert!(matches!(
+        waiting.poll(),
+        Poll::Ready(Err(Refused::NoWorkers))
+    ));
+    assert!(matches!(
+        Request::new(&table).poll(),
+        Poll::Ready(Err(Refused::NoWorkers))
+    ));
+    table.admit();
+    table.add(Arc::new(1), 1);
+    assert!(matches!(Request::new(&table).poll(), Poll::Ready(Ok(_))));
+}
+
+#[test]
+fn idle_waits_for_leases_and_for_the_queue() {
+    let table = Table::new(8);
+    table.add(Arc::new(1), 1);
+    let Poll::Ready(Ok(lease)) = Request::new(&table).poll() else {
+        panic!("a worker is free");
+    };
+    let mut second = Request::new(&table);
+    assert!(second.poll().is_pending());
+    let flag = Arc::new(Flag(AtomicUsize::new(0)));
+    let waker = Waker::from(flag.clone());
+    let mut idle = Box::pin(table.idle());
+    let mut poll = || idle.as_mut().poll(&mut Context::from_waker(&waker));
+    assert!(poll().is_pending());
+    drop(lease);
+    assert!(poll().is_pending(), "the second request holds a lease now");
+    drop(second);
+    assert!(flag.0.load(Ordering::SeqCst) > 0);
+    assert!(poll().is_ready());
+}

@@ -1,0 +1,35 @@
+//! `/__faucet__/livez` and `/__faucet__/readyz`, answered while every worker is busy.
+
+use hyper::StatusCode;
+use serde_json::{json, Value};
+
+use super::status::Status;
+
+/// Paths below this one are faucet's own; no worker sees them.
+pub const PREFIX: &str = "/__faucet__/";
+
+/// The answer to a health path; `None` if there is no such path.
+pub fn answer(path: &str, status: impl FnOnce() -> Status) -> Option<(StatusCode, Value)> {
+    match path.strip_prefix(PREFIX)? {
+        "livez" => Some((StatusCode::OK, json!({"status": "live"}))),
+        "readyz" => {
+            let status = status();
+            let (code, word) = if status.is_ready() {
+                (StatusCode::OK, "ready")
+            } else if status.draining {
+                (StatusCode::SERVICE_UNAVAILABLE, "draining")
+            } else {
+                (StatusCode::SERVICE_UNAVAILABLE, "not ready")
+            };
+            let body = json!({
+                "status": word,
+                "workers": status.workers.len(),
+                "serving": status.serving(),
+                "failed": status.failed(),
+                "queue": status.queue,
+            });
+            Some((code, body))
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,62 @@
+//! Renders `tracing` events as single log lines.
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Level, Metadata, Subscriber};
+
+use super::log::{Kind, Log};
+
+/// A subscriber for one server's thread. A full-featured one would bring spans, filters and a
+/// registry; a server's events are plain lines.
+pub(super) struct EventLine {
+    log: Arc<Log>,
+}
+
+impl EventLine {
+    pub(super) fn new(log: Arc<Log>) -> Self {
+        Self { log }
+    }
+}
+
+impl Subscriber for EventLine {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        *metadata.level() <= Level::INFO && metadata.target().starts_with("faucet")
+    }
+
+    fn event(&self, event: &Event<'_>) {
+        let mut text = Text::default();
+        event.record(&mut text);
+        text.message.push_str(&text.fields);
+        self.log
+            .push(Kind::Event, *event.metadata().level(), text.message);
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+    fn enter(&self, _: &Id) {}
+    fn exit(&self, _: &Id) {}
+}
+
+#[derive(Default)]
+struct Text {
+    message: String,
+    fields: String,
+}
+
+impl Visit for Text {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        // Writing to a String cannot fail.
+        let _ = if field.name() == "message" {
+            write!(self.message, "{value:?}")
+        } else {
+            write!(self.fields, " {}={value:?}", field.name())
+        };
+    }
+}

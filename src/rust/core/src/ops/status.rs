@@ -1,0 +1,133 @@
+//! The server's state as plain data: one source for `$status()`, `/status`, `/metrics` and readiness.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::{json, Value};
+
+/// A worker's state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Started, not yet accepting connections.
+    Starting,
+    /// Free.
+    Ready,
+    /// At least one request in flight.
+    Busy,
+    /// Finishes what is in flight, takes nothing new.
+    Draining,
+    /// Told to end.
+    Stopping,
+    /// Ended; a restart is due.
+    Dead,
+    /// Given up after too many failed starts in a row.
+    Failed,
+}
+
+/// All states, in the order of a worker's life.
+pub const STATES: [State; 7] = [
+    State::Starting,
+    State::Ready,
+    State::Busy,
+    State::Draining,
+    State::Stopping,
+    State::Dead,
+    State::Failed,
+];
+
+impl State {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Ready => "ready",
+            Self::Busy => "busy",
+            Self::Draining => "draining",
+            Self::Stopping => "stopping",
+            Self::Dead => "dead",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// One worker.
+#[derive(Clone, Debug)]
+pub struct WorkerStatus {
+    pub worker: u32,
+    pub pid: Option<u32>,
+    pub state: State,
+    pub in_flight: u32,
+    /// Requests answered by this process.
+    pub requests: u64,
+    /// How often this worker's process was replaced.
+    pub restarts: u32,
+    /// Resident memory, in bytes.
+    pub memory: Option<u64>,
+    pub started: Option<SystemTime>,
+    pub tunnels: usize,
+}
+
+/// The whole server.
+#[derive(Clone, Debug, Default)]
+pub struct Status {
+    pub workers: Vec<WorkerStatus>,
+    /// Requests waiting for a worker.
+    pub queue: usize,
+    /// The server takes no new requests.
+    pub draining: bool,
+}
+
+impl Status {
+    /// Workers that take requests.
+    pub fn serving(&self) -> usize {
+        self.count(|state| matches!(state, State::Ready | State::Busy))
+    }
+
+    /// Workers given up.
+    pub fn failed(&self) -> usize {
+        self.count(|state| state == State::Failed)
+    }
+
+    fn count(&self, which: impl Fn(State) -> bool) -> usize {
+        self.workers
+            .iter()
+            .filter(|worker| which(worker.state))
+            .count()
+    }
+
+    /// Whether a request sent now would be served.
+    pub fn is_ready(&self) -> bool {
+        !self.draining && self.serving() > 0
+    }
+
+    /// For `/status`.
+    pub fn to_json(&self) -> Value {
+        let workers: Vec<Value> = self
+            .workers
+            .iter()
+            .map(|worker| {
+                json!({
+                    "worker": worker.worker,
+                    "pid": worker.pid,
+                    "state": worker.state.name(),
+                    "in_flight": worker.in_flight,
+                    "requests": worker.requests,
+                    "restarts": worker.restarts,
+                    "memory": worker.memory,
+                    "started": worker.started.map(|time| humantime::format_rfc3339_millis(time).to_string()),
+                    "tunnels": worker.tunnels,
+                })
+            })
+            .collect();
+        json!({
+            "ready": self.is_ready(),
+            "draining": self.draining,
+            "queue": self.queue,
+            "workers": workers,
+        })
+    }
+}
+
+/// Seconds since 1970.
+pub fn unix_seconds(time: SystemTime) -> f64 {
+    time.duration_since(UNIX_EPOCH)
+        .map_or(0.0, |since| since.as_secs_f64())
+}

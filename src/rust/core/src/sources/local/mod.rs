@@ -1,0 +1,5 @@
+//! Workers that are processes on this machine.
+
+mod memory;
+
+pub use memory::resident_memory;

@@ -1,0 +1,94 @@
+//! Who the workers are: kept by a source, read by everyone who asks.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use crate::lock::Table;
+use crate::ops::status::{State, Status, WorkerStatus};
+use crate::worker::Worker;
+
+/// One worker as its source sees it. `state` is never `Busy`: that is the lock table's to say.
+#[derive(Clone)]
+pub struct Entry {
+    pub id: u32,
+    pub generation: u64,
+    pub pid: Option<u32>,
+    pub state: State,
+    pub restarts: u32,
+    pub started: Option<SystemTime>,
+    pub worker: Option<Arc<Worker>>,
+}
+
+/// The workers of one server.
+pub struct Roster {
+    table: Arc<Table<Worker>>,
+    entries: Mutex<Vec<Entry>>,
+    draining: AtomicBool,
+}
+
+impl Roster {
+    pub fn new(table: Arc<Table<Worker>>) -> Self {
+        Self {
+            table,
+            entries: Mutex::default(),
+            draining: AtomicBool::new(false),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Replaces what is known of all workers.
+    pub fn set(&self, entries: Vec<Entry>) {
+        *self.lock() = entries;
+    }
+
+    /// The server takes no new requests from now on.
+    pub fn set_draining(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Everything, now; with what the lock table knows, without reading any process's memory.
+    pub fn status(&self) -> Status {
+        let table = self.table.snapshot();
+        let in_flight = |entry: &Entry| {
+            let worker = entry.worker.as_ref()?;
+            table
+                .members
+                .iter()
+                .find(|member| Arc::ptr_eq(&member.worker, worker))
+                .map(|member| member.in_flight)
+        };
+        let workers = self
+            .lock()
+            .iter()
+            .map(|entry| {
+                let in_flight = in_flight(entry).unwrap_or(0);
+                WorkerStatus {
+                    worker: entry.id,
+                    pid: entry.pid,
+                    state: match entry.state {
+                        State::Ready if in_flight > 0 => State::Busy,
+                        state => state,
+                    },
+                    in_flight,
+                    requests: entry.worker.as_ref().map_or(0, |worker| worker.requests()),
+                    restarts: entry.restarts,
+                    memory: entry.pid.and_then(crate::sources::local::resident_memory),
+                    started: entry.started,
+                    tunnels: entry
+                        .worker
+                        .as_ref()
+                        .map_or(0, |worker| worker.tunnels.count()),
+                }
+            })
+            .collect();
+        Status {
+            workers,
+            queue: table.waiting,
+            draining: self.draining.load(Ordering::Relaxed),
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! The one kept-alive connection to a worker.
+
+use std::future::Future;
+use std::io;
+use std::pin::{pin, Pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+
+use super::stream::{Stream, Wire};
+use super::Address;
+use crate::body::BufferedBody;
+
+/// How long opening a connection may take. Workers are near: what takes longer is broken.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The body of a request to a worker. Always complete before it is sent.
+pub enum Outgoing {
+    Empty,
+    Buffered(Box<BufferedBody>),
+}
+
+impl Body for Outgoing {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        match self.get_mut() {
+            Self::Empty => Poll::Ready(None),
+            Self::Buffered(body) => Pin::new(body.as_mut()).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Buffered(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Buffered(body) => body.size_hint(),
+        }
+    }
+}
+
+/// Why a request got no response head, and what that means for sending it again.
+pub enum SendFailed {
+    /// No byte of it was sent: it may go anywhere.
+    Unsent,
+    /// It was sent on a reused connection that ended before a byte of the answer came.
+    Stale,
+    /// The worker may have worked on it.
+    Broken(hyper::Error),
+    /// The worker answered with something that is not HTTP.
+    Garbled(hyper::Error),
+}
+
+/// One connection, together with the state machine that drives it. Nothing else polls the driver, so
+/// a request costs no hand-over between tasks.
+pub struct Connection {
+    sender: SendRequest<Outgoing>,
+    driver: Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>,
+    driver_done: bool,
+    wire: Arc<Wire>,
+    used: bool,
+}
+
+impl Connection {
+    /// Connects to a worker.
+    pub async fn open(address: &Address) -> io::Result<Self> {
+        let (stream, wire) = tokio::time::timeout(CONNECT_TIMEOUT, Stream::open(address))
+            .await
+            .map_err(|_| io::ErrorKind::TimedOut)??;
+        let (sender, driver) = http1::Builder::new()
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(io::Error::other)?;
+        Ok(Self {
+            sender,
+            driver: Box::pin(driver.with_upgrades()),
+            driver_done: false,
+            wire,
+            used: false,
+        })
+    }
+
+    /// Sends a request and waits for the head of its response. The body is read under [`drive`](Self::drive).
+    pub async fn send(
+        &mut self,
+        request: Request<Outgoing>,
+    ) -> Result<Response<Incoming>, SendFailed> {
+        self.wire.restart();
+        let reused = std::mem::replace(&mut self.used, true);
+        let answer = self.sender.send_request(request);
+        match self.drive(answer).await {
+            Ok(response) => Ok(response),
+            Err(_) if !self.wire.sent() => Err(SendFailed::Unsent),
+            Err(_) if reused && !self.wire.received() => Err(SendFailed::Stale),
+            Err(error) if error.is_parse() => Err(SendFailed::Garbled(error)),
+            Err(error) => Err(SendFailed::Broken(error)),
+        }
+    }
+
+    /// Awaits something that this connection makes happen.
+    pub async fn drive<F: Future>(&mut self, work: F) -> F::Output {
+        let mut work = pin!(work);
+        std::future::poll_fn(|cx| {
+            self.poll_driver(cx);
+            if let Poll::Ready(output) = work.as_mut().poll(cx) {
+                return Poll::Ready(output);
+            }
+            // What was just asked for (the next chunk) may be in the driver's buffer already.
+            self.poll_driver(cx);
+            work.as_mut().poll(cx)
+        })
+        .await
+    }
+
+    /// Whether the connection can carry the next request: alive, and nothing left over from the last one.
+    pub async fn is_reusable(&mut self) -> bool {
+        let ready = std::future::poll_fn(|cx| {
+            self.poll_driver(cx);
+            Poll::Ready(self.sender.is_ready())
+        });
+        ready.await && !self.driver_done
+    }
+
+    fn poll_driver(&mut self, cx: &mut Context<'_>) {
+        if !self.driver_done {
+            // How it ended is told by the request that it carried.
+            self.driver_done = self.driver.as_mut().poll(cx).is_ready();
+        }
+    }
+}
