@@ -12,6 +12,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 # that bind to R for out of date, and compile them again at each change of hands.
 CARGO = cd src/rust && R CMD cargo
 
+MAKEFLAGS += --no-print-directory
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 .PHONY: help run install test test-rust test-r test-vendor fresh vendor check bench document fmt lint clean setup

@@ -16,6 +16,7 @@ cargo <- function(...) {
   arguments <- c(..., "--locked", "--manifest-path", "src/rust/Cargo.toml")
   output <- system2("cargo", shQuote(arguments), stdout = TRUE)
   if (!is.null(attr(output, "status"))) stop("cargo ", paste(arguments, collapse = " "), " failed")
+  Encoding(output) <- "UTF-8" # whatever the locale
   output
 }
 
@@ -78,7 +79,7 @@ complaints <- function(crates, file) {
   newer[newer] <- package_version(crates$rustc[newer]) > least
   versions <- vapply(manifests, value, "", "version")
   c(
-    if (!file.exists(file) || !identical(readLines(file), listing(crates))) {
+    if (!file.exists(file) || !identical(readLines(file, encoding = "UTF-8"), listing(crates))) {
       paste(file, "is stale: run `make document`")
     },
     sprintf(
@@ -105,7 +106,7 @@ main <- function(option = "") {
     writeLines(found)
     quit(status = as.integer(length(found) > 0))
   } else {
-    writeLines(listing(described()), file)
+    writeLines(enc2utf8(listing(described())), file, useBytes = TRUE)
   }
 }
 
