@@ -39,7 +39,8 @@ def latency(targets, seconds):
 
 def arrivals(contender, rate, seconds, seed):
     """Requests that arrive at a fixed rate, one in ten of which sleeps for 1 s."""
-    command = [build.tools() / "openload", "--address", contender.address, "--rate", rate, "--seconds", seconds, "--seed", seed]
+    command = [build.tools() / "openload", "--address", contender.address]
+    command += ["--rate", rate, "--seconds", seconds, "--seed", seed]
     load = json.loads(output_of(command, timeout=seconds + GRACE))
     if load["errors"]:
         raise Problem(f"{load['errors']} errors under open load")

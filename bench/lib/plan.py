@@ -4,37 +4,40 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Plan:
+class Timing:
     rounds: int
-    # wrk takes whole seconds only.
-    stub_seconds: int
-    plumber_seconds: int
-    # Of the one case that must reach something.
-    plumber_reach_seconds: int
+    # Of each contender in each round; wrk takes whole seconds only.
+    seconds: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    stub: Timing
+    plumber: Timing
+    # The one case of them that must reach something.
+    plumber_reach: Timing
     # Every route with one client, or only the fast one.
     one_client_everywhere: bool
-    latency_seconds: float
-    open_seconds: float
+    latency: Timing
+    open: Timing
     idle_clients: int = 5000
     workers: int = 4
 
 
 FULL = Plan(
-    rounds=3,
-    stub_seconds=3,
-    plumber_seconds=2,
-    plumber_reach_seconds=4,
+    stub=Timing(rounds=5, seconds=2),
+    plumber=Timing(rounds=3, seconds=2),
+    plumber_reach=Timing(rounds=5, seconds=2),
     one_client_everywhere=True,
-    latency_seconds=6,
-    open_seconds=15,
+    latency=Timing(rounds=3, seconds=6),
+    open=Timing(rounds=3, seconds=15),
 )
 
 QUICK = Plan(
-    rounds=3,
-    stub_seconds=1,
-    plumber_seconds=1,
-    plumber_reach_seconds=2,
+    stub=Timing(rounds=3, seconds=1),
+    plumber=Timing(rounds=3, seconds=1),
+    plumber_reach=Timing(rounds=3, seconds=2),
     one_client_everywhere=False,
-    latency_seconds=2,
-    open_seconds=8,
+    latency=Timing(rounds=3, seconds=2),
+    open=Timing(rounds=3, seconds=8),
 )

@@ -18,8 +18,9 @@ MB = 2**20
 SETTLE = 1.0
 
 TEXT = """\
-{clients:,} clients that made one request each and stay connected: memory of the proxy's own processes (proportional set size)
-after a short load, with the clients, and the difference. faucet runs in R before {workers} R workers, the others before stubs."""
+{clients:,} clients that made one request each and stay connected: memory of the proxy's own processes (proportional
+set size) after a short load, with the clients, and the difference. faucet runs in R before {workers} R workers, the
+others before stubs."""
 
 
 def run(plan):

@@ -22,7 +22,7 @@ def run(plan):
         with faucet_or_front(plan.workers, workers.addresses) as faucet:
             targets = {"faucet": f"keep:{faucet.address}", "plumber": f"new:{plumber.address}"}
             latency(targets, 1)
-            rounds = [latency(targets, plan.latency_seconds) for _ in range(plan.rounds)]
+            rounds = [latency(targets, plan.latency.seconds) for _ in range(plan.latency.rounds)]
     section.tables = [table(["latency", faucet.name, "plumber", "to plumber"], [_row(key, rounds) for key in KEYS])]
     section.measured["mean"] = _ratio("mean_ms", rounds)
     return section

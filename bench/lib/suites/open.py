@@ -16,21 +16,23 @@ OTHERS = ["nginx", "nginx close"]
 KEYS = ("mean_ms", "p50_ms", "p90_ms", "p99_ms")
 
 TEXT = """\
-{rate:.1f} requests/s arrive, half of what {workers} workers can bear when one in ten sleeps 1 s. The time of the fast ones, from
-when they were due, in ms. nginx takes the workers in turn (round robin), and keeps its connections to them or closes
-them after each request (`close`). The ratios are faucet's time to the other's: below 1, faucet answers sooner."""
+{rate:.1f} requests/s arrive, half of what {workers} workers can bear when one in ten sleeps 1 s. The time of the fast
+ones, from when they were due, in ms. nginx takes the workers in turn (round robin), and keeps its connections to them
+or closes them after each request (`close`). The ratios are faucet's time to the other's: below 1, faucet answers
+sooner."""
 
 
 def run(plan):
     with PlumberWorkers(plan.workers) as workers:
         faucet = faucet_or_front(plan.workers, workers.addresses)
-        contenders = [faucet, Nginx("nginx", workers.addresses), Nginx("nginx close", workers.addresses, keepalive=False)]
-        rate = _bearable(plan.workers, workers.addresses[0]) / 2
+        upstreams = workers.addresses
+        contenders = [faucet, Nginx("nginx", upstreams), Nginx("nginx close", upstreams, keepalive=False)]
+        rate = _bearable(plan.workers, upstreams[0]) / 2
         section = Section("Open load", TEXT.format(rate=rate, workers=plan.workers))
         with Field(contenders) as field:
             print(f"  {rate:.1f} requests/s", flush=True)
             # A round's arrivals are the same for all, and differ from the next round's.
-            rounds = Rounds(field, plan.rounds, lambda contender, i: _fast(contender, rate, plan.open_seconds, i))
+            rounds = Rounds(field, plan.open.rounds, lambda contender, i: _fast(contender, rate, plan.open.seconds, i))
             section.notes += field.notes
     rows = [_row(key, rounds, faucet.name) for key in KEYS]
     section.tables = [table(["fast requests", faucet.name, *OTHERS, *(f"to {other}" for other in OTHERS)], rows)]

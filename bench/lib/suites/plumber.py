@@ -15,8 +15,8 @@ from lib.section import Section
 from lib.table import number, table
 
 TEXT = """\
-{workers} R workers behind each server, but one process behind `plumber`. Requests/s, and in brackets faucet's in ratio to
-them: above 1, faucet serves more. HAProxy keeps its connections to the workers (`reuse`) or closes them after each
+{workers} R workers behind each server, but `plumber` is one by itself. Requests/s, and in brackets faucet's in ratio
+to them: above 1, faucet serves more. HAProxy keeps its connections to the workers (`reuse`) or closes them after each
 request (`close`). `mixed` is nine fast requests, then one that sleeps 50 ms; `echo` sends 1 MiB and gets it back."""
 
 OTHERS = ["HAProxy reuse", "HAProxy close", "nginx", "plumber"]
@@ -51,11 +51,11 @@ def run(plan):
             _check(field)
             for route, clients in _cases(plan):
                 print(f"  {route.name}, {clients} clients", flush=True)
-                seconds = plan.plumber_reach_seconds if (route, clients) == MUST_REACH else plan.plumber_seconds
+                timing = plan.plumber_reach if (route, clients) == MUST_REACH else plan.plumber
                 rounds = Rounds(
                     field,
-                    plan.rounds,
-                    lambda contender, _: closed(contender, clients, seconds, route.path, route.script),
+                    timing.rounds,
+                    lambda contender, _: closed(contender, clients, timing.seconds, route.path, route.script),
                 )
                 rows.append(_row(route, clients, rounds, faucet.name))
                 if (route, clients) == MUST_REACH:

@@ -28,7 +28,7 @@ def run(plan):
         field.running.append(stub)
         for clients in CLIENTS:
             print(f"  {clients} clients", flush=True)
-            rounds = Rounds(field, plan.rounds, lambda contender, _: closed(contender, clients, plan.stub_seconds))
+            rounds = Rounds(field, plan.stub.rounds, lambda contender, _: closed(contender, clients, plan.stub.seconds))
             rates.append(_row(clients, rounds, "rate", ["faucet front", "HAProxy", "nginx", "no proxy"], digits=0))
             costs.append(_row(clients, rounds, "cpu_us", ["faucet front", "HAProxy", "nginx"], digits=1))
             section.measured[f"rate {clients}"] = rounds.ratio("faucet front", "HAProxy", "rate")

@@ -1,6 +1,6 @@
 //! `openload --address A --rate R --seconds S`: requests that arrive at a fixed rate, however slowly they are answered.
 //!
-//! One in ten, drawn by `--seed`, goes to `--slow`, the others to `--fast`. A request's time counts from the moment it
+//! One in ten, at places drawn by `--seed`, goes to `--slow`, the others to `--fast`. A request's time counts from the moment it
 //! was due, so that a server which holds up the load cannot hide what it cost. Each request is a client of its own,
 //! with its own connection.
 
@@ -16,7 +16,7 @@ use tools::times::Times;
 
 const TIMEOUT: Duration = Duration::from_secs(60);
 /// One in this many is slow.
-const SLOW_ONE_IN: u64 = 10;
+const SLOW_ONE_IN: usize = 10;
 const STACK: usize = 256 * 1024;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -35,10 +35,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let start = Instant::now();
     let mut requests = Vec::new();
-    for (i, kind) in kinds(args.or("seed", 1)?)
-        .take((rate * seconds) as usize)
-        .enumerate()
-    {
+    let kinds = kinds((rate * seconds) as usize, args.or("seed", 1)?);
+    for (i, kind) in kinds.into_iter().enumerate() {
         let due = start + Duration::from_secs_f64(i as f64 / rate);
         thread::sleep(due.saturating_duration_since(Instant::now()));
         let request = match kind {
@@ -72,13 +70,16 @@ fn send(address: SocketAddr, request: &Request, due: Instant) -> IoResult<Durati
     Ok(due.elapsed())
 }
 
-/// Each request is slow with a chance of one in ten, whatever came before, so that slow ones also come in clusters.
-fn kinds(seed: u64) -> impl Iterator<Item = Kind> {
+/// Exactly one in ten is slow, at places shuffled over the whole run, so that slow ones also come in clusters.
+fn kinds(requests: usize, seed: u64) -> Vec<Kind> {
+    let mut kinds = vec![Kind::Fast; requests];
+    kinds[..requests / SLOW_ONE_IN].fill(Kind::Slow);
     let mut state = seed;
-    std::iter::repeat_with(move || match splitmix64(&mut state) % SLOW_ONE_IN {
-        0 => Kind::Slow,
-        _ => Kind::Fast,
-    })
+    for last in (1..requests).rev() {
+        let drawn = splitmix64(&mut state) % (last as u64 + 1);
+        kinds.swap(last, drawn as usize);
+    }
+    kinds
 }
 
 fn splitmix64(state: &mut u64) -> u64 {
