@@ -58,8 +58,8 @@ serve_until <- function(link, deadline, announce, call) {
   }
 }
 
-# One reload at a time; a request that comes meanwhile leads to one more, as the code may have changed since. A reload that
-# fails is an event in the log: the old workers go on.
+# One reload at a time; a request that comes meanwhile leads to one more, as the code may have changed since. A reload
+# that fails is an event in the log: the old workers go on.
 reload_on_request <- function(link) {
   id <- NULL
   wanted <- FALSE

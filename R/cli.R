@@ -49,7 +49,8 @@ say <- function(message, quiet = FALSE, .envir = parent.frame()) {
   }
 }
 
-# Shows how many workers are ready: one line that changes where the terminal can do that, or else a message at the start.
+# Shows how many workers are ready: one line that changes where the terminal can do that, or else a message at the
+# start.
 # Returns a function to call with each poll, and with NULL when the start is over.
 start_progress <- function(total, quiet = FALSE) {
   if (quiet) {

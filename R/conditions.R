@@ -9,8 +9,9 @@ error_class <- function(class) {
   c(paste0("faucet_error_", class), "faucet_error")
 }
 
-# The native side never raises: it returns a list that says whether it went well, and this turns a bad one into an error.
-# The text comes from outside (paths, URLs, R's own messages), so it is nobody's template, and `lines` keep their layout.
+# The native side never raises: it returns a list that says whether it went well, and this turns a bad one into an
+# error. The text comes from outside (paths, URLs, R's own messages), so it is nobody's template, and `lines` keep their
+# layout.
 check_result <- function(result, call = NULL) {
   if (isTRUE(result$ok)) {
     return(result)

@@ -1,7 +1,7 @@
 # The settings: one list that defines them, one accessor that finds and checks a value, one table for the help page.
 
-# A setting: what it takes (`kind`), its default, and what it does in the words of the help page. `default` is a function
-# where the value depends on the machine, and `shown` then says it in words.
+# A setting: what it takes (`kind`), its default, and what it does in the words of the help page. `default` is a
+# function where the value depends on the machine, and `shown` then says it in words.
 setting <- function(kind, default, doc, ..., shown = NULL) {
   list(kind = kind, default = default, doc = doc, shown = shown, limits = list(...))
 }
@@ -19,7 +19,10 @@ setting_definitions <- function() {
       "count", 1024L, "Requests that may wait for a worker. One more gets 503.",
       min = 0
     ),
-    queue_timeout = setting("duration", 30, "How long a request may wait for a worker. Then it gets 503.", infinite = TRUE),
+    queue_timeout = setting(
+      "duration", 30, "How long a request may wait for a worker. Then it gets 503.",
+      infinite = TRUE
+    ),
     timeout = setting(
       "duration", Inf,
       "How long R may take for one request. Then the client gets 504 and the worker is replaced.",
@@ -110,7 +113,7 @@ check_setting_names <- function(names, given, known, call = NULL) {
   if (is.null(names) || !all(nzchar(names))) {
     abort("option", c(
       "Arguments in {.arg ...} must have a name.",
-      i = "See {.code ?`faucet-options`} for what there is."
+      i = "All settings are in {.code help(\"faucet-options\")}."
     ), option = NA_character_, call = call)
   }
   twice <- names[duplicated(names)]
@@ -122,7 +125,7 @@ check_setting_names <- function(names, given, known, call = NULL) {
     abort("option", c(
       "{.fun run} has no option {.arg {name}}.",
       i = if (!is.null(near)) "Did you mean {.arg {near}}?",
-      i = "See {.code ?`faucet-options`} for what there is."
+      i = "All settings are in {.code help(\"faucet-options\")}."
     ), option = name, call = call)
   }
 }
@@ -148,29 +151,39 @@ parse_setting <- function(text, definition) {
     duration = ,
     size = number(trimws(text)),
     strings = Filter(nzchar, trimws(strsplit(text, ",", fixed = TRUE)[[1]])),
-    flag = switch(tolower(trimws(text)), true = , yes = , on = , "1" = TRUE, false = , no = , off = , "0" = FALSE, text),
+    flag = parse_flag(text),
     text
   )
 }
 
-# Returns the value in the one form that the rest of faucet sees, or raises an error that says what was got and what is taken.
+parse_flag <- function(text) {
+  switch(tolower(trimws(text)),
+    true = , yes = , on = , "1" = TRUE,
+    false = , no = , off = , "0" = FALSE,
+    text
+  )
+}
+
+# Returns the value in the one form that the rest of faucet sees, or raises an error that says what was got and what is
+# taken.
 check_setting <- function(value, name, definition, source = c("argument", "option", "variable"), call = NULL) {
   source <- match.arg(source)
   limits <- definition$limits
   if (is.null(value) && isTRUE(limits$null)) {
     return(NULL)
   }
-  checked <- switch(
+  check <- switch(
     definition$kind,
-    count = check_count(value, limits),
-    duration = check_duration(value, limits),
-    size = check_size(value, limits),
-    string = if (rlang::is_string(value) && nzchar(value)) value,
-    strings = if (is.character(value) && !anyNA(value)) as.character(value),
-    choice = if (rlang::is_string(value) && value %in% limits$choices) value,
-    path = if (rlang::is_string(value) && nzchar(value)) absolute_path(value),
-    flag = if (rlang::is_bool(value)) value
+    count = check_count,
+    duration = check_duration,
+    size = check_size,
+    string = check_string,
+    strings = check_strings,
+    choice = check_choice,
+    path = check_path,
+    flag = check_flag
   )
+  checked <- check(value, limits)
   if (!is.null(checked)) {
     return(checked)
   }
@@ -220,6 +233,29 @@ check_size <- function(value, limits) {
   }
 }
 
+check_string <- function(value, limits) {
+  if (rlang::is_string(value) && nzchar(value)) value
+}
+
+check_strings <- function(value, limits) {
+  if (is.character(value) && !anyNA(value)) as.character(value)
+}
+
+check_choice <- function(value, limits) {
+  if (rlang::is_string(value) && value %in% limits$choices) value
+}
+
+# The workers and the native side have other ideas of the working directory.
+check_path <- function(value, limits) {
+  if (rlang::is_string(value) && nzchar(value)) {
+    file.path(normalizePath(dirname(value), winslash = "/", mustWork = FALSE), basename(value))
+  }
+}
+
+check_flag <- function(value, limits) {
+  if (rlang::is_bool(value)) value
+}
+
 is_number <- function(value) {
   is.numeric(value) && !is.object(value) && length(value) == 1 && !is.na(value)
 }
@@ -233,11 +269,6 @@ parse_size <- function(text) {
   }
   power <- match(sub(form, "\\2", text), c("", "K", "M", "G", "T")) - 1
   as.numeric(sub(form, "\\1", text)) * 1024^power
-}
-
-# The workers and the native side have other ideas of the working directory.
-absolute_path <- function(path) {
-  file.path(normalizePath(dirname(path), winslash = "/", mustWork = FALSE), basename(path))
 }
 
 describe_setting <- function(definition) {

@@ -101,7 +101,7 @@ check_app <- function(dir, call = NULL) {
     abort("dir", c(
       "There is no directory {.path {dir}}.",
       i = if (file.exists(dir)) "It is a file: pass the directory that holds it.",
-      i = if (!is_absolute(dir)) "The working directory is {.path {getwd()}}."
+      i = if (!file.exists(dir) && !is_absolute(dir)) "The working directory is {.path {getwd()}}."
     ), dir = dir, call = call)
   }
   if (!any(app_files() %in% tolower(list.files(dir)))) {

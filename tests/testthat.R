@@ -1,0 +1,4 @@
+library(testthat)
+library(faucet)
+
+test_check("faucet")

@@ -1,0 +1,5 @@
+#* @get /pid
+#* @serializer unboxedJSON
+function() {
+  list(pid = Sys.getpid())
+}

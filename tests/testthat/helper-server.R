@@ -1,0 +1,38 @@
+# A server beside the test's session, which ends with the test.
+local_server <- function(dir, workers = 2, ..., quiet = TRUE, access_log = "none", env = parent.frame()) {
+  server <- faucet::run(
+    dir,
+    workers = workers, port = 0, block = FALSE, quiet = quiet, access_log = access_log, ...
+  )
+  withr::defer(try(server$stop(timeout = 1), silent = TRUE), envir = env)
+  server
+}
+
+# Until each worker is ready and has nothing to do.
+wait_for_workers <- function(server, n = NULL) {
+  wait_until(
+    {
+      status <- server$status()
+      all(status$state == "ready") && (is.null(n) || nrow(status) == n)
+    },
+    what = "all workers ready"
+  )
+  invisible(server$status())
+}
+
+# Everything that the server's handle signals as a message until `condition` holds, as text.
+messages_until <- function(server, condition) {
+  condition <- rlang::enquo(condition)
+  seen <- character()
+  withCallingHandlers(
+    wait_until({
+      server$is_running()
+      isTRUE(rlang::eval_tidy(condition, list(seen = seen)))
+    }, what = rlang::as_label(condition)),
+    message = function(message) {
+      seen <<- c(seen, strsplit(conditionMessage(message), "\n")[[1]])
+      tryInvokeRestart("muffleMessage")
+    }
+  )
+  seen
+}

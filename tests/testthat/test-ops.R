@@ -1,0 +1,85 @@
+# A Prometheus text page as a data frame of names, labels and values.
+read_metrics <- function(url) {
+  lines <- strsplit(request(url, "/metrics")$text, "\n")[[1]]
+  lines <- lines[nzchar(lines) & !startsWith(lines, "#")]
+  data.frame(
+    name = sub("[{ ].*$", "", lines),
+    labels = ifelse(grepl("{", lines, fixed = TRUE), sub("^[^{]*\\{(.*)\\}.*$", "\\1", lines), ""),
+    value = as.numeric(sub("^.* ", "", lines))
+  )
+}
+
+metric <- function(metrics, name, label = "") {
+  found <- metrics$name == name & grepl(label, metrics$labels, fixed = TRUE)
+  sum(metrics$value[found])
+}
+
+test_that("status, print, /status, /metrics and the access log agree", {
+  log <- withr::local_tempfile()
+  server <- local_server(local_app("basic"), workers = 2, admin_port = 0, access_log = "json", log_file = log)
+  wait_for_workers(server, 2)
+  paths <- c(rep("/hello", 7), "/nosuch", "/fail", "/nosuch")
+  answers <- vapply(paths, function(path) request(server, path)$status, 1L)
+  expect_identical(unname(answers), c(rep(200L, 7), 404L, 500L, 404L))
+
+  entries <- wait_until({
+    lines <- if (file.exists(log)) readLines(log, warn = FALSE)
+    if (length(lines) == length(paths)) jsonlite::stream_in(textConnection(lines), verbose = FALSE)
+  }, what = "all lines of the access log")
+  status <- wait_for_workers(server, 2)
+  page <- json(request(server$admin_url, "/status"))
+  metrics <- read_metrics(server$admin_url)
+
+  # Requests, in all.
+  expect_identical(sum(status$requests), 10)
+  expect_identical(as.numeric(sum(page$workers$requests)), 10)
+  expect_identical(metric(metrics, "faucet_requests_total"), 10)
+  expect_identical(metric(metrics, "faucet_request_duration_seconds_count"), 10)
+  expect_identical(nrow(entries), 10L)
+
+  # By status, and by worker.
+  expect_identical(entries$path, paths)
+  expect_identical(entries$status, unname(answers))
+  for (code in c(200, 404, 500)) {
+    expect_identical(metric(metrics, "faucet_requests_total", sprintf("status=\"%d\"", code)), sum(answers == code) * 1)
+  }
+  expect_identical(as.numeric(table(factor(entries$worker, status$worker))), status$requests)
+
+  # The workers themselves.
+  expect_identical(page$workers$worker, status$worker)
+  expect_identical(page$workers$pid, status$pid)
+  expect_identical(page$workers$state, status$state)
+  expect_identical(page$workers$restarts, status$restarts)
+  expect_identical(metric(metrics, "faucet_workers", "state=\"ready\""), 2)
+  expect_identical(metric(metrics, "faucet_workers"), 2)
+
+  printed <- capture.output(print(server))
+  for (i in 1:2) {
+    row <- strsplit(trimws(printed[[length(printed) - 2 + i]]), " +")[[1]]
+    expect_identical(row[1:6], c(paste(i), paste(status$pid[i]), "ready", "0", paste(status$requests[i]), "0"))
+  }
+})
+
+test_that("errors that faucet makes are counted by their cause", {
+  dir <- local_app("basic")
+  server <- local_server(dir, workers = 1, admin_port = 0, timeout = 1)
+  wait_for_workers(server, 1)
+  expect_identical(request(server, "/loop?id=1")$status, 504L)
+  wait_for_workers(server, 1)
+  metrics <- read_metrics(server$admin_url)
+  expect_identical(metric(metrics, "faucet_requests_total", "cause=\"timeout\""), 1)
+  expect_identical(metric(metrics, "faucet_restarts_total", "reason=\"timeout\""), 1)
+  expect_identical(server$status()$restarts, 1L)
+})
+
+test_that("health is answered while every worker is busy", {
+  dir <- local_app("basic")
+  server <- local_server(dir, workers = 1)
+  clients <- crowd()
+  clients$add(server, "/work?id=1&ms=3000", key = "work")
+  wait_until(clients$step() && file.exists(file.path(dir, "begun-1")))
+  expect_identical(request(server, "/__faucet__/livez")$status, 200L)
+  expect_identical(request(server, "/__faucet__/readyz")$status, 200L)
+  expect_false(file.exists(file.path(dir, "ended-1")))
+  clients$wait()
+})

@@ -1,0 +1,154 @@
+resolve <- function(...) resolve_settings(list(...))
+
+test_that("each setting has the documented default", {
+  settings <- resolve()
+  expect_named(settings, names(setting_definitions()))
+  expect_identical(settings$workers, usable_cores())
+  expect_identical(settings$host, "127.0.0.1")
+  expect_identical(settings$port, 8080L)
+  expect_identical(settings$queue, 1024L)
+  expect_identical(settings$queue_timeout, 30)
+  expect_identical(settings$timeout, Inf)
+  expect_identical(settings$boot_timeout, 60)
+  expect_identical(settings$shutdown_timeout, 30)
+  expect_identical(settings$header_timeout, 10)
+  expect_identical(settings$idle_timeout, 75)
+  expect_identical(settings$max_body, 256 * 1024^2)
+  expect_identical(settings$max_connections, 10000L)
+  expect_identical(settings$max_requests, Inf)
+  expect_identical(settings$max_memory, Inf)
+  expect_identical(settings$trusted_proxies, character())
+  expect_null(settings$admin_port)
+  expect_identical(settings$access_log, "text")
+  expect_false(settings$quiet)
+})
+
+test_that("defaults are values that their settings take", {
+  definitions <- setting_definitions()
+  for (name in names(definitions)) {
+    default <- resolve_setting(name)
+    expect_identical(check_setting(default, name, definitions[[name]]), default, info = name)
+  }
+})
+
+test_that("an argument wins over an option, an option over the environment, that over the default", {
+  expect_identical(resolve()$queue, 1024L)
+  withr::local_envvar(FAUCET_QUEUE = "3")
+  expect_identical(resolve()$queue, 3L)
+  withr::local_options(faucet.queue = 2)
+  expect_identical(resolve()$queue, 2L)
+  expect_identical(resolve(queue = 1)$queue, 1L)
+})
+
+test_that("an argument that is NULL turns off what the environment turned on", {
+  withr::local_envvar(FAUCET_ADMIN_PORT = "9090")
+  expect_identical(resolve()$admin_port, 9090L)
+  expect_null(resolve(admin_port = NULL)$admin_port)
+})
+
+test_that("the environment's text becomes each setting's type", {
+  withr::local_envvar(
+    FAUCET_WORKERS = "3", FAUCET_TIMEOUT = "1.5", FAUCET_IDLE_TIMEOUT = "Inf", FAUCET_MAX_BODY = "16MB",
+    FAUCET_MAX_MEMORY = "1000000", FAUCET_TRUSTED_PROXIES = "10.0.0.0/8, 127.0.0.1", FAUCET_QUIET = "true",
+    FAUCET_ACCESS_LOG = "json", FAUCET_HOST = "0.0.0.0"
+  )
+  settings <- resolve()
+  expect_identical(settings$workers, 3L)
+  expect_identical(settings$timeout, 1.5)
+  expect_identical(settings$idle_timeout, Inf)
+  expect_identical(settings$max_body, 16 * 1024^2)
+  expect_identical(settings$max_memory, 1e6)
+  expect_identical(settings$trusted_proxies, c("10.0.0.0/8", "127.0.0.1"))
+  expect_true(settings$quiet)
+  expect_identical(settings$access_log, "json")
+  expect_identical(settings$host, "0.0.0.0")
+})
+
+test_that("an empty environment variable counts as not set", {
+  withr::local_envvar(FAUCET_QUEUE = "")
+  expect_identical(resolve()$queue, 1024L)
+})
+
+test_that("sizes are bytes or have a unit", {
+  bytes <- function(size) resolve(max_body = size)$max_body
+  expect_identical(bytes(5), 5)
+  expect_identical(bytes(5L), 5)
+  expect_identical(bytes("5"), 5)
+  expect_identical(bytes("512B"), 512)
+  expect_identical(bytes("64KB"), 64 * 1024)
+  expect_identical(bytes("64 kb"), 64 * 1024)
+  expect_identical(bytes("64KiB"), 64 * 1024)
+  expect_identical(bytes("16MB"), 16 * 1024^2)
+  expect_identical(bytes("1.5GB"), 1.5 * 1024^3)
+  expect_identical(bytes(Inf), Inf)
+  for (bad in list("16 megs", "MB", "", "-1MB", "1e3MB", -1, 0, NA, NULL, TRUE, c(1, 2), "Inf", NaN)) {
+    expect_error(bytes(bad), class = "faucet_error_option", info = deparse(bad))
+  }
+})
+
+test_that("times are seconds above 0", {
+  expect_identical(resolve(timeout = 0.25)$timeout, 0.25)
+  expect_identical(resolve(timeout = 2L)$timeout, 2)
+  for (bad in list(0, -1, NA_real_, NULL, "1", TRUE, c(1, 2), as.difftime(1, units = "mins"), -Inf, 1e300)) {
+    expect_error(resolve(timeout = bad), class = "faucet_error_option", info = deparse(bad))
+  }
+  expect_error(resolve(boot_timeout = Inf), class = "faucet_error_option")
+})
+
+test_that("numbers are whole and within their limits", {
+  expect_identical(resolve(workers = 4)$workers, 4L)
+  expect_identical(resolve(max_requests = 1000)$max_requests, 1000)
+  for (bad in list(0, -1, 1.5, NA, NaN, Inf, "4", TRUE, 1e10, list(4), factor(4))) {
+    expect_error(resolve(workers = bad), class = "faucet_error_option", info = deparse(bad))
+  }
+  expect_error(resolve(port = 65536), class = "faucet_error_option")
+  expect_error(resolve(admin_port = -1), class = "faucet_error_option")
+})
+
+test_that("an error names the setting, what it got and what it takes", {
+  error <- expect_error(resolve(queue_timeout = -1), class = "faucet_error_option")
+  expect_s3_class(error, "faucet_error")
+  expect_identical(error$option, "queue_timeout")
+
+  withr::local_envvar(FAUCET_TIMEOUT = "soon")
+  withr::local_options(faucet.port = "http")
+  expect_snapshot(error = TRUE, {
+    resolve(timeout = 1, port = 1, workers = 0)
+    resolve(timeout = 1, port = 1, max_body = "16 {megs}")
+    resolve(timeout = 1, port = 1, boot_timeout = NULL)
+    resolve(timeout = 1, port = 1, access_log = "xml")
+    resolve(timeout = 1, port = 1, trusted_proxies = NA)
+    resolve(timeout = 1, port = 1, quiet = list())
+    resolve(timeout = 1, port = 1, admin_port = c(1, 2))
+    resolve(timeout = 1)
+    resolve(port = 1)
+  })
+})
+
+test_that("an unknown setting is an error that knows what was meant", {
+  error <- expect_error(resolve(wrokers = 3), class = "faucet_error_option")
+  expect_identical(error$option, "wrokers")
+  expect_snapshot(error = TRUE, {
+    resolve(wrokers = 3)
+    resolve(maxBody = 3)
+    resolve(queue.timeout = 3)
+    resolve(nonsense_that_is_far_off = 3)
+    resolve(3)
+    resolve(queue = 1, queue = 2)
+  })
+})
+
+test_that("the help page's table has every setting, its option and its variable", {
+  table <- settings_table()
+  for (name in names(setting_definitions())) {
+    expect_match(table, paste0("| `", name, "` |"), fixed = TRUE)
+    expect_match(table, paste0("`faucet.", name, "`"), fixed = TRUE)
+    expect_match(table, paste0("`FAUCET_", toupper(name), "`"), fixed = TRUE)
+  }
+})
+
+test_that("a path is absolute from where it was given", {
+  dir <- withr::local_tempdir()
+  withr::local_dir(dir)
+  expect_identical(resolve(log_file = "access.log")$log_file, file.path(normalizePath(dir), "access.log"))
+})

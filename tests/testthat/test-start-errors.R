@@ -1,0 +1,46 @@
+# Each of these must come before anything starts: there is no worker to clean up after.
+
+test_that("a directory that is missing, empty or a file is an error", {
+  dir <- withr::local_tempdir()
+  expect_error(faucet::run(file.path(dir, "nosuch")), class = "faucet_error_dir")
+  expect_error(faucet::run(dir), class = "faucet_error_dir")
+  file <- file.path(dir, "plumber.txt")
+  file.create(file)
+  expect_error(faucet::run(file), class = "faucet_error_dir")
+  for (bad in list(NULL, NA_character_, 1, "", c(dir, dir))) {
+    expect_error(faucet::run(bad), class = "faucet_error_dir")
+  }
+})
+
+test_that("errors about the directory say what to do", {
+  dir <- withr::local_tempdir()
+  withr::local_dir(dir)
+  dir.create("empty")
+  file.create("plumber.R")
+  hide <- function(lines) gsub(dir, "<dir>", gsub(normalizePath(dir), "<dir>", lines, fixed = TRUE), fixed = TRUE)
+  expect_snapshot(error = TRUE, transform = hide, {
+    faucet::run("nosuch")
+    faucet::run("empty")
+    faucet::run("plumber.R")
+    faucet::run(3)
+  })
+})
+
+test_that("settings are checked before anything starts", {
+  dir <- local_app("basic")
+  expect_error(faucet::run(dir, workers = 0), class = "faucet_error_option")
+  expect_error(faucet::run(dir, timeout = 0), class = "faucet_error_option")
+  expect_error(faucet::run(dir, tiemout = 1), class = "faucet_error_option")
+  expect_error(faucet::run(dir, block = NA), class = "faucet_error_option")
+  expect_error(faucet::run(dir, trusted_proxies = "not an address"), class = "faucet_error_option")
+  expect_snapshot(faucet::run(dir, workers = 0), error = TRUE)
+})
+
+test_that("a port in use is an error", {
+  dir <- local_app("basic")
+  server <- local_server(dir, workers = 1)
+  port <- as.integer(sub("^.*:", "", server$url))
+  error <- expect_error(faucet::run(dir, port = port, block = FALSE, quiet = TRUE), class = "faucet_error_port_in_use")
+  expect_match(conditionMessage(error), port)
+  expect_identical(request(server, "/hello")$text, "hello")
+})
