@@ -80,9 +80,7 @@ document:
 	tools/setup run test docs
 	$(CARGO) run --quiet --bin document
 	Rscript tools/crates.R
-	mkdir -p $(LIBRARY)
-	R CMD INSTALL --no-docs --library=$(LIBRARY) .
-	R_LIBS=$(LIBRARY) Rscript -e 'roxygen2::roxygenise(load_code = "installed")'
+	Rscript tools/document.R
 
 fmt:
 	$(CARGO) fmt --all
