@@ -86,6 +86,8 @@ def output_of(command, cwd=None, timeout=60):
     except OSError as error:
         raise Problem(f"cannot start {command[0]}: {error}") from error
     if done.returncode != 0:
-        last = (done.stderr.strip() or done.stdout.strip()).splitlines()[-3:]
-        raise Problem(f"{command[0]} ended with {done.returncode}: {' / '.join(last)}")
+        lines = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
+        # What compilers say of an error comes first, what most others say comes last.
+        told = [line for line in lines if line.startswith("error")] or lines
+        raise Problem(f"{command[0]} ended with {done.returncode}: {' / '.join(told[-3:])}")
     return done.stdout

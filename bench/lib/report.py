@@ -11,7 +11,11 @@ def report(machine, sections, quick):
     head = Section(
         "Must reach",
         "Medians of interleaved rounds, as ratios to what ran in the same round on the same machine." + length,
-        [reach_table({suite: section.measured for suite, section in sections.items()})],
+        [must_reach(sections)],
     )
     named = Section("Machine", "Everything on 127.0.0.1.", [table(["", ""], machine)])
     return "\n\n".join(["# Benchmark", *map(str, [head, *sections.values(), named])]) + "\n"
+
+
+def must_reach(sections):
+    return reach_table({suite: section.measured for suite, section in sections.items()})
