@@ -12,6 +12,9 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 # that bind to R for out of date, and compile them again at each change of hands.
 CARGO = cd src/rust && R CMD cargo
 
+# R CMD check and texts in any language want UTF-8, which a bare machine does not set up.
+test test-r check document vendor: export LC_ALL := $(if $(filter UTF-8,$(shell locale charmap)),$(LC_ALL),C.UTF-8)
+
 MAKEFLAGS += --no-print-directory
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
