@@ -34,7 +34,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        let listener = bind(listen)?;
+        let listener = tokio::net::TcpListener::from_std(bind(listen)?)?;
         let table = Table::new(queue);
         let roster = Arc::new(Roster::new(table.clone()));
         let front = Arc::new(Front {

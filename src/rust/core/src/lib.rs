@@ -9,5 +9,6 @@ pub mod body;
 pub mod front;
 pub mod lock;
 pub mod ops;
+pub mod server;
 pub mod sources;
 pub mod worker;

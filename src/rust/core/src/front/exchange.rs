@@ -138,6 +138,7 @@ async fn send(
     request: &Sendable,
 ) -> Result<(Connection, Response<Incoming>), Option<Cause>> {
     // A stale connection is found out only by using it; a fresh one cannot be stale.
+    let mut sent_before = false;
     if let Some(mut connection) = worker.take_connection() {
         match connection
             .send(request.request(request.headers.clone()))
@@ -145,18 +146,21 @@ async fn send(
         {
             Ok(response) => return Ok((connection, response)),
             Err(SendFailed::Unsent) => {}
-            Err(SendFailed::Stale) if request.method.is_idempotent() => {}
+            // Either the worker closed an idle connection, or it died at work. If it takes a new
+            // connection it lives; if not, another worker must not meet what may have killed it.
+            Err(SendFailed::Stale) if request.method.is_idempotent() => sent_before = true,
             Err(SendFailed::Stale | SendFailed::Broken(_)) => return Err(Some(Cause::WorkerDied)),
             Err(SendFailed::Garbled(_)) => return Err(Some(Cause::BadResponse)),
         }
     }
-    let mut connection = Connection::open(&worker.address).await.map_err(|_| None)?;
+    let lost = sent_before.then_some(Cause::WorkerDied);
+    let mut connection = Connection::open(&worker.address).await.map_err(|_| lost)?;
     match connection
         .send(request.request(request.headers.clone()))
         .await
     {
         Ok(response) => Ok((connection, response)),
-        Err(SendFailed::Unsent) => Err(None),
+        Err(SendFailed::Unsent) => Err(lost),
         Err(SendFailed::Stale | SendFailed::Broken(_)) => Err(Some(Cause::WorkerDied)),
         Err(SendFailed::Garbled(_)) => Err(Some(Cause::BadResponse)),
     }

@@ -23,11 +23,11 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 /// once: looking for one at a time would make a flood expensive.
 const EVICT_PART: usize = 64;
 
-/// Binds `address`.
+/// Listens on `address`, without blocking.
 ///
 /// # Errors
 /// What the system says: address in use, not available, or not permitted.
-pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
@@ -38,7 +38,7 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
+    Ok(socket.into())
 }
 
 /// The client connections of one front.
@@ -81,6 +81,13 @@ impl Connections {
         if let Some(moved) = open.get(place) {
             moved.set_place(place);
         }
+    }
+
+    /// Whether a request is being served on any of them.
+    pub fn any_busy(&self) -> bool {
+        self.lock()
+            .iter()
+            .any(|watch| watch.unused_since().is_none())
     }
 
     /// Gives the same order to all.

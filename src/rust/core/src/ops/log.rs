@@ -9,6 +9,9 @@ use tracing::Level;
 
 use super::line::EventLine;
 
+/// The level of what must be looked at.
+pub const ERROR: Level = Level::ERROR;
+
 /// Lines kept until they are fetched; more are dropped and counted.
 const CAPACITY: usize = 20_000;
 
@@ -39,6 +42,17 @@ pub struct Line {
     pub kind: Kind,
     pub level: Level,
     pub text: String,
+}
+
+impl Line {
+    /// "error", "warn" or "info".
+    pub fn level_name(&self) -> &'static str {
+        match self.level {
+            Level::ERROR => "error",
+            Level::WARN => "warn",
+            _ => "info",
+        }
+    }
 }
 
 #[derive(Default)]

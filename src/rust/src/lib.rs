@@ -1,0 +1,30 @@
+//! Glue between R and `faucet-core`: R values in, plain Rust values out. The only crate that knows R.
+//!
+//! Nothing here raises an R error: every function returns a list that says `ok`, and R raises.
+
+mod answer;
+mod panics;
+mod server;
+mod settings;
+mod signals;
+mod watch;
+
+use extendr_api::prelude::*;
+
+/// Cores that this process may use: affinity and cgroup limits are respected.
+/// @noRd
+#[extendr]
+fn usable_cores() -> i32 {
+    std::thread::available_parallelism()
+        .ok()
+        .and_then(|cores| i32::try_from(cores.get()).ok())
+        .unwrap_or(1)
+}
+
+extendr_module! {
+    mod faucet;
+    fn usable_cores;
+    use server;
+    use signals;
+    use watch;
+}

@@ -1,0 +1,223 @@
+//! The handle of a running server, as R holds it.
+
+use std::time::Duration;
+
+use extendr_api::prelude::*;
+use faucet_core::ops::status::unix_seconds;
+use faucet_core::server::{Phase, Request, Server};
+use faucet_core::sources::local::Failure;
+
+use crate::answer::{bad, failure, good};
+use crate::settings::{self, Named};
+use crate::{panics, signals};
+
+/// A server, and the process it belongs to: after a fork the child must not touch it.
+struct Handle {
+    server: Server,
+    pid: u32,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        if self.pid != std::process::id() {
+            // The parent's: its threads do not exist here, and its workers are not ours to kill.
+            self.server.abandon();
+        }
+    }
+}
+
+/// The server behind an R value; R may have restored that value from a file, or inherited it by fork.
+fn with<T>(handle: Robj, f: impl FnOnce(&mut Server) -> T) -> Result<T, Failure> {
+    let lost = || {
+        failure(
+            "handle",
+            "This handle is not of a running server: a handle cannot be saved and restored.",
+        )
+    };
+    let mut pointer = ExternalPtr::<Handle>::try_from(handle).map_err(|_| lost())?;
+    let inner = pointer.try_addr_mut().map_err(|_| lost())?;
+    if inner.pid != std::process::id() {
+        return Err(failure(
+            "handle",
+            "This handle belongs to the R process that started the server; a fork of it cannot use it.",
+        ));
+    }
+    Ok(f(&mut inner.server))
+}
+
+fn answer(result: Result<List, Failure>) -> List {
+    result.unwrap_or_else(|failure| bad(&failure))
+}
+
+fn patience(milliseconds: i32) -> Duration {
+    Duration::from_millis(u64::try_from(milliseconds).unwrap_or(0))
+}
+
+/// Starts a server: binds its port, starts its workers, returns at once.
+/// @param settings Named list, complete and checked.
+/// @noRd
+#[extendr]
+fn server_start(settings: List) -> List {
+    let started = settings::read(&settings).and_then(Server::start);
+    match started {
+        Err(failure) => bad(&failure),
+        Ok(server) => {
+            panics::report_to(server.log());
+            let url = server.url();
+            let admin = server.admin_url().map_or(r!(NULL), Robj::from);
+            let handle = Handle {
+                server,
+                pid: std::process::id(),
+            };
+            good([
+                ("handle", ExternalPtr::new(handle).into()),
+                ("url", url.into()),
+                ("admin_url", admin),
+            ])
+        }
+    }
+}
+
+/// What happened since the last poll; waits at most `timeout_ms` for something to happen.
+/// @noRd
+#[extendr]
+fn server_poll(handle: Robj, timeout_ms: i32) -> List {
+    answer(with(handle, |server| {
+        if !signals::is_pending() {
+            server.wait(patience(timeout_ms));
+        }
+        let (lines, dropped) = server.take_lines();
+        let status = server.status();
+        let phase = server.phase();
+        let problem = match &phase {
+            Phase::Failed(failure) => failure.clone(),
+            _ => failure("", ""),
+        };
+        let kind: Vec<&str> = lines.iter().map(|line| line.kind.name()).collect();
+        let level: Vec<&str> = lines.iter().map(|line| line.level_name()).collect();
+        let text: Vec<&str> = lines.iter().map(|line| line.text.as_str()).collect();
+        good([
+            ("state", phase.name().into()),
+            ("ready", (status.serving() as i32).into()),
+            ("total", (status.workers.len() as i32).into()),
+            ("signal", signals::take().into()),
+            ("kind", kind.into()),
+            ("level", level.into()),
+            ("text", text.into()),
+            ("dropped", (dropped as f64).into()),
+            ("class", problem.class.into()),
+            ("message", problem.message.into()),
+            ("lines", problem.lines.into()),
+        ])
+    }))
+}
+
+/// The workers now: a vector a column.
+/// @noRd
+#[extendr]
+fn server_status(handle: Robj) -> List {
+    answer(with(handle, |server| {
+        let status = server.status();
+        let workers = &status.workers;
+        let column = |f: &dyn Fn(&faucet_core::ops::status::WorkerStatus) -> Option<f64>| -> Robj {
+            let values: Vec<Rfloat> = workers
+                .iter()
+                .map(|worker| f(worker).map_or(Rfloat::na(), Rfloat::from))
+                .collect();
+            Doubles::from_values(values).into()
+        };
+        let whole = |f: &dyn Fn(&faucet_core::ops::status::WorkerStatus) -> Option<u32>| -> Robj {
+            let values: Vec<Rint> = workers
+                .iter()
+                .map(|worker| {
+                    f(worker)
+                        .and_then(|number| i32::try_from(number).ok())
+                        .map_or(Rint::na(), Rint::from)
+                })
+                .collect();
+            Integers::from_values(values).into()
+        };
+        let state: Vec<&str> = workers.iter().map(|worker| worker.state.name()).collect();
+        good([
+            ("worker", whole(&|worker| Some(worker.worker))),
+            ("pid", whole(&|worker| worker.pid)),
+            ("state", state.into()),
+            ("in_flight", whole(&|worker| Some(worker.in_flight))),
+            ("requests", column(&|worker| Some(worker.requests as f64))),
+            ("restarts", whole(&|worker| Some(worker.restarts))),
+            (
+                "memory",
+                column(&|worker| worker.memory.map(|bytes| bytes as f64)),
+            ),
+            (
+                "started",
+                column(&|worker| worker.started.map(unix_seconds)),
+            ),
+            ("queue", (status.queue as i32).into()),
+        ])
+    }))
+}
+
+/// Starts a command: a named list with `name`, and `n` or `timeout` where it takes one.
+/// @noRd
+#[extendr]
+fn server_command(handle: Robj, command: List) -> List {
+    let request = || -> Result<Request, Failure> {
+        let named = Named::new(&command);
+        Ok(match named.string("name")?.as_str() {
+            "scale" => Request::Scale(named.count("n")?),
+            "reload" => Request::Reload,
+            "drain" => Request::Drain(named.seconds("timeout")?),
+            "stop" => Request::Stop(named.seconds("timeout")?),
+            "kill" => Request::Kill,
+            other => {
+                return Err(failure(
+                    "internal",
+                    format!("There is no command `{other}`."),
+                ));
+            }
+        })
+    };
+    answer(request().and_then(|request| {
+        with(handle, |server| {
+            let id = server.ask(request);
+            good([("id", (id as f64).into())])
+        })
+    }))
+}
+
+/// The result of a command; waits at most `timeout_ms` for it.
+/// @noRd
+#[extendr]
+fn server_result(handle: Robj, id: f64, timeout_ms: i32) -> List {
+    let result = with(handle, |server| {
+        let id = id as u64;
+        server.result(id).or_else(|| {
+            server.wait(patience(timeout_ms));
+            server.result(id)
+        })
+    });
+    match result {
+        Err(failure) | Ok(Some(Err(failure))) => bad(&failure),
+        Ok(done) => good([("done", done.is_some().into())]),
+    }
+}
+
+/// Whether the server's thread runs.
+/// @noRd
+#[extendr]
+fn server_is_running(handle: Robj) -> List {
+    answer(with(handle, |server| {
+        good([("running", server.is_running().into())])
+    }))
+}
+
+extendr_module! {
+    mod server;
+    fn server_start;
+    fn server_poll;
+    fn server_status;
+    fn server_command;
+    fn server_result;
+    fn server_is_running;
+}

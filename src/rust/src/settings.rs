@@ -1,0 +1,148 @@
+//! A server's settings, by name: R has checked and normalised them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use extendr_api::prelude::*;
+use faucet_core::front::{Limits, TrustedProxies};
+use faucet_core::ops::access::Format;
+use faucet_core::server::Settings;
+use faucet_core::sources::local::{Failure, LocalSettings};
+
+use crate::answer::failure;
+
+/// The longest time that is not endless: three centuries.
+const LONGEST: f64 = 1e10;
+
+/// Named R values, taken out one by one.
+pub struct Named<'a>(HashMap<&'a str, Robj>);
+
+impl<'a> Named<'a> {
+    pub fn new(list: &'a List) -> Self {
+        Self(list.iter().collect())
+    }
+
+    fn take<T>(
+        &self,
+        name: &str,
+        what: &str,
+        f: impl Fn(&Robj) -> Option<T>,
+    ) -> Result<T, Failure> {
+        self.0
+            .get(name)
+            .and_then(f)
+            .ok_or_else(|| failure("option", format!("`{name}` must be {what}.")))
+    }
+
+    pub fn string(&self, name: &str) -> Result<String, Failure> {
+        self.take(name, "a string", |value| value.as_str().map(str::to_owned))
+    }
+
+    pub fn number(&self, name: &str) -> Result<f64, Failure> {
+        self.take(name, "a number", |value| {
+            value
+                .as_real()
+                .or_else(|| value.as_integer().map(f64::from))
+                .filter(|number| !number.is_nan())
+        })
+    }
+
+    /// A finite number of seconds, or none for `Inf`.
+    pub fn seconds(&self, name: &str) -> Result<Option<Duration>, Failure> {
+        let seconds = self.number(name)?;
+        Ok((seconds <= LONGEST).then(|| Duration::from_secs_f64(seconds.max(0.0))))
+    }
+
+    fn finite_seconds(&self, name: &str) -> Result<Duration, Failure> {
+        Ok(self
+            .seconds(name)?
+            .unwrap_or(Duration::from_secs(LONGEST as u64)))
+    }
+
+    /// A whole number, saturating; none for `Inf`.
+    fn whole(&self, name: &str) -> Result<Option<u64>, Failure> {
+        let number = self.number(name)?;
+        Ok(number.is_finite().then_some(number.max(0.0) as u64))
+    }
+
+    pub fn count(&self, name: &str) -> Result<u32, Failure> {
+        let number = self.whole(name)?.unwrap_or(u64::MAX);
+        Ok(u32::try_from(number).unwrap_or(u32::MAX))
+    }
+
+    fn strings(&self, name: &str) -> Result<Vec<String>, Failure> {
+        self.take(name, "a character vector", Robj::as_string_vector)
+    }
+
+    fn is_null(&self, name: &str) -> bool {
+        self.0.get(name).map_or(true, Robj::is_null)
+    }
+
+    fn port(&self, name: &str) -> Result<u16, Failure> {
+        u16::try_from(self.count(name)?)
+            .map_err(|_| failure("option", format!("`{name}` must be a port.")))
+    }
+
+    fn environment(&self, name: &str) -> Result<BTreeMap<String, String>, Failure> {
+        let values = self.strings(name)?;
+        let names: Vec<String> = self
+            .0
+            .get(name)
+            .and_then(|value| {
+                value
+                    .names()
+                    .map(|names| names.map(str::to_owned).collect())
+            })
+            .unwrap_or_default();
+        Ok(names.into_iter().zip(values).collect())
+    }
+}
+
+/// Reads all settings of `run()`.
+pub fn read(list: &List) -> Result<Settings, Failure> {
+    let named = Named::new(list);
+    let trusted = TrustedProxies::parse(&named.strings("trusted_proxies")?)
+        .map_err(|error| failure("option", format!("`trusted_proxies`: {error}.")))?;
+    let access_log = match named.string("access_log")?.as_str() {
+        "text" => Some(Format::Text),
+        "json" => Some(Format::Json),
+        _ => None,
+    };
+    Ok(Settings {
+        host: named.string("host")?,
+        port: named.port("port")?,
+        admin_port: if named.is_null("admin_port") {
+            None
+        } else {
+            Some(named.port("admin_port")?)
+        },
+        queue: named.count("queue")? as usize,
+        limits: Limits {
+            queue_timeout: named.seconds("queue_timeout")?,
+            timeout: named.seconds("timeout")?,
+            header_timeout: named.finite_seconds("header_timeout")?,
+            idle_timeout: named.seconds("idle_timeout")?,
+            max_header: named.count("max_header")? as usize,
+            max_body: named.whole("max_body")?.unwrap_or(u64::MAX),
+            body_memory: named.whole("body_memory")?.unwrap_or(u64::MAX),
+            max_connections: named.count("max_connections")? as usize,
+        },
+        trusted,
+        access_log,
+        log_file: if named.is_null("log_file") {
+            None
+        } else {
+            Some(named.string("log_file")?.into())
+        },
+        local: LocalSettings {
+            command: named.strings("command")?,
+            dir: named.string("dir")?.into(),
+            env: named.environment("env")?,
+            workers: named.count("workers")?,
+            boot_timeout: named.finite_seconds("boot_timeout")?,
+            max_requests: named.whole("max_requests")?,
+            max_memory: named.whole("max_memory")?,
+            max_failures: named.count("max_failures")?,
+        },
+    })
+}
