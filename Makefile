@@ -57,6 +57,7 @@ test-rust:
 fresh:
 	$(CARGO) run --quiet --bin document -- --check
 	Rscript tools/crates.R --check
+	tools/test-docs
 
 # The release build, as users get it; NOT_CRAN: no test is left out.
 test-r:
