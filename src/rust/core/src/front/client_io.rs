@@ -50,6 +50,19 @@ fn has_content_length(head: &[u8]) -> bool {
         })
 }
 
+/// Up to here, in bytes, copying the pieces of a response together is cheaper than telling the
+/// kernel of each.
+const JOINED: usize = 2048;
+
+fn join<'a>(bufs: &[io::IoSlice<'_>], joined: &'a mut [u8]) -> Option<&'a [u8]> {
+    let mut len = 0;
+    for buf in bufs {
+        joined.get_mut(len..len + buf.len())?.copy_from_slice(buf);
+        len += buf.len();
+    }
+    Some(&joined[..len])
+}
+
 /// A client's connection.
 ///
 /// Besides moving bytes it does what can only be done here: it tells the [`Watch`] of progress, and
@@ -168,7 +181,17 @@ impl AsyncWrite for ClientIo {
                 return self.poll_rejection(cx, first, len);
             }
         }
-        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        let stream = Pin::new(&mut self.stream);
+        let polled = match bufs {
+            [one] => stream.poll_write(cx, one),
+            _ => {
+                let mut joined = [0u8; JOINED];
+                match join(bufs, &mut joined) {
+                    Some(joined) => stream.poll_write(cx, joined),
+                    None => stream.poll_write_vectored(cx, bufs),
+                }
+            }
+        };
         self.note_write(&polled);
         polled
     }

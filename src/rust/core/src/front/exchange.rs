@@ -51,8 +51,10 @@ pub struct Answer {
 }
 
 pub enum AnswerBody {
-    /// Here already, and the lease is given back.
-    Whole(VecDeque<Bytes>, Option<HeaderMap>),
+    /// Here already, in one piece, and the lease is given back.
+    Piece(Bytes),
+    /// The same in several.
+    Pieces(VecDeque<Bytes>, Option<HeaderMap>),
     /// On its way; a task of its own holds the lease.
     Coming(SpoolReader),
     /// `101`: the lease is given back, the tunnel counted.
@@ -114,9 +116,9 @@ pub async fn exchange(
     let length = body.size_hint().exact();
     let body = if length.is_some_and(|length| length <= body_memory) {
         match whole(&mut connection, &mut body).await {
-            Ok((chunks, trailers)) => {
+            Ok(body) => {
                 finish(lease, connection, bodiless).await;
-                AnswerBody::Whole(chunks, trailers)
+                body
             }
             Err(_) => return Err(Failed::Lost(Cause::WorkerDied)),
         }
@@ -169,18 +171,21 @@ async fn send(
 async fn whole(
     connection: &mut Connection,
     body: &mut Incoming,
-) -> Result<(VecDeque<Bytes>, Option<HeaderMap>), hyper::Error> {
+) -> Result<AnswerBody, hyper::Error> {
     let (mut chunks, mut trailers) = (VecDeque::new(), None);
     while !body.is_end_stream() {
         match connection.drive(body.frame()).await {
             None => break,
             Some(frame) => match frame?.into_data() {
+                Ok(chunk) if chunks.is_empty() && body.is_end_stream() => {
+                    return Ok(AnswerBody::Piece(chunk));
+                }
                 Ok(chunk) => chunks.push_back(chunk),
                 Err(frame) => trailers = frame.into_trailers().ok(),
             },
         }
     }
-    Ok((chunks, trailers))
+    Ok(AnswerBody::Pieces(chunks, trailers))
 }
 
 /// Reads a response as fast as the worker produces it, whoever still wants it.

@@ -17,17 +17,26 @@ use crate::ops::Ops;
 /// nginx's code for a client that left before it was answered; never sent.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
 
-/// A flag between a request's future and whoever drops it.
+/// What a request's future and whoever drops it have to tell each other.
 #[derive(Default)]
-pub struct ClientGone(AtomicBool);
+pub struct Call {
+    committed: AtomicBool,
+    client_gone: AtomicBool,
+}
 
-impl ClientGone {
-    pub fn set(&self) {
-        self.0.store(true, Ordering::Relaxed);
+impl Call {
+    /// Whether the request holds a lease and must be carried to its end.
+    pub fn is_committed(&self) -> bool {
+        self.committed.load(Ordering::Relaxed)
     }
 
-    fn get(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+    pub fn commit(&self, to_the_end: bool) {
+        self.committed.store(to_the_end, Ordering::Relaxed);
+    }
+
+    /// Nobody waits for the answer any more.
+    pub fn client_left(&self) {
+        self.client_gone.store(true, Ordering::Relaxed);
     }
 }
 
@@ -35,7 +44,7 @@ impl ClientGone {
 pub struct Record {
     ops: Arc<Ops>,
     watch: Arc<Watch>,
-    gone: Arc<ClientGone>,
+    call: Arc<Call>,
     started: Instant,
     pub id: HeaderValue,
     pub client: IpAddr,
@@ -53,14 +62,14 @@ impl Record {
     pub fn new(
         ops: Arc<Ops>,
         watch: Arc<Watch>,
-        gone: Arc<ClientGone>,
+        call: Arc<Call>,
         client: IpAddr,
         id: HeaderValue,
     ) -> Self {
         Self {
             ops,
             watch,
-            gone,
+            call,
             started: Instant::now(),
             id,
             client,
@@ -98,7 +107,7 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         self.watch.request_ended();
-        if self.gone.get() {
+        if self.call.client_gone.load(Ordering::Relaxed) {
             self.status = CLIENT_CLOSED_REQUEST;
         }
         let total = self.started.elapsed();

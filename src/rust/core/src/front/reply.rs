@@ -38,10 +38,9 @@ impl Reply {
     }
 
     /// A body that has arrived completely.
-    pub fn chunks(mut chunks: VecDeque<Bytes>, trailers: Option<HeaderMap>) -> Self {
+    pub fn chunks(chunks: VecDeque<Bytes>, trailers: Option<HeaderMap>) -> Self {
         match (chunks.len(), &trailers) {
             (0, None) => Self::empty(),
-            (1, None) => Self::whole(chunks.pop_front().unwrap_or_default()),
             _ => {
                 let length = chunks.iter().map(|chunk| chunk.len() as u64).sum();
                 Self::of(Kind::Chunks(chunks, length, trailers))

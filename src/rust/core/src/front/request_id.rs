@@ -48,10 +48,15 @@ pub fn new_request_id() -> HeaderValue {
         (high, low)
     });
     let mut text = [0u8; 32];
-    for (index, digit) in text.iter_mut().enumerate() {
-        let half = if index < 16 { high } else { low };
-        let nibble = (half >> (60 - 4 * (index % 16))) & 0xf;
-        *digit = b"0123456789abcdef"[nibble as usize];
+    for (half, digits) in [high, low].into_iter().zip(text.chunks_exact_mut(16)) {
+        for (byte, pair) in half
+            .to_be_bytes()
+            .into_iter()
+            .zip(digits.chunks_exact_mut(2))
+        {
+            pair[0] = b"0123456789abcdef"[usize::from(byte >> 4)];
+            pair[1] = b"0123456789abcdef"[usize::from(byte & 0xf)];
+        }
     }
     HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static("0"))
 }

@@ -3,9 +3,9 @@
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use hyper::body::{Body, Incoming};
 use hyper::header::{self, HeaderValue};
@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::cause::Cause;
 use super::exchange::{exchange, Answer, AnswerBody, Failed, Sendable};
 use super::headers::{self, X_REQUEST_ID};
-use super::record::{ClientGone, Record};
+use super::record::{Call, Record};
 use super::reply::Reply;
 use super::request_id::new_request_id;
 use super::tunnel;
@@ -42,21 +42,17 @@ pub struct Peer {
 /// then moves to a task of its own and goes on until the worker has finished: a lease outlives its client.
 pub struct Serving {
     work: Option<Pin<Box<dyn Future<Output = Response<Reply>> + Send>>>,
-    committed: Arc<AtomicBool>,
-    gone: Arc<ClientGone>,
+    call: Arc<Call>,
 }
 
 impl Serving {
     /// Starts to serve. `doubtful` says what the raw head showed that its headers do not.
     pub fn new(peer: Arc<Peer>, request: Request<Incoming>, doubtful: Option<Cause>) -> Self {
         peer.watch.request_started();
-        let committed = Arc::new(AtomicBool::new(false));
-        let gone = Arc::new(ClientGone::default());
-        let work = serve(peer, request, doubtful, committed.clone(), gone.clone());
+        let call = Arc::new(Call::default());
         Self {
-            work: Some(Box::pin(work)),
-            committed,
-            gone,
+            work: Some(Box::pin(serve(peer, request, doubtful, call.clone()))),
+            call,
         }
     }
 }
@@ -79,8 +75,8 @@ impl Drop for Serving {
         let Some(work) = self.work.take() else {
             return;
         };
-        self.gone.set();
-        if self.committed.load(Ordering::Relaxed) {
+        self.call.client_left();
+        if self.call.is_committed() {
             // Outside a runtime (it is being shut down) there is nobody left to finish for.
             if let Ok(runtime) = tokio::runtime::Handle::try_current() {
                 runtime.spawn(work);
@@ -93,15 +89,14 @@ async fn serve(
     peer: Arc<Peer>,
     mut request: Request<Incoming>,
     doubtful: Option<Cause>,
-    committed: Arc<AtomicBool>,
-    gone: Arc<ClientGone>,
+    call: Arc<Call>,
 ) -> Response<Reply> {
     let front = &peer.front;
     let id = headers::given_request_id(request.headers()).unwrap_or_else(new_request_id);
     let mut record = Box::new(Record::new(
         front.ops.clone(),
         peer.watch.clone(),
-        gone,
+        call.clone(),
         peer.address,
         id,
     ));
@@ -115,10 +110,10 @@ async fn serve(
         Err(cause) => Err(cause),
         Ok(()) => match own_answer(front, &request) {
             Some(response) => Ok(response),
-            None => forward(&peer, &mut request, &mut record, &committed).await,
+            None => forward(&peer, &mut request, &mut record, &call).await,
         },
     };
-    committed.store(false, Ordering::Relaxed);
+    call.commit(false);
 
     let (mut response, cause) = match outcome {
         Ok(response) => (response, None),
@@ -195,19 +190,18 @@ async fn forward(
     peer: &Arc<Peer>,
     request: &mut Request<Incoming>,
     record: &mut Record,
-    committed: &AtomicBool,
+    call: &Call,
 ) -> Result<Response<Reply>, Cause> {
     let limits = &peer.front.limits;
     let upgrade = take_upgrade(request);
     let mut request = sendable(peer, request, record, upgrade.as_ref()).await?;
-    let arrived = std::time::Instant::now();
     let mut ticket = None;
     for _ in 0..MAX_ATTEMPTS {
-        let lease = acquire(peer, ticket).await;
-        record.queue = arrived.elapsed();
+        let (lease, waited) = acquire(peer, ticket).await;
+        record.queue += waited;
         let lease = lease?;
         record.worker = Some(lease.id);
-        committed.store(true, Ordering::Relaxed);
+        call.commit(true);
         let sent = std::time::Instant::now();
         let outcome = with_deadline(peer, lease, request).await;
         record.in_worker = Some(sent.elapsed());
@@ -216,7 +210,7 @@ async fn forward(
             Err(Failed::Lost(cause)) => return Err(cause),
             Err(Failed::Unreachable(again, unsent)) => {
                 // Nothing is in flight any more: a client that leaves now just leaves.
-                committed.store(false, Ordering::Relaxed);
+                call.commit(false);
                 request = *unsent;
                 ticket = Some(again);
             }
@@ -316,26 +310,32 @@ fn origin_form(uri: &Uri) -> Result<Uri, Cause> {
         .map_err(|_| Cause::BadRequest("the request's target is not valid"))
 }
 
-async fn acquire(peer: &Peer, ticket: Option<Ticket>) -> Result<Lease<Worker>, Cause> {
+/// A lease, and how long it was waited for.
+async fn acquire(peer: &Peer, ticket: Option<Ticket>) -> (Result<Lease<Worker>, Cause>, Duration) {
     let table = &peer.front.table;
     let mut acquire = match ticket {
         None => table.acquire(),
         Some(ticket) => table.acquire_again(ticket),
     };
-    // Most requests find a free worker: they need no timer.
-    let first = std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut acquire).poll(cx))).await;
-    let outcome = match (first, peer.front.limits.queue_timeout) {
-        (Poll::Ready(outcome), _) => outcome,
-        (Poll::Pending, None) => acquire.await,
-        (Poll::Pending, Some(patience)) => tokio::time::timeout(patience, acquire)
-            .await
-            .map_err(|_| Cause::QueueTimeout)?,
-    };
-    outcome.map_err(|refused| match refused {
+    let named = |refused| match refused {
         Refused::QueueFull => Cause::QueueFull,
         Refused::NoWorkers => Cause::NoWorkers,
         Refused::Closed => Cause::Draining,
-    })
+    };
+    // Most requests find a free worker: they need no timer and no clock.
+    let first = std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut acquire).poll(cx))).await;
+    if let Poll::Ready(outcome) = first {
+        return (outcome.map_err(named), Duration::ZERO);
+    }
+    let since = std::time::Instant::now();
+    let outcome = match peer.front.limits.queue_timeout {
+        None => acquire.await.map_err(named),
+        Some(patience) => match tokio::time::timeout(patience, acquire).await {
+            Ok(outcome) => outcome.map_err(named),
+            Err(_) => Err(Cause::QueueTimeout),
+        },
+    };
+    (outcome, since.elapsed())
 }
 
 /// Past the deadline the client gets its `504`, and the exchange goes on in a task of its own: the
@@ -370,18 +370,16 @@ async fn with_deadline(
 fn respond(
     answer: Answer,
     upgrade: Option<(OnUpgrade, HeaderValue)>,
-    patience: Option<std::time::Duration>,
+    patience: Option<Duration>,
 ) -> Response<Reply> {
     let mut headers = answer.headers;
+    if !matches!(answer.body, AnswerBody::Tunnel(..)) {
+        headers::strip_hop_by_hop(&mut headers);
+    }
     let reply = match answer.body {
-        AnswerBody::Whole(chunks, trailers) => {
-            headers::strip_hop_by_hop(&mut headers);
-            Reply::chunks(chunks, trailers)
-        }
-        AnswerBody::Coming(reader) => {
-            headers::strip_hop_by_hop(&mut headers);
-            Reply::spool(reader)
-        }
+        AnswerBody::Piece(chunk) => Reply::whole(chunk),
+        AnswerBody::Pieces(chunks, trailers) => Reply::chunks(chunks, trailers),
+        AnswerBody::Coming(reader) => Reply::spool(reader),
         AnswerBody::Tunnel(worker, guard) => {
             if let Some((client, _)) = upgrade {
                 tokio::spawn(tunnel::run(client, *worker, guard, patience));

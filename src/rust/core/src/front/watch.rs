@@ -45,8 +45,15 @@ pub struct Watch {
     task: Mutex<Option<Waker>>,
 }
 
-/// Milliseconds since the first call, never 0.
+/// Milliseconds, never 0. Coarse (a few milliseconds), because it is asked several times a request.
 fn clock() -> u64 {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    {
+        use nix::time::{clock_gettime, ClockId};
+        if let Ok(now) = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE) {
+            return now.tv_sec() as u64 * 1000 + now.tv_nsec() as u64 / 1_000_000 + 1;
+        }
+    }
     static START: OnceLock<Instant> = OnceLock::new();
     START.get_or_init(Instant::now).elapsed().as_millis() as u64 + 1
 }

@@ -46,6 +46,8 @@ struct Member<W> {
     slots: u32,
     in_flight: u32,
     standing: Standing,
+    /// Whether it stands in `free`.
+    listed: bool,
     drained: Vec<Waker>,
 }
 
@@ -62,7 +64,7 @@ pub struct Table<W> {
 }
 
 pub(super) struct State<W> {
-    members: HashMap<MemberId, Member<W>>,
+    members: BTreeMap<MemberId, Member<W>>,
     /// Members with room. The last one freed is the first one used: its caches are warm, and the
     /// others' memory may rest.
     free: Vec<MemberId>,
@@ -117,7 +119,7 @@ impl<W> Table<W> {
     pub fn new(queue_limit: usize) -> Arc<Self> {
         Arc::new(Self {
             state: Mutex::new(State {
-                members: HashMap::new(),
+                members: BTreeMap::new(),
                 free: Vec::new(),
                 waiting: BTreeMap::new(),
                 decided: HashMap::new(),
@@ -143,6 +145,7 @@ impl<W> Table<W> {
                     slots: slots.max(1),
                     in_flight: 0,
                     standing: Standing::Serving,
+                    listed: false,
                     drained: Vec::new(),
                 },
             );
@@ -162,7 +165,7 @@ impl<W> Table<W> {
             if let Some(member) = state.members.get_mut(&id) {
                 if member.standing == Standing::Serving {
                     member.standing = Standing::Suspended;
-                    state.free.retain(|free| *free != id);
+                    state.unlist(id);
                 }
             }
         });
@@ -187,7 +190,7 @@ impl<W> Table<W> {
             if let Some(member) = state.members.get_mut(&id) {
                 member.standing = Standing::Draining;
                 let done = member.in_flight == 0;
-                state.free.retain(|free| *free != id);
+                state.unlist(id);
                 if done {
                     state.forget(id, wakes);
                 }
@@ -237,7 +240,7 @@ impl<W> Table<W> {
     /// The table at this instant.
     pub fn snapshot(&self) -> Snapshot<W> {
         let state = self.lock();
-        let mut members: Vec<_> = state
+        let members = state
             .members
             .iter()
             .map(|(id, member)| MemberView {
@@ -248,7 +251,6 @@ impl<W> Table<W> {
                 standing: member.standing,
             })
             .collect();
-        members.sort_by_key(|member| member.id);
         Snapshot {
             waiting: state.waiting.len(),
             leases: state.leases,
@@ -298,7 +300,9 @@ impl<W> State<W> {
             .is_some_and(|(first, _)| *first < ticket);
         if !overtakes {
             if let Some(id) = self.free.last().copied() {
-                self.take(id);
+                if !self.take(id) {
+                    self.free.pop();
+                }
                 return Ok(Ok((ticket, id)));
             }
         }
@@ -342,14 +346,15 @@ impl<W> State<W> {
         self.members.get(&id).map(|member| member.worker.clone())
     }
 
-    fn take(&mut self, id: MemberId) {
+    /// Uses a slot of `id`; whether another one is left. If not, the caller takes it off the list.
+    fn take(&mut self, id: MemberId) -> bool {
         self.leases += 1;
-        if let Some(member) = self.members.get_mut(&id) {
-            member.in_flight += 1;
-            if !member.has_room() {
-                self.free.retain(|free| *free != id);
-            }
-        }
+        let Some(member) = self.members.get_mut(&id) else {
+            return false;
+        };
+        member.in_flight += 1;
+        member.listed &= member.has_room();
+        member.listed
     }
 
     fn release(&mut self, id: MemberId, wakes: &mut Wakes) {
@@ -367,21 +372,30 @@ impl<W> State<W> {
 
     /// Gives the free slots of `id` to those who wait; what is left makes it a free member.
     fn offer(&mut self, id: MemberId, wakes: &mut Wakes) {
-        while self.members.get(&id).is_some_and(Member::has_room) {
+        while let Some(member) = self.members.get_mut(&id).filter(|member| member.has_room()) {
             let Some((ticket, waker)) = self.waiting.pop_first() else {
-                if !self.free.contains(&id) {
+                if !std::mem::replace(&mut member.listed, true) {
                     self.free.push(id);
                 }
                 return;
             };
+            // Someone waits, so this member was full or not serving until now: it is not listed.
             self.take(id);
             self.decided.insert(ticket, Ok(id));
             wakes.push(waker);
         }
     }
 
+    fn unlist(&mut self, id: MemberId) {
+        if let Some(member) = self.members.get_mut(&id) {
+            if std::mem::replace(&mut member.listed, false) {
+                self.free.retain(|free| *free != id);
+            }
+        }
+    }
+
     fn forget(&mut self, id: MemberId, wakes: &mut Wakes) {
-        self.free.retain(|free| *free != id);
+        self.unlist(id);
         if let Some(member) = self.members.remove(&id) {
             for waker in member.drained {
                 wakes.push(Some(waker));

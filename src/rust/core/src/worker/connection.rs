@@ -118,24 +118,31 @@ impl Connection {
     pub async fn drive<F: Future>(&mut self, work: F) -> F::Output {
         let mut work = pin!(work);
         std::future::poll_fn(|cx| {
-            self.poll_driver(cx);
+            // The work says what it wants, the driver does it, the work takes it.
             if let Poll::Ready(output) = work.as_mut().poll(cx) {
                 return Poll::Ready(output);
             }
-            // What was just asked for (the next chunk) may be in the driver's buffer already.
             self.poll_driver(cx);
-            work.as_mut().poll(cx)
+            let polled = work.as_mut().poll(cx);
+            if polled.is_pending() {
+                self.wire.acknowledge();
+            }
+            polled
         })
         .await
     }
 
     /// Whether the connection can carry the next request: alive, and nothing left over from the last one.
     pub async fn is_reusable(&mut self) -> bool {
-        let ready = std::future::poll_fn(|cx| {
-            self.poll_driver(cx);
-            Poll::Ready(self.sender.is_ready())
-        });
-        ready.await && !self.driver_done
+        if !self.sender.is_ready() {
+            // It has read the last byte, but not yet noticed that nothing is left to do.
+            std::future::poll_fn(|cx| {
+                self.poll_driver(cx);
+                Poll::Ready(())
+            })
+            .await;
+        }
+        !self.driver_done && self.sender.is_ready()
     }
 
     fn poll_driver(&mut self, cx: &mut Context<'_>) {

@@ -1,4 +1,4 @@
-//! The bytes between front and worker, counted, and acknowledged at once.
+//! The bytes between front and worker, watched, and acknowledged at once.
 
 use std::io;
 use std::pin::Pin;
@@ -12,17 +12,26 @@ use tokio::net::{TcpStream, UnixStream};
 use super::Address;
 
 /// What has happened on the wire since the last [`restart`](Wire::restart). It decides whether a
-/// request may be sent again.
-#[derive(Default)]
+/// request may be sent again, and when to acknowledge.
+///
+/// httpuv leaves Nagle's algorithm on and writes head and body separately: the body waits in the
+/// worker until the head is acknowledged, and a kept-alive peer delays that by 40 ms. So whenever
+/// something came but not all, the acknowledgement is sent at once (`TCP_QUICKACK`, which the kernel
+/// forgets and has to be told again and again). A response that came whole is acknowledged by the
+/// next request.
 pub(super) struct Wire {
     sent: AtomicBool,
     received: AtomicBool,
+    owes_ack: AtomicBool,
+    /// A second handle of the socket, as hyper owns the first.
+    socket: Option<socket2::Socket>,
 }
 
 impl Wire {
     pub(super) fn restart(&self) {
         self.sent.store(false, Ordering::Relaxed);
         self.received.store(false, Ordering::Relaxed);
+        self.owes_ack.store(false, Ordering::Relaxed);
     }
 
     pub(super) fn sent(&self) -> bool {
@@ -32,6 +41,28 @@ impl Wire {
     pub(super) fn received(&self) -> bool {
         self.received.load(Ordering::Relaxed)
     }
+
+    /// More is awaited: acknowledges what came, unless that was done.
+    pub(super) fn acknowledge(&self) {
+        if self.owes_ack.swap(false, Ordering::Relaxed) {
+            #[cfg(any(target_os = "linux", target_os = "android"))]
+            if let Some(socket) = &self.socket {
+                // Only an optimisation: a socket that refuses works, slower.
+                let _ = socket.set_tcp_quickack(true);
+            }
+        }
+    }
+
+    fn note_read(&self) {
+        self.received.store(true, Ordering::Relaxed);
+        self.owes_ack.store(true, Ordering::Relaxed);
+    }
+
+    fn note_write(&self, polled: &Poll<io::Result<usize>>) {
+        if matches!(polled, Poll::Ready(Ok(written)) if *written > 0) {
+            self.sent.store(true, Ordering::Relaxed);
+        }
+    }
 }
 
 enum Socket {
@@ -40,43 +71,33 @@ enum Socket {
 }
 
 /// A worker's socket.
-///
-/// httpuv leaves Nagle's algorithm on and writes head and body separately: the body waits in the
-/// worker until the head is acknowledged, and a kept-alive peer delays that by 40 ms. So whenever a
-/// read found something and the next one finds nothing, the acknowledgement is sent at once
-/// (`TCP_QUICKACK`, which the kernel forgets and has to be told again and again).
 pub(super) struct Stream {
     socket: Socket,
     wire: Arc<Wire>,
-    owes_ack: bool,
 }
 
 impl Stream {
     pub(super) async fn open(address: &Address) -> io::Result<(Self, Arc<Wire>)> {
-        let socket = match address {
+        let (socket, handle) = match address {
             Address::Tcp(address) => {
                 let stream = TcpStream::connect(address).await?;
                 stream.set_nodelay(true)?;
-                Socket::Tcp(stream)
+                let handle = socket2::SockRef::from(&stream).try_clone()?;
+                (Socket::Tcp(stream), Some(handle))
             }
-            Address::Unix(path) => Socket::Unix(UnixStream::connect(path).await?),
+            Address::Unix(path) => (Socket::Unix(UnixStream::connect(path).await?), None),
         };
-        let wire = Arc::new(Wire::default());
+        let wire = Arc::new(Wire {
+            sent: AtomicBool::new(false),
+            received: AtomicBool::new(false),
+            owes_ack: AtomicBool::new(false),
+            socket: handle,
+        });
         let stream = Self {
             socket,
             wire: wire.clone(),
-            owes_ack: false,
         };
         Ok((stream, wire))
-    }
-
-    fn acknowledge(&mut self) {
-        self.owes_ack = false;
-        #[cfg(any(target_os = "linux", target_os = "android"))]
-        if let Socket::Tcp(stream) = &self.socket {
-            // Only an optimisation: a socket that refuses works, slower.
-            let _ = socket2::SockRef::from(stream).set_tcp_quickack(true);
-        }
     }
 }
 
@@ -91,13 +112,8 @@ impl AsyncRead for Stream {
             Socket::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             Socket::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
         };
-        match &polled {
-            Poll::Ready(Ok(())) if buf.filled().len() > before => {
-                self.wire.received.store(true, Ordering::Relaxed);
-                self.owes_ack = true;
-            }
-            Poll::Pending if self.owes_ack => self.acknowledge(),
-            _ => {}
+        if buf.filled().len() > before {
+            self.wire.note_read();
         }
         polled
     }
@@ -113,7 +129,7 @@ impl AsyncWrite for Stream {
             Socket::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
             Socket::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
         };
-        self.note_write(&polled);
+        self.wire.note_write(&polled);
         polled
     }
 
@@ -122,11 +138,15 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        // A request without a body is one piece, and the simpler call is the cheaper one.
+        if let [one] = bufs {
+            return self.poll_write(cx, one);
+        }
         let polled = match &mut self.socket {
             Socket::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Socket::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         };
-        self.note_write(&polled);
+        self.wire.note_write(&polled);
         polled
     }
 
@@ -142,16 +162,6 @@ impl AsyncWrite for Stream {
         match &mut self.socket {
             Socket::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Socket::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
-    }
-}
-
-impl Stream {
-    fn note_write(&mut self, polled: &Poll<io::Result<usize>>) {
-        if matches!(polled, Poll::Ready(Ok(written)) if *written > 0) {
-            self.wire.sent.store(true, Ordering::Relaxed);
-            // The request carries the acknowledgement of the response before it.
-            self.owes_ack = false;
         }
     }
 }

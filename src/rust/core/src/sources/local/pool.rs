@@ -626,6 +626,8 @@ impl Pool {
         }
         if let Some(worker) = &member.worker {
             worker.tunnels.drain();
+            // httpuv's goodbye waits seconds for a kept-alive connection to end.
+            drop(worker.take_connection());
         }
         if member.state != State::Stopping {
             member.state = State::Stopping;

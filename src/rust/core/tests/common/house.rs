@@ -1,0 +1,130 @@
+//! A front over fixed workers, in this process.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use faucet_core::front::{accept, bind, Connections, Front, Limits, TrustedProxies};
+use faucet_core::lock::Table;
+use faucet_core::ops::access::{AccessLog, Format};
+use faucet_core::ops::{log::Log, metrics::Metrics, Ops};
+use faucet_core::sources::{fixed, Roster};
+use faucet_core::worker::Worker;
+use tokio::net::TcpListener;
+
+use super::{until, Client, Upstream};
+
+/// What differs from test to test.
+pub struct Plan {
+    pub limits: Limits,
+    pub queue: usize,
+    pub slots: u32,
+    pub trusted: TrustedProxies,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self {
+            limits: Limits {
+                max_connections: 1000,
+                ..Limits::default()
+            },
+            queue: 1024,
+            slots: 1,
+            trusted: TrustedProxies::default(),
+        }
+    }
+}
+
+/// A running front.
+pub struct House {
+    pub address: SocketAddr,
+    pub front: Arc<Front>,
+    pub log: Arc<Log>,
+}
+
+/// Starts a front over `upstreams`.
+pub async fn house(upstreams: &[&Upstream], change: impl FnOnce(&mut Plan)) -> House {
+    let addresses = upstreams.iter().map(|upstream| upstream.address).collect();
+    House::start(addresses, change).await
+}
+
+impl House {
+    pub async fn start(addresses: Vec<SocketAddr>, change: impl FnOnce(&mut Plan)) -> Self {
+        let mut plan = Plan::default();
+        change(&mut plan);
+        let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port");
+        let listener = TcpListener::from_std(listener).expect("a runtime");
+        let address = listener.local_addr().expect("bound");
+        let log = Arc::new(Log::default());
+        let table = Table::new(plan.queue);
+        let roster = Arc::new(Roster::new(table.clone()));
+        let front = Arc::new(Front {
+            table: table.clone(),
+            roster: roster.clone(),
+            limits: plan.limits,
+            trusted: plan.trusted,
+            ops: Arc::new(Ops {
+                metrics: Metrics::default(),
+                access: AccessLog::to_log(Format::Json, log.clone()),
+                log: log.clone(),
+            }),
+            connections: Connections::default(),
+        });
+        let count = addresses.len();
+        tokio::spawn(fixed::run(table.clone(), roster, addresses, plan.slots));
+        tokio::spawn(accept(front.clone(), listener));
+        until("the workers are in the table", || {
+            table.snapshot().members.len() == count
+        })
+        .await;
+        Self {
+            address,
+            front,
+            log,
+        }
+    }
+
+    pub async fn client(&self) -> Client {
+        Client::connect(self.address).await
+    }
+
+    /// Waits until so many requests wait for a worker.
+    pub async fn queued(&self, count: usize) {
+        until("requests wait in the queue", || {
+            self.front.table.waiting() == count
+        })
+        .await;
+    }
+
+    pub fn leases(&self) -> usize {
+        self.front.table.snapshot().leases
+    }
+
+    /// Waits until no request waits and every worker is free.
+    pub async fn idle(&self) {
+        until("every lease is given back", || {
+            self.leases() == 0 && self.front.table.waiting() == 0
+        })
+        .await;
+    }
+
+    pub fn worker(&self, index: usize) -> Arc<Worker> {
+        self.front.table.snapshot().members[index].worker.clone()
+    }
+
+    /// The value of one line of the metrics, 0 if it is not there.
+    pub fn metric(&self, series: &str) -> f64 {
+        self.front
+            .render_metrics()
+            .lines()
+            .find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
+            .unwrap_or(0.0)
+    }
+
+    /// Requests counted under a status and a cause.
+    pub fn counted(&self, status: u16, cause: &str) -> f64 {
+        self.metric(&format!(
+            "faucet_requests_total{{status=\"{status}\",cause=\"{cause}\"}}"
+        ))
+    }
+}

@@ -1,0 +1,61 @@
+//! A front over upstreams that do exactly what a test says, and clients that see every byte.
+//!
+//! Each test file is a program of its own that uses a part of this.
+#![allow(dead_code, unused_imports)]
+
+mod client;
+mod house;
+mod upstream;
+
+pub use client::{Client, Incomplete, Response};
+pub use house::{house, House, Plan};
+pub use upstream::{Gate, Seen, Upstream, Wire};
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+/// Far more than anything here takes; a test that reaches it has failed.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Short enough to wait for in a test.
+pub const SOON: Duration = Duration::from_millis(200);
+
+/// Waits for a condition.
+pub async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < PATIENCE, "never came true: {what}");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// Awaits something that must happen.
+pub async fn within<F: Future>(what: &str, work: F) -> F::Output {
+    match tokio::time::timeout(PATIENCE, work).await {
+        Ok(output) => output,
+        Err(_) => panic!("never happened: {what}"),
+    }
+}
+
+/// Numbers that look random and are the same in each run (xorshift64).
+pub struct Dice(u64);
+
+impl Dice {
+    pub fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % limit
+    }
+}
+
+/// Bytes in which a lost or misplaced piece shows.
+pub fn pattern(length: usize) -> Vec<u8> {
+    (0..length as u32)
+        .map(|index| (index.wrapping_mul(2_654_435_761) >> 13) as u8)
+        .collect()
+}
