@@ -63,7 +63,7 @@ fresh:
 test-r:
 	mkdir -p $(LIBRARY)
 	R CMD INSTALL --library=$(LIBRARY) .
-	R_LIBS=$(LIBRARY) NOT_CRAN=true Rscript -e 'testthat::test_dir("tests/testthat", package = "faucet", load_package = "installed", reporter = testthat::ProgressReporter$$new(update_interval = Inf))'
+	R_LIBS=$(LIBRARY) NOT_CRAN=true TESTTHAT_MAX_FAILS=Inf Rscript -e 'testthat::test_dir("tests/testthat", package = "faucet", load_package = "installed", reporter = testthat::ProgressReporter$$new(update_interval = Inf))'
 
 test-vendor:
 	tools/test-vendor
