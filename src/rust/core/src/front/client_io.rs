@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{ready, Context, Poll};
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -72,6 +73,8 @@ pub struct ClientIo {
     watch: Arc<Watch>,
     head: Arc<RawHead>,
     max_header: usize,
+    /// Read already, but not yet understood, when the connection became quiet.
+    unread: Bytes,
     /// What is left of a rejection that replaces hyper's.
     rejection: Option<(Vec<u8>, usize)>,
     http1: bool,
@@ -90,9 +93,21 @@ impl ClientIo {
             watch,
             head,
             max_header,
+            unread: Bytes::new(),
             rejection: None,
             http1,
         }
+    }
+
+    /// Puts bytes back, to be read first.
+    pub fn unread(&mut self, bytes: Bytes) {
+        self.unread = bytes;
+    }
+
+    /// Whether the socket has something new: bytes, or the end.
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        // An error is found again by whoever reads.
+        self.stream.poll_read_ready(cx).map(|_| ())
     }
 
     /// Says goodbye to a client whose head did not arrive in time, as far as its socket takes it at once.
@@ -144,7 +159,13 @@ impl AsyncRead for ClientIo {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
+        let polled = if self.unread.is_empty() {
+            Pin::new(&mut self.stream).poll_read(cx, buf)
+        } else {
+            let length = self.unread.len().min(buf.remaining());
+            buf.put_slice(&self.unread.split_to(length));
+            Poll::Ready(Ok(()))
+        };
         let read = &buf.filled()[before..];
         if !read.is_empty() {
             self.watch.bytes_read();

@@ -22,8 +22,13 @@ use super::service::{Peer, Serving};
 use super::watch::{Order, Phase, Watch};
 use super::Front;
 
-/// How often a busy connection looks whether it is idle again, at most.
-const LOOK: Duration = Duration::from_secs(10);
+/// A connection looks this soon, then ever more rarely, at what it is doing: whether its deadline has
+/// passed, which nobody tells it, and whether it has become quiet.
+const FIRST_LOOK: Duration = Duration::from_millis(100);
+const LAST_LOOK: Duration = Duration::from_secs(5);
+
+/// Idle for this long, a connection gives its HTTP machinery (some 12 kB) back until it is used again.
+const QUIET: Duration = Duration::from_millis(100);
 
 /// A client that has sent `P` or `PR` may be about to speak HTTP/2; nothing tells when the next byte comes.
 const PREFACE_LOOK: Duration = Duration::from_millis(5);
@@ -48,12 +53,16 @@ pub async fn serve(front: Arc<Front>, stream: TcpStream, address: SocketAddr, wa
     // Loses at most some latency.
     let _ = stream.set_nodelay(true);
     let patience = front.limits.header_timeout;
-    match tokio::time::timeout(patience, speaks_http2(&stream)).await {
+    let first = tokio::select! {
+        first = tokio::time::timeout(patience, speaks_http2(&stream)) => first,
+        // Too many connections, or the end: nothing was asked yet.
+        () = watch.ordered() => return,
+    };
+    match first {
         Ok(Ok(true)) => serve_http2(peer, stream).await,
         Ok(Ok(false)) => serve_http1(peer, stream).await,
         // It closed, or said nothing: there is nobody to answer.
-        Ok(Err(_)) => {}
-        Err(_) => watch.give(Order::Close),
+        Ok(Err(_)) | Err(_) => {}
     }
 }
 
@@ -96,32 +105,70 @@ impl Service<Request<Incoming>> for Handler {
 
 async fn serve_http1(peer: Arc<Peer>, stream: TcpStream) {
     let head = Arc::new(RawHead::default());
-    let watch = peer.watch.clone();
-    let limits = peer.front.limits.clone();
-    let max_header = limits.max_header.max(MIN_HEADER);
-    let io = ClientIo::new(stream, watch.clone(), head.clone(), max_header, true);
-    let handler = Handler { peer, head };
+    let max_header = peer.front.limits.max_header.max(MIN_HEADER);
+    let mut io = ClientIo::new(stream, peer.watch.clone(), head.clone(), max_header, true);
+    while let Some(quiet) = converse(&peer, io, &head, max_header).await {
+        io = quiet;
+        if !wakes_up(&io, &peer.watch, &peer.front.limits).await {
+            return;
+        }
+    }
+}
+
+/// Speaks HTTP/1 until the connection ends, or becomes quiet: then its socket is returned.
+async fn converse(
+    peer: &Arc<Peer>,
+    io: ClientIo,
+    head: &Arc<RawHead>,
+    max_header: usize,
+) -> Option<ClientIo> {
+    let (watch, limits) = (&peer.watch, &peer.front.limits);
+    let handler = Handler {
+        peer: peer.clone(),
+        head: head.clone(),
+    };
     let mut connection = http1::Builder::new()
         .max_buf_size(max_header)
         .serve_connection(TokioIo::new(io), handler)
         .with_upgrades();
-    let ended = {
+    let ended = run(watch, limits, true, |cx, order| {
         let mut connection = Pin::new(&mut connection);
-        run(&watch, &limits, |cx, order| {
-            if order == Order::Finish {
-                connection.as_mut().graceful_shutdown();
-            }
-            connection.as_mut().poll(cx).map(|_| ())
-        })
-        .await
-    };
-    if ended == Ended::Expired && watch.phase() == Phase::Head {
-        if let Some(parts) = connection.into_parts() {
-            if !parts.read_buf.is_empty() {
-                parts.io.into_inner().reject_now(Cause::HeaderTimeout);
-            }
+        if order == Order::Finish {
+            connection.as_mut().graceful_shutdown();
         }
+        connection.poll(cx).map(|_| ())
+    })
+    .await;
+    let timed_out = match ended {
+        Ended::Over | Ended::Ordered => return None,
+        Ended::Expired => true,
+        Ended::Quiet => false,
+    };
+    // Absent after an upgrade: then the tunnel has the socket.
+    let parts = connection.into_parts()?;
+    let mut io = parts.io.into_inner();
+    if timed_out {
+        if watch.phase() == Phase::Head && !parts.read_buf.is_empty() {
+            io.reject_now(Cause::HeaderTimeout);
+        }
+        return None;
     }
+    io.unread(parts.read_buf);
+    Some(io)
+}
+
+/// Waits, with next to nothing in hand, until a quiet client sends something (`true`), has to go, or
+/// has been idle for too long.
+async fn wakes_up(io: &ClientIo, watch: &Watch, limits: &super::Limits) -> bool {
+    let left = watch.patience_left(limits);
+    let mut timer = pin!(tokio::time::sleep(left.unwrap_or(Duration::MAX)));
+    std::future::poll_fn(|cx| {
+        if watch.order() != Order::None || (left.is_some() && timer.as_mut().poll(cx).is_ready()) {
+            return Poll::Ready(false);
+        }
+        io.poll_readable(cx).map(|()| true)
+    })
+    .await
 }
 
 async fn serve_http2(peer: Arc<Peer>, stream: TcpStream) {
@@ -137,7 +184,7 @@ async fn serve_http2(peer: Arc<Peer>, stream: TcpStream) {
         // A peer that vanished without a word is noticed, also while a worker works for it.
         .keep_alive_interval(limits.idle_timeout);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(io), Handler { peer, head }));
-    run(&watch, &limits, |cx, order| {
+    run(&watch, &limits, false, |cx, order| {
         if order == Order::Finish {
             connection.as_mut().graceful_shutdown();
         }
@@ -154,16 +201,20 @@ enum Ended {
     Ordered,
     /// By a deadline.
     Expired,
+    /// Not at all: it is idle.
+    Quiet,
 }
 
-/// Polls a connection, passing on orders and looking at its deadline. One timer per connection,
-/// moved only when it fires: a request costs no timer.
+/// Polls a connection, passing on orders and looking now and then at its deadline. One timer per
+/// connection, moved only when it fires: a request costs no timer.
 async fn run(
     watch: &Watch,
     limits: &super::Limits,
+    may_rest: bool,
     mut poll: impl FnMut(&mut Context<'_>, Order) -> Poll<()>,
 ) -> Ended {
-    let mut timer = pin!(tokio::time::sleep(limits.header_timeout));
+    let mut look = FIRST_LOOK;
+    let mut timer = pin!(tokio::time::sleep(look));
     let mut registered = false;
     let mut passed_on = false;
     std::future::poll_fn(|cx| {
@@ -187,8 +238,12 @@ async fn run(
             if left.is_some_and(|left| left.is_zero()) {
                 return Poll::Ready(Ended::Expired);
             }
+            if may_rest && watch.is_quiet(QUIET) {
+                return Poll::Ready(Ended::Quiet);
+            }
+            look = (look * 2).min(LAST_LOOK);
             // While a worker works there is no deadline, and nobody tells when there is one again.
-            let next = left.unwrap_or(LOOK).min(LOOK);
+            let next = left.map_or(look, |left| left.min(look));
             timer.as_mut().reset(tokio::time::Instant::now() + next);
         }
         Poll::Pending

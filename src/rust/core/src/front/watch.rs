@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
-use std::task::Waker;
+use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use super::limits::Limits;
@@ -137,6 +137,13 @@ impl Watch {
             .map(|deadline| Duration::from_millis(deadline.saturating_sub(clock())))
     }
 
+    /// Whether nothing has happened for `time`, and nothing is left to send.
+    pub fn is_quiet(&self, time: Duration) -> bool {
+        self.phase() == Phase::Idle
+            && self.stalled.load(Ordering::Relaxed) == 0
+            && clock().saturating_sub(self.since.load(Ordering::Relaxed)) >= time.as_millis() as u64
+    }
+
     /// Since when nothing is served on this connection, if so: for choosing whom to close when there are too many.
     pub fn unused_since(&self) -> Option<u64> {
         (self.phase() != Phase::Busy).then(|| self.since.load(Ordering::Relaxed))
@@ -165,6 +172,18 @@ impl Watch {
         if let Some(waker) = &*task {
             waker.wake_by_ref();
         }
+    }
+
+    /// Resolves when there is an order.
+    pub async fn ordered(&self) {
+        std::future::poll_fn(|cx| {
+            self.register(cx.waker());
+            match self.order() {
+                Order::None => Poll::Pending,
+                Order::Finish | Order::Close => Poll::Ready(()),
+            }
+        })
+        .await;
     }
 
     /// Who to wake on an order.
