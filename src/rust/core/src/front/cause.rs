@@ -1,5 +1,6 @@
 //! Every answer that faucet itself gives in place of a worker: whose fault it was, and why.
 
+use super::request_id::new_request_id;
 use bytes::Bytes;
 use hyper::header::{HeaderName, HeaderValue, CONTENT_TYPE, RETRY_AFTER};
 use hyper::{HeaderMap, StatusCode};
@@ -145,11 +146,13 @@ impl Cause {
         let retry = self
             .retry_after()
             .map_or_else(String::new, |seconds| format!("retry-after: {seconds}\r\n"));
+        let id = new_request_id();
         let mut response = format!(
-            "HTTP/1.1 {} {}\r\ncontent-type: application/json\r\nfaucet-error: {}\r\n{retry}content-length: {}\r\nconnection: close\r\n\r\n",
+            "HTTP/1.1 {} {}\r\ncontent-type: application/json\r\nfaucet-error: {}\r\nx-request-id: {}\r\n{retry}content-length: {}\r\nconnection: close\r\n\r\n",
             status.as_u16(),
             status.canonical_reason().unwrap_or_default(),
             self.name(),
+            id.to_str().unwrap_or_default(),
             body.len(),
         )
         .into_bytes();

@@ -19,12 +19,17 @@ const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection")
 /// The longest `X-Request-Id` that is honoured, in bytes.
 const MAX_REQUEST_ID: usize = 128;
 
-/// Removes what concerns one hop only (RFC 9110, 7.6.1).
-pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
+/// What describes a request's body on its way here: the worker gets it whole, with its own framing
+/// and without trailers.
+pub const REQUEST_FRAMING: [HeaderName; 3] =
+    [header::CONTENT_LENGTH, header::EXPECT, header::TRAILER];
+
+/// Removes what concerns one hop only (RFC 9110, 7.6.1), and `others`.
+pub fn strip_hop_by_hop(headers: &mut HeaderMap, others: &[HeaderName]) {
     // Most heads have none or one of these: one look at each name is cheaper than a search for each.
     let found: Vec<HeaderName> = headers
         .keys()
-        .filter(|name| is_hop_by_hop(name))
+        .filter(|name| is_hop_by_hop(name) || others.contains(name))
         .cloned()
         .collect();
     for name in found {
@@ -215,7 +220,7 @@ mod tests {
             ("keep-alive", "5"),
             ("accept", "*/*"),
         ]);
-        strip_hop_by_hop(&mut headers);
+        strip_hop_by_hop(&mut headers, &[]);
         let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
         assert_eq!(left, ["accept", "host"]);

@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::TcpListener;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 
 use super::cause::Cause;
 use super::connection;
@@ -18,6 +20,10 @@ const BACKLOG: i32 = 4096;
 
 /// After an accept error that is not the client's fault (out of file descriptors, say).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+
+/// How long a client may take to hear that there are too many, and how many may be listening to that.
+const TURN_AWAY: Duration = Duration::from_secs(1);
+const MOST_TURNED_AWAY: usize = 64;
 
 /// When there are too many connections, this part of them (1 / n), the longest unused, makes room at
 /// once: looking for one at a time would make a flood expensive.
@@ -42,9 +48,19 @@ pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
 }
 
 /// The client connections of one front.
-#[derive(Default)]
 pub struct Connections {
     open: Mutex<Vec<Arc<Watch>>>,
+    /// Places for clients that are being told why they are not served; the others are just closed.
+    turned_away: Arc<Semaphore>,
+}
+
+impl Default for Connections {
+    fn default() -> Self {
+        Self {
+            open: Mutex::default(),
+            turned_away: Arc::new(Semaphore::new(MOST_TURNED_AWAY)),
+        }
+    }
 }
 
 /// Takes a connection off the list when its task ends, however it ends.
@@ -129,8 +145,13 @@ pub async fn accept(front: Arc<Front>, listener: TcpListener) {
             }
         };
         if front.connections.count() >= front.limits.max_connections && !front.connections.evict() {
-            // Best effort: the client is turned away either way.
-            let _ = stream.try_write(&Cause::TooManyConnections.raw_response());
+            if let Ok(place) = front.connections.turned_away.clone().try_acquire_owned() {
+                tokio::spawn(async move {
+                    let _place = place;
+                    // Best effort: the client is turned away either way.
+                    let _ = tokio::time::timeout(TURN_AWAY, turn_away(stream)).await;
+                });
+            }
             continue;
         }
         let watch = Arc::new(Watch::default());
@@ -145,6 +166,18 @@ pub async fn accept(front: Arc<Front>, listener: TcpListener) {
             connection::serve(front, stream, address, watch).await;
         });
     }
+}
+
+/// Says why, and waits for the client to have heard it: closing at once, with its request unread, would
+/// reset the connection and take the answer back.
+async fn turn_away(mut stream: TcpStream) -> io::Result<()> {
+    stream
+        .write_all(&Cause::TooManyConnections.raw_response())
+        .await?;
+    stream.shutdown().await?;
+    let mut unread = [0u8; 1024];
+    while stream.read(&mut unread).await? > 0 {}
+    Ok(())
 }
 
 /// The connection was gone before it was accepted.

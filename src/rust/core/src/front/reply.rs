@@ -16,6 +16,8 @@ enum Kind {
     Whole(Bytes),
     Chunks(VecDeque<Bytes>, u64, Option<HeaderMap>),
     Spool(SpoolReader),
+    /// Broken off; the connection is closed next.
+    Broken(Abort),
 }
 
 /// A response body. When it is dropped, sent or not, its request is over: that is when it is logged.
@@ -86,7 +88,17 @@ impl Body for Reply {
                 }
                 None => trailers.take().map(|map| Ok(Frame::trailers(map))),
             },
-            Kind::Spool(reader) => std::task::ready!(Pin::new(reader).poll_frame(cx)),
+            Kind::Spool(reader) => match std::task::ready!(Pin::new(reader).poll_frame(cx)) {
+                Some(Err(abort)) => {
+                    // On an error hyper drops what it has not yet written, maybe even the head, and
+                    // the client would see a bare closed connection: let it write first.
+                    this.kind = Kind::Broken(abort);
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                frame => frame,
+            },
+            Kind::Broken(abort) => Some(Err(*abort)),
         };
         if let Some(record) = &mut this.record {
             match &frame {
@@ -112,6 +124,7 @@ impl Body for Reply {
             Kind::Whole(body) => SizeHint::with_exact(body.len() as u64),
             Kind::Chunks(_, length, _) => SizeHint::with_exact(*length),
             Kind::Spool(reader) => reader.size_hint(),
+            Kind::Broken(_) => SizeHint::default(),
         }
     }
 }

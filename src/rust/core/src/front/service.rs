@@ -10,7 +10,7 @@ use std::time::Duration;
 use hyper::body::{Body, Incoming};
 use hyper::header::{self, HeaderValue};
 use hyper::upgrade::OnUpgrade;
-use hyper::{Method, Request, Response, StatusCode, Uri, Version};
+use hyper::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
 use tokio::time::Instant;
 
 use super::cause::Cause;
@@ -239,11 +239,15 @@ async fn sendable(
 ) -> Result<Sendable, Cause> {
     let limits = &peer.front.limits;
     let mut headers = std::mem::take(request.headers_mut());
-    headers::strip_hop_by_hop(&mut headers);
-    headers.remove(header::CONTENT_LENGTH);
-    headers.remove(header::EXPECT);
+    headers::strip_hop_by_hop(&mut headers, &headers::REQUEST_FRAMING);
+    if let Some(authority) = request.uri().authority() {
+        // HTTP/2's `:authority`, or an absolute target: either way `Host` has no say (RFC 9112, 3.2.2).
+        if let Ok(host) = HeaderValue::from_str(authority.as_str()) {
+            headers.insert(header::HOST, host);
+        }
+    }
     if request.version() == Version::HTTP_2 {
-        as_http1(request.uri(), &mut headers);
+        join_cookies(&mut headers);
     }
     record.client = headers::forward(
         &mut headers,
@@ -273,6 +277,15 @@ async fn sendable(
         }
     })?;
     let target = origin_form(request.uri())?;
+    if body.is_empty()
+        && matches!(
+            *request.method(),
+            Method::POST | Method::PUT | Method::PATCH
+        )
+    {
+        // RFC 9110 (8.6): where a body is expected, its absence is said.
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+    }
     Ok(Sendable {
         method: request.method().clone(),
         target,
@@ -281,13 +294,8 @@ async fn sendable(
     })
 }
 
-/// RFC 9113 (8.3.1, 8.2.3): authority becomes Host, cookies one header.
-fn as_http1(uri: &Uri, headers: &mut hyper::HeaderMap) {
-    if let Some(authority) = uri.authority() {
-        if let Ok(host) = HeaderValue::from_str(authority.as_str()) {
-            headers.insert(header::HOST, host);
-        }
-    }
+/// HTTP/2 may split cookies, HTTP/1 may not (RFC 9113, 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
     let cookies: Vec<&[u8]> = headers
         .get_all(header::COOKIE)
         .iter()
@@ -374,7 +382,7 @@ fn respond(
 ) -> Response<Reply> {
     let mut headers = answer.headers;
     if !matches!(answer.body, AnswerBody::Tunnel(..)) {
-        headers::strip_hop_by_hop(&mut headers);
+        headers::strip_hop_by_hop(&mut headers, &[]);
     }
     let reply = match answer.body {
         AnswerBody::Piece(chunk) => Reply::whole(chunk),
