@@ -65,7 +65,8 @@ reload_on_request <- function(link) {
   wanted <- FALSE
   report <- function(failure) {
     show_event(paste("Reload failed, the old workers go on:", failure$message), "error")
-    if (length(failure$lines) > 0) show_worker_lines(failure$lines)
+    # Otherwise they were in the log.
+    if (link$quiet && length(failure$lines) > 0) show_worker_lines(failure$lines)
   }
   function(requested) {
     wanted <<- wanted || requested

@@ -27,7 +27,12 @@ show_log <- function(poll, quiet = FALSE) {
   invisible()
 }
 
+# Without blank lines: R prints one whenever it is interrupted.
 show_worker_lines <- function(lines) {
+  lines <- lines[!grepl("^\\[worker [0-9]+\\] *$", lines)]
+  if (length(lines) == 0) {
+    return(invisible())
+  }
   condition <- structure(
     class = c("faucet_log", "message", "condition"),
     list(message = paste0(lines, "\n", collapse = ""), call = NULL)

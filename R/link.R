@@ -72,8 +72,10 @@ show_log_when_idle <- function(link) {
   show_log_later(rlang::new_weakref(link))
 }
 
-# A function of its own, whose environment holds no more than the weak reference.
+# A function of its own, whose environment holds no more than the weak reference: forced, as a promise holds on to where it
+# came from.
 show_log_later <- function(reference) {
+  force(reference)
   later::later(function() {
     link <- rlang::wref_key(reference)
     if (is.null(link)) {

@@ -57,6 +57,7 @@ crowd <- function() {
   crowd$done <- list()
   crowd$count <- 0L
   crowd$add <- function(server, path, key = path, ...) {
+    force(key)
     crowd$count <- crowd$count + 1L
     curl::curl_fetch_multi(
       paste0(address(server), path),

@@ -77,6 +77,7 @@ is_alive <- function(pid) {
 
 wait_until_gone <- function(pids, timeout = 30) {
   wait_until(!any(is_alive(pids)), timeout = timeout, what = "processes to be gone")
+  expect_false(any(is_alive(pids)))
 }
 
 # plumber alone, on the same directory.

@@ -4,7 +4,7 @@ local_server <- function(dir, workers = 2, ..., quiet = TRUE, access_log = "none
     dir,
     workers = workers, port = 0, block = FALSE, quiet = quiet, access_log = access_log, ...
   )
-  withr::defer(try(server$stop(timeout = 1), silent = TRUE), envir = env)
+  withr::defer(suppressMessages(try(server$stop(timeout = 1), silent = TRUE)), envir = env)
   server
 }
 

@@ -1,11 +1,11 @@
 # Waits until `condition` holds and returns its value. Tests wait for what they need and never for a fixed time; the
-# limit only ends a test that has failed.
+# limit only ends a test that has failed. What it assigns, it assigns with `<<-`.
 wait_until <- function(condition, timeout = 60, what = rlang::as_label(rlang::enquo(condition))) {
   condition <- rlang::enquo(condition)
   deadline <- Sys.time() + timeout
   repeat {
     value <- rlang::eval_tidy(condition)
-    if (!is.null(value) && !identical(value, FALSE) && !anyNA(value)) {
+    if (!is.null(value) && !identical(value, FALSE) && !identical(value, NA)) {
       return(invisible(value))
     }
     if (Sys.time() > deadline) {

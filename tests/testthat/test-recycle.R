@@ -5,7 +5,7 @@ test_that("a worker is recycled after max_requests, without a failed request", {
     {
       answer <- request(server, "/pid")
       expect_identical(answer$status, 200L)
-      pids <- union(pids, json(answer)$pid)
+      pids <<- union(pids, json(answer)$pid)
       length(pids) == 3
     },
     what = "the worker to be recycled twice"

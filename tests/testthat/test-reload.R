@@ -31,7 +31,7 @@ test_that("when the new code has a syntax error, the old workers stay and the er
   before <- wait_for_workers(server, 2)$pid
 
   write_code(dir, "plumber.R", c("#* @get /version", "function() { 1 +* 2 }"))
-  error <- expect_error(server$reload(), class = "faucet_error")
+  error <- suppressMessages(expect_error(server$reload(), class = "faucet_error"))
   expect_match(conditionMessage(error), "unexpected '*'", fixed = TRUE)
 
   expect_identical(request(server, "/version")$text, "version 1")

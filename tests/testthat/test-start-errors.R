@@ -41,6 +41,6 @@ test_that("a port in use is an error", {
   server <- local_server(dir, workers = 1)
   port <- as.integer(sub("^.*:", "", server$url))
   error <- expect_error(faucet::run(dir, port = port, block = FALSE, quiet = TRUE), class = "faucet_error_port_in_use")
-  expect_match(conditionMessage(error), port)
+  expect_match(conditionMessage(error), paste(port))
   expect_identical(request(server, "/hello")$text, "hello")
 })
