@@ -169,6 +169,9 @@ async fn the_second_head_on_a_connection_has_the_same_time() {
     let house = house(&[&worker], |plan| plan.limits.header_timeout = SOON).await;
     let mut client = house.client().await;
     assert_eq!(client.get("/first").await.status, 200);
+    // Not at once: whatever watched the first head must have looked away.
+    let mut silent = house.client().await;
+    assert!(silent.is_closed().await);
     client.send("GET /second HTTP/1.1\r\n").await;
     let response = tokio::time::timeout(Duration::from_secs(5), client.response())
         .await

@@ -127,6 +127,31 @@ async fn a_pipelining_client_that_reads_nothing_holds_no_worker() {
     }
 }
 
+/// Long enough for a connection to be taken for an idle one, though its response is not out.
+#[tokio::test]
+async fn a_client_that_pauses_within_its_response_gets_the_rest() {
+    for body_memory in [10_000, 64 * MEGABYTE as u64] {
+        let worker = worker(false).await;
+        let house = house(&[&worker], |plan| {
+            plan.limits.body_memory = body_memory;
+            plan.limits.header_timeout = common::SOON;
+        })
+        .await;
+        let mut slow = house.client().await;
+        slow.start_get("/big").await;
+        worker.arrived(1).await;
+        for _ in 0..3 {
+            let mut silent = house.client().await;
+            assert!(silent.is_closed().await);
+        }
+        assert!(
+            slow.response().await.body == pattern(12 * MEGABYTE),
+            "differs"
+        );
+        assert_eq!(slow.post("/after", b"body").await.text(), "body");
+    }
+}
+
 #[tokio::test]
 async fn a_response_streams_while_it_is_made() {
     let gate = Gate::default();

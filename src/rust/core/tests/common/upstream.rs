@@ -131,8 +131,13 @@ impl Wire {
 
     /// The request is answered; the connection stays.
     pub fn end(mut self) -> Option<Self> {
-        self.flight = None;
+        self.answered();
         Some(self)
+    }
+
+    /// The request is answered, and the handler goes on: a tunnel.
+    pub fn answered(&mut self) {
+        self.flight = None;
     }
 
     /// Bytes that are not HTTP, for tunnels.

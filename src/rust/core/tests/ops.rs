@@ -1,0 +1,246 @@
+//! What operators see agrees with what happened.
+
+mod common;
+
+use std::collections::HashMap;
+
+use common::{house, until, Client, House, Upstream};
+use serde_json::Value;
+use tokio::net::TcpListener;
+
+/// Takes the access log once it has so many lines.
+async fn lines(house: &House, count: usize) -> Vec<Value> {
+    let mut lines = Vec::new();
+    until("the requests are logged", || {
+        lines.extend(house.log.take().0.into_iter().map(|line| line.text));
+        lines.len() >= count
+    })
+    .await;
+    assert_eq!(lines.len(), count, "{lines:?}");
+    lines
+        .iter()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect()
+}
+
+#[tokio::test]
+async fn health_is_answered_while_all_workers_are_busy() {
+    let (worker, gate) = Upstream::gated().await;
+    let house = house(&[&worker], |_| {}).await;
+    let mut busy = house.client().await;
+    busy.start_get("/busy").await;
+    worker.arrived(1).await;
+    let mut waiting = house.client().await;
+    waiting.start_get("/waiting").await;
+    house.queued(1).await;
+
+    let mut probe = house.client().await;
+    let live = probe.get("/__faucet__/livez").await;
+    assert_eq!((live.status, live.text()), (200, r#"{"status":"live"}"#));
+    let ready = probe.get("/__faucet__/readyz?x=1").await;
+    assert_eq!(
+        (ready.status, ready.header("content-type")),
+        (200, Some("application/json"))
+    );
+    let ready: Value = serde_json::from_slice(&ready.body).expect("JSON");
+    assert_eq!(
+        (&ready["status"], &ready["serving"], &ready["queue"]),
+        (&"ready".into(), &1.into(), &1.into())
+    );
+    assert_eq!(probe.get("/__faucet__/other").await.status, 404);
+    probe
+        .send("HEAD /__faucet__/livez HTTP/1.1\r\nHost: a\r\n\r\n")
+        .await;
+    assert_eq!(probe.response_to_head().await.status, 200);
+    assert_eq!(probe.get("/__faucet__/livez").await.status, 200);
+    gate.open(2);
+    assert_eq!(busy.response().await.status, 200);
+    assert_eq!(waiting.response().await.status, 200);
+    assert_eq!(worker.targets(), ["/busy", "/waiting"]);
+}
+
+#[tokio::test]
+async fn readiness_ends_with_draining() {
+    let worker = Upstream::echo().await;
+    let house = house(&[&worker], |_| {}).await;
+    house.front.roster.set_draining();
+    let mut probe = house.client().await;
+    assert_eq!(probe.get("/__faucet__/readyz").await.status, 503);
+    assert_eq!(probe.get("/__faucet__/livez").await.status, 200);
+}
+
+/// Each sample of the text format, after checking that every line is one or a comment.
+fn samples(text: &str) -> HashMap<String, f64> {
+    let mut samples = HashMap::new();
+    for line in text.lines() {
+        if let Some(comment) = line.strip_prefix("# ") {
+            assert!(
+                ["HELP ", "TYPE ", "UNIT ", "EOF"]
+                    .iter()
+                    .any(|kind| comment.starts_with(kind)),
+                "{line}"
+            );
+            continue;
+        }
+        let (series, value) = line.rsplit_once(' ').expect("a series and a value");
+        let name = series.split('{').next().expect("a name");
+        assert!(name.starts_with("faucet_"), "{line}");
+        assert!(
+            name.bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_'),
+            "{line}"
+        );
+        assert!(
+            samples
+                .insert(series.to_owned(), value.parse().expect("a number"))
+                .is_none(),
+            "{line}"
+        );
+    }
+    samples
+}
+
+#[tokio::test]
+async fn metrics_and_access_log_agree_with_what_was_sent() {
+    let (worker, gate) = Upstream::gated().await;
+    let house = house(&[&worker], |plan| {
+        plan.queue = 1;
+        plan.limits.max_body = 10;
+    })
+    .await;
+    gate.open(3);
+    let mut client = house.client().await;
+    assert_eq!(client.get("/a?b=%20").await.status, 200);
+    assert_eq!(client.post("/b", b"body").await.status, 200);
+    assert_eq!(client.get("/c").await.status, 200);
+    assert_eq!(client.get("/__faucet__/livez").await.status, 200);
+
+    let mut busy = house.client().await;
+    busy.start_get("/busy").await;
+    worker.arrived(4).await;
+    let mut leaver = house.client().await;
+    leaver.start_get("/leaver").await;
+    house.queued(1).await;
+    assert_eq!(client.get("/refused").await.cause(), "queue_full");
+    drop(leaver);
+    house.queued(0).await;
+    gate.open(1);
+    assert_eq!(busy.response().await.status, 200);
+    assert_eq!(
+        client.post("/large", &[b'x'; 11]).await.cause(),
+        "body_too_large"
+    );
+
+    let lines = lines(&house, 8).await;
+    let mut by_outcome: HashMap<(u64, String), f64> = HashMap::new();
+    for line in &lines {
+        let cause = line["cause"].as_str().unwrap_or_default().to_owned();
+        *by_outcome
+            .entry((line["status"].as_u64().expect("a status"), cause))
+            .or_default() += 1.0;
+        assert!(line["id"].as_str().is_some_and(|id| !id.is_empty()));
+        assert_eq!(line["client"], "127.0.0.1");
+    }
+    let expected = [
+        ((200, ""), 5.0),
+        ((499, ""), 1.0),
+        ((503, "queue_full"), 1.0),
+        ((413, "body_too_large"), 1.0),
+    ];
+    assert_eq!(by_outcome.len(), expected.len(), "{by_outcome:?}");
+    let samples = samples(&house.front.render_metrics());
+    for ((status, cause), count) in expected {
+        assert_eq!(by_outcome[&(status, cause.to_owned())], count);
+        let series = format!("faucet_requests_total{{status=\"{status}\",cause=\"{cause}\"}}");
+        assert_eq!(samples[&series], count, "{series}");
+    }
+    assert_eq!(samples["faucet_request_duration_seconds_count"], 8.0);
+    assert_eq!(samples["faucet_queue_wait_seconds_count"], 8.0);
+    assert_eq!(samples["faucet_queue_length"], 0.0);
+    assert_eq!(samples["faucet_workers{state=\"ready\"}"], 1.0);
+    assert_eq!(samples["faucet_log_lines_dropped_total"], 0.0);
+    assert_eq!(house.front.status().workers[0].requests, 4);
+
+    let first = lines
+        .iter()
+        .find(|line| line["path"] == "/a?b=%20")
+        .expect("logged");
+    assert_eq!(
+        (&first["method"], &first["worker"], &first["bytes"]),
+        (&"GET".into(), &1.into(), &8.into())
+    );
+    let leaver = lines
+        .iter()
+        .find(|line| line["path"] == "/leaver")
+        .expect("logged");
+    assert_eq!(
+        (&leaver["status"], &leaver["worker"]),
+        (&499.into(), &Value::Null)
+    );
+}
+
+#[tokio::test]
+async fn a_client_that_left_while_its_worker_worked_is_a_499() {
+    let (worker, gate) = Upstream::gated().await;
+    let house = house(&[&worker], |_| {}).await;
+    let mut client = house.client().await;
+    client.start_get("/").await;
+    worker.arrived(1).await;
+    drop(client);
+    until("the front has noticed", || {
+        house.front.connections.count() == 0
+    })
+    .await;
+    gate.open(1);
+    let lines = lines(&house, 1).await;
+    assert_eq!(
+        (&lines[0]["status"], &lines[0]["worker"]),
+        (&499.into(), &1.into())
+    );
+    assert_eq!(house.counted(499, ""), 1.0);
+}
+
+#[tokio::test]
+#[ignore = "rejections of a head are not counted yet"]
+async fn refused_heads_are_counted() {
+    let worker = Upstream::echo().await;
+    let house = house(&[&worker], |plan| plan.limits.header_timeout = common::SOON).await;
+    let mut client = house.client().await;
+    client.send("non(sense\r\n\r\n").await;
+    assert_eq!(client.response().await.cause(), "bad_request");
+    let mut client = house.client().await;
+    client.send("GET / HT").await;
+    assert_eq!(client.response().await.cause(), "header_timeout");
+    assert_eq!(house.counted(400, "bad_request"), 1.0);
+    assert_eq!(house.counted(408, "header_timeout"), 1.0);
+}
+
+#[tokio::test]
+async fn the_admin_port_shows_the_same() {
+    let (worker, gate) = Upstream::gated().await;
+    let house = house(&[&worker], |_| {}).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    tokio::spawn(faucet_core::ops::serve_admin(listener, house.front.clone()));
+    let mut busy = house.client().await;
+    busy.start_get("/busy").await;
+    worker.arrived(1).await;
+
+    let mut admin = Client::connect(address).await;
+    let metrics = admin.get("/metrics").await;
+    assert_eq!(metrics.status, 200);
+    let samples = samples(metrics.text());
+    assert_eq!(samples["faucet_workers{state=\"busy\"}"], 1.0);
+    assert_eq!(samples["faucet_connections"], 1.0);
+    let status: Value = serde_json::from_slice(&admin.get("/status").await.body).expect("JSON");
+    assert_eq!(status["workers"][0]["state"], "busy");
+    assert_eq!(status["workers"][0]["in_flight"], 1);
+    assert_eq!(admin.get("/other").await.status, 404);
+    assert_eq!(admin.post("/metrics", b"").await.status, 405);
+    gate.open(1);
+    assert_eq!(busy.response().await.status, 200);
+    house.idle().await;
+    let status: Value = serde_json::from_slice(&admin.get("/status").await.body).expect("JSON");
+    assert_eq!(status["workers"][0]["state"], "ready");
+    assert_eq!(status["workers"][0]["requests"], 1);
+}
