@@ -117,7 +117,7 @@ fn server_poll(handle: Robj, timeout_ms: i32) -> List {
 #[extendr]
 fn server_status(handle: Robj) -> List {
     answer(with(handle, |server| {
-        let status = server.status();
+        let status = server.status_with_memory();
         let workers = &status.workers;
         let column = |f: &dyn Fn(&faucet_core::ops::status::WorkerStatus) -> Option<f64>| -> Robj {
             let values: Vec<Rfloat> = workers

@@ -232,9 +232,14 @@ impl Server {
         lock(&self.shared.phase).clone()
     }
 
-    /// The workers, now.
+    /// The workers, now, but their memory.
     pub fn status(&self) -> Status {
         self.roster.status()
+    }
+
+    /// The workers, now, with their memory.
+    pub fn status_with_memory(&self) -> Status {
+        self.roster.status_with_memory()
     }
 
     /// Asks for something; its end is told by [`result`](Self::result) under the returned number.

@@ -57,7 +57,7 @@ fn respond(front: &Front, request: &Request<Incoming>) -> Response<Full<Bytes>> 
             "/status" => (
                 StatusCode::OK,
                 "application/json",
-                front.status().to_json().to_string(),
+                front.roster.status_with_memory().to_json().to_string(),
             ),
             path => match super::answer(path, || front.status()) {
                 Some((status, body)) => (status, "application/json", body.to_string()),

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use crate::lock::Table;
 use crate::ops::status::{State, Status, WorkerStatus};
+use crate::sources::local::resident_memory;
 use crate::worker::Worker;
 
 /// One worker as its source sees it. `state` is never `Busy`: that is the lock table's to say.
@@ -40,6 +41,15 @@ impl Roster {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Everything, now. Asks the system about each process.
+    pub fn status_with_memory(&self) -> Status {
+        let mut status = self.status();
+        for worker in &mut status.workers {
+            worker.memory = worker.pid.and_then(resident_memory);
+        }
+        status
+    }
+
     /// Replaces what is known of all workers.
     pub fn set(&self, entries: Vec<Entry>) {
         *self.lock() = entries;
@@ -50,7 +60,7 @@ impl Roster {
         self.draining.store(true, Ordering::Relaxed);
     }
 
-    /// Everything, now; with what the lock table knows, without reading any process's memory.
+    /// Everything, now, but the workers' memory.
     pub fn status(&self) -> Status {
         let table = self.table.snapshot();
         let in_flight = |entry: &Entry| {
@@ -76,7 +86,7 @@ impl Roster {
                     in_flight,
                     requests: entry.worker.as_ref().map_or(0, |worker| worker.requests()),
                     restarts: entry.restarts,
-                    memory: entry.pid.and_then(crate::sources::local::resident_memory),
+                    memory: None,
                     started: entry.started,
                     tunnels: entry
                         .worker
