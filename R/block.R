@@ -89,8 +89,8 @@ reload_on_request <- function(link) {
 
 # Until requests in flight are answered and the workers are gone. Who asks a second time wants it now.
 drain_and_stop <- function(link, call) {
-  say("Draining: requests in flight may take another {link$shutdown_timeout} s. Ctrl-C ends them.", link$quiet)
   id <- start_command(link, list(name = "stop", timeout = link$shutdown_timeout), call = call)
+  say("Draining: requests in flight may take another {link$shutdown_timeout} s. Ctrl-C ends them.", link$quiet)
   result <- tryCatch(await_stop(link, id, call), interrupt = function(condition) NULL)
   if (is.null(result)) {
     say("Stopping at once", link$quiet)

@@ -82,6 +82,13 @@ pub enum Request {
     Kill,
 }
 
+impl Request {
+    /// Whether nothing new is served after it.
+    fn ends(self) -> bool {
+        matches!(self, Self::Drain(_) | Self::Stop(_) | Self::Kill)
+    }
+}
+
 struct Shared {
     phase: Mutex<Phase>,
     results: Mutex<HashMap<u64, Option<Result<(), Failure>>>>,
@@ -247,11 +254,15 @@ impl Server {
         let id = self.next_request;
         self.next_request += 1;
         lock(&self.shared.results).insert(id, None);
+        if request.ends() {
+            // From this moment on, not from when the server's thread gets to it.
+            self.roster.set_draining();
+        }
         if self.requests.send((id, request)).is_err() {
             let result = match request {
                 // Already so.
-                Request::Drain(_) | Request::Stop(_) | Request::Kill => Ok(()),
-                Request::Scale(_) | Request::Reload => Err(Failure {
+                _ if request.ends() => Ok(()),
+                _ => Err(Failure {
                     class: "stopped",
                     message: "The server is not running.".into(),
                     lines: Vec::new(),
@@ -368,11 +379,11 @@ impl Life {
                 asked = asked.recv() => {
                     // The handle was dropped: so is the server.
                     let (id, request) = asked.unwrap_or((u64::MAX, Request::Kill));
-                    if matches!(request, Request::Drain(_) | Request::Stop(_) | Request::Kill) {
+                    if request.ends() {
+                        life.front.roster.set_draining();
                         if let Some(accepting) = accepting.take() {
                             accepting.abort();
                         }
-                        life.front.roster.set_draining();
                     }
                     if matches!(request, Request::Kill) {
                         life.pool.ask(Command::Kill);

@@ -110,6 +110,7 @@ async fn serve(
         Err(cause) => Err(cause),
         Ok(()) => match own_answer(front, &request) {
             Some(response) => Ok(response),
+            None if front.roster.is_draining() => Err(Cause::Draining),
             None => forward(&peer, &mut request, &mut record, &call).await,
         },
     };

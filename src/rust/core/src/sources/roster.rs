@@ -60,6 +60,10 @@ impl Roster {
         self.draining.store(true, Ordering::Relaxed);
     }
 
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
     /// Everything, now, but the workers' memory.
     pub fn status(&self) -> Status {
         let table = self.table.snapshot();
@@ -98,7 +102,7 @@ impl Roster {
         Status {
             workers,
             queue: table.waiting,
-            draining: self.draining.load(Ordering::Relaxed),
+            draining: self.is_draining(),
         }
     }
 }
