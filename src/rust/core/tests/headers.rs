@@ -182,7 +182,6 @@ async fn faucets_own_answers_have_a_request_id() {
 }
 
 #[tokio::test]
-#[ignore = "rejections of a head have no request id yet"]
 async fn a_refused_head_has_a_request_id() {
     let worker = Upstream::echo().await;
     let house = house(&[&worker], |_| {}).await;
@@ -221,7 +220,6 @@ async fn response_trailers_reach_a_client_that_wants_them() {
 }
 
 #[tokio::test]
-#[ignore = "Trailer still announces what is dropped"]
 async fn request_trailers_end_at_the_front() {
     let worker =
         Upstream::start(|seen: Seen, wire: Wire| async move { wire.ok(seen.body).await }).await;
