@@ -94,11 +94,15 @@ local_plumber <- function(dir, env = parent.frame()) {
       }
       port <- grep("^[0-9]+ *$", direct$stdout(), value = TRUE)
       url <- paste0("http://127.0.0.1:", trimws(port))
-      if (length(port) > 0 && tryCatch(request(url, "/openapi.json")$status == 200, error = function(e) FALSE)) url
+      if (length(port) > 0 && answers(url)) url
     },
     what = "plumber to answer"
   )
   url
+}
+
+answers <- function(url) {
+  tryCatch(request(url, "/openapi.json")$status > 0, error = function(e) FALSE)
 }
 
 accepts_connections <- function(url) {

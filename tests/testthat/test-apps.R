@@ -118,3 +118,27 @@ test_that("the app's own .Rprofile is read, as Rscript would", {
   server <- local_server(dir, workers = 1)
   expect_identical(request(server, "/option")$text, "from the profile")
 })
+
+test_that("an app may load faucet itself, and still ends with its front", {
+  skip_on_os("windows")
+  dir <- local_code("plumber.R" = c(
+    "library(faucet)",
+    "#* @get /pid", "#* @serializer unboxedJSON",
+    "function(ms = 0) { Sys.sleep(as.numeric(ms) / 1000); list(pid = Sys.getpid(), cores = faucet:::usable_cores()) }"
+  ))
+  front <- local_front(dir, workers = 1L)
+  expect_identical(json(request(front$url, "/pid"))$cores, usable_cores())
+  pids <- worker_pids(front$url, 1)
+  front$process$signal(sig[["kill"]])
+  wait_until_gone(pids)
+})
+
+test_that("an app that reads standard input, or has a child do so, finds it empty", {
+  dir <- local_code("plumber.R" = c(
+    "#* @get /read", "#* @serializer unboxedJSON",
+    "function() list(own = length(readLines(file(\"stdin\"))), child = length(system(\"cat\", intern = TRUE)))"
+  ))
+  server <- local_server(dir, workers = 1)
+  expect_identical(json(request(server, "/read")), list(own = 0L, child = 0L))
+  expect_identical(json(request(server, "/read")), list(own = 0L, child = 0L))
+})

@@ -1,12 +1,14 @@
 //! The worker's own watch on its front: no worker survives it.
 
+use std::fs::File;
 use std::io::Read;
+use std::os::fd::AsFd;
 use std::sync::Once;
 use std::time::Duration;
 
 use extendr_api::prelude::*;
 use nix::sys::signal::{kill, killpg, pthread_sigmask, SigSet, SigmaskHow, Signal};
-use nix::unistd::{getpgrp, getpid, getppid};
+use nix::unistd::{dup2_stdin, getpgrp, getpid, getppid};
 
 /// How long R may take to run its exit hooks when the front has vanished.
 const GRACE: Duration = Duration::from_secs(1);
@@ -19,6 +21,9 @@ static WATCHING: Once = Once::new();
 #[extendr(invisible)]
 fn worker_watch() {
     WATCHING.call_once(|| {
+        let Ok(front) = take_stdin() else {
+            return;
+        };
         // The thread must never run one of R's signal handlers, so it is born with all of them blocked.
         let mut before = SigSet::empty();
         let masked = pthread_sigmask(
@@ -30,14 +35,23 @@ fn worker_watch() {
         let _ = std::thread::Builder::new()
             .name("faucet-watch".into())
             .stack_size(128 * 1024)
-            .spawn(watch);
+            .spawn(move || watch(front));
         if masked.is_ok() {
             let _ = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&before), None);
         }
     });
 }
 
-fn watch() {
+/// Takes the pipe away from standard input, which is empty from then on: an app that read there, or a
+/// child of it, would wait for ever for what nobody writes.
+fn take_stdin() -> std::io::Result<File> {
+    let front = std::io::stdin().as_fd().try_clone_to_owned()?;
+    // To watch matters more.
+    let _ = File::open("/dev/null").map(dup2_stdin);
+    Ok(front.into())
+}
+
+fn watch(mut front: File) {
     let parent = getppid();
     let (sender, ended) = std::sync::mpsc::channel();
     let reader = std::thread::Builder::new()
@@ -46,7 +60,7 @@ fn watch() {
         .spawn(move || {
             let mut sink = [0u8; 64];
             // Nobody writes there; an error is an end.
-            while std::io::stdin().read(&mut sink).unwrap_or(0) > 0 {}
+            while front.read(&mut sink).unwrap_or(0) > 0 {}
             let _ = sender.send(());
         });
     if reader.is_err() {
