@@ -1,4 +1,5 @@
 #' @keywords internal
+#' @importFrom R6 R6Class
 #' @importFrom rlang %||%
 #' @useDynLib faucet, .registration = TRUE
 "_PACKAGE"
