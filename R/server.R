@@ -24,7 +24,7 @@
 #' server$scale(4)
 #' server$stop()
 #' }
-faucet_server <- R6Class(
+faucet_server <- R6::R6Class(
   "faucet_server",
   cloneable = FALSE,
   public = list(
