@@ -18,6 +18,16 @@ local_code <- function(..., env = parent.frame()) {
   normalizePath(dir)
 }
 
+# For apps with `/hold`: a request that R works on until it is released.
+hold <- function(clients, server, dir, id) {
+  clients$add(server, paste0("/hold?id=", id), key = id)
+  wait_until(clients$step() && file.exists(file.path(dir, paste0("begun-", id))), what = "the request to be held")
+}
+
+release <- function(dir, id) {
+  file.create(file.path(dir, paste0("released-", id)))
+}
+
 write_code <- function(dir, name, code) {
   # At once, as a worker may be reading.
   file <- file.path(dir, name)

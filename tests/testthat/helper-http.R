@@ -55,18 +55,25 @@ crowd <- function() {
   pool <- curl::new_pool(total_con = 1000, host_con = 1000, multiplex = FALSE)
   crowd <- new.env()
   crowd$done <- list()
+  crowd$handles <- list()
   crowd$count <- 0L
   crowd$add <- function(server, path, key = path, ...) {
     force(key)
     crowd$count <- crowd$count + 1L
+    crowd$handles[[key]] <- request_handle(...)
     curl::curl_fetch_multi(
       paste0(address(server), path),
       done = function(fetched) crowd$done[[key]] <- response(fetched),
       fail = function(message) crowd$done[[key]] <- message,
       pool = pool,
-      handle = request_handle(...)
+      handle = crowd$handles[[key]]
     )
     crowd$step()
+  }
+  # The client hangs up.
+  crowd$leave <- function(key) {
+    curl::multi_cancel(crowd$handles[[key]])
+    crowd$count <- crowd$count - 1L
   }
   # Moves all requests on without waiting.
   crowd$step <- function() {

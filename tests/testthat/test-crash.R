@@ -1,3 +1,5 @@
+skip_on_cran()
+
 test_that("a worker killed in the middle of a request costs that request only", {
   dir <- local_app("basic")
   server <- local_server(dir, workers = 2)

@@ -1,3 +1,5 @@
+skip_on_cran()
+
 # The app counts what its R process works on at the same time (see apps/overlap).
 
 test_that("clients that come, stay and hang up never make two requests meet in one worker", {
@@ -38,14 +40,21 @@ test_that("clients that come, stay and hang up never make two requests meet in o
   expect_identical(server$status()$restarts, rep(0L, 4))
 })
 
+waiting <- function(server) {
+  as.integer(sub("^.* ([0-9]+) waiting$", "\\1", grep(" waiting$", server$format(), value = TRUE)))
+}
+
 test_that("a client that leaves while it waits never reaches R", {
   dir <- local_app("basic")
   server <- local_server(dir, workers = 1)
   clients <- crowd()
-  clients$add(server, "/work?id=first&ms=1500")
-  wait_until(clients$step() && file.exists(file.path(dir, "begun-first")))
-  expect_error(request(server, "/work?id=left", timeout_ms = 200))
-  clients$wait()
+  hold(clients, server, dir, "first")
+  clients$add(server, "/work?id=left", key = "left")
+  wait_until(clients$step() && waiting(server) == 1)
+  clients$leave("left")
+  wait_until(waiting(server) == 0)
+  release(dir, "first")
+  expect_identical(clients$wait()$first$status, 200L)
   expect_identical(request(server, "/work?id=next")$status, 200L)
   expect_false(file.exists(file.path(dir, "begun-left")))
 })
@@ -53,25 +62,47 @@ test_that("a client that leaves while it waits never reaches R", {
 test_that("a worker is busy until it has answered, also when its client has left", {
   dir <- local_app("basic")
   server <- local_server(dir, workers = 1)
-  expect_error(request(server, "/work?id=left&ms=1500", timeout_ms = 500))
-  wait_until(file.exists(file.path(dir, "begun-left")))
-  expect_identical(request(server, "/work?id=next")$status, 200L)
+  clients <- crowd()
+  hold(clients, server, dir, "left")
+  clients$leave("left")
+  clients$add(server, "/work?id=next", key = "next")
+  wait_until(clients$step() && waiting(server) == 1)
+  expect_identical(server$status()$state, "busy")
+  expect_identical(server$status()$in_flight, 1L)
+  release(dir, "left")
+  expect_identical(clients$wait()[["next"]]$status, 200L)
   expect_true(file.exists(file.path(dir, "ended-left")))
+  wait_for_workers(server, 1)
+})
+
+test_that("requests are served first come, first served", {
+  dir <- local_app("basic")
+  server <- local_server(dir, workers = 1)
+  clients <- crowd()
+  hold(clients, server, dir, "first")
+  for (i in 1:5) {
+    clients$add(server, paste0("/work?id=", i))
+    wait_until(clients$step() && waiting(server) == i)
+  }
+  release(dir, "first")
+  clients$wait()
+  begun <- file.mtime(file.path(dir, paste0("begun-", 1:5)))
+  expect_false(is.unsorted(begun))
 })
 
 test_that("requests beyond the queue are turned away at once, with a time to come back", {
   dir <- local_app("basic")
   server <- local_server(dir, workers = 1, queue = 1)
   clients <- crowd()
-  clients$add(server, "/work?id=first&ms=2000")
-  wait_until(clients$step() && file.exists(file.path(dir, "begun-first")))
-  clients$add(server, "/work?id=second")
-  clients$add(server, "/work?id=third")
-  done <- clients$wait()
-  status <- vapply(done, `[[`, 1L, "status")
-  expect_setequal(status, c(200L, 200L, 503L))
-  refused <- done[[which(status == 503)]]
+  hold(clients, server, dir, "first")
+  clients$add(server, "/work?id=second", key = "second")
+  wait_until(clients$step() && waiting(server) == 1)
+  refused <- request(server, "/work?id=third")
+  expect_identical(refused$status, 503L)
   expect_identical(refused$headers[["faucet-error"]], "queue_full")
   expect_match(refused$headers[["retry-after"]], "^[0-9]+$")
   expect_match(json(refused)$error, "^503 - Service Unavailable")
+  release(dir, "first")
+  expect_identical(clients$wait()$second$status, 200L)
+  expect_false(file.exists(file.path(dir, "begun-third")))
 })

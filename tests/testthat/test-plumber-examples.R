@@ -1,3 +1,5 @@
+skip_on_cran()
+
 # Every API that plumber ships answers through faucet as it does alone: same status, body and headers. Both sides have
 # to answer the same requests in the same order, one worker each, as some of these APIs keep state in R.
 

@@ -1,3 +1,5 @@
+skip_on_cran()
+
 test_that("a worker is recycled after max_requests, without a failed request", {
   server <- local_server(local_app("basic"), workers = 1, max_requests = 5)
   pids <- integer()

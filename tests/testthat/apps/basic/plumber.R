@@ -24,6 +24,16 @@ function(id, ms = "0") {
   paste("worked on", id)
 }
 
+#* The same, but ends when the test says so
+#* @get /hold
+#* @serializer text
+function(id) {
+  file.create(paste0("begun-", id))
+  while (!file.exists(paste0("released-", id))) Sys.sleep(0.01)
+  file.create(paste0("ended-", id))
+  paste("held for", id)
+}
+
 #* Never returns
 #* @get /loop
 function(id) {
