@@ -201,7 +201,6 @@ async fn a_client_that_left_while_its_worker_worked_is_a_499() {
 }
 
 #[tokio::test]
-#[ignore = "rejections of a head are not counted yet"]
 async fn refused_heads_are_counted() {
     let worker = Upstream::echo().await;
     let house = house(&[&worker], |plan| plan.limits.header_timeout = common::SOON).await;

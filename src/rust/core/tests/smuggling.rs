@@ -42,7 +42,6 @@ async fn both_length_and_chunks() {
 }
 
 #[tokio::test]
-#[ignore = "an empty line before the request hides its length from the raw head"]
 async fn both_length_and_chunks_after_an_empty_line() {
     refused(&[
         "\r\nPOST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
@@ -80,7 +79,6 @@ async fn both_length_and_chunks_on_a_connection_that_was_idle() {
 }
 
 #[tokio::test]
-#[ignore = "the raw head sees only the first of pipelined requests"]
 async fn both_length_and_chunks_behind_another_request() {
     let (worker, house) = start().await;
     let mut client = house.client().await;
@@ -97,7 +95,6 @@ async fn both_length_and_chunks_behind_another_request() {
 }
 
 #[tokio::test]
-#[ignore = "the raw head does not see what arrives while a request is served"]
 async fn both_length_and_chunks_while_another_request_is_served() {
     let (worker, gate) = Upstream::gated().await;
     let house = house(&[&worker], |_| {}).await;
@@ -227,7 +224,6 @@ async fn not_exactly_one_host() {
 }
 
 #[tokio::test]
-#[ignore = "hyper's own rejection passes when the head was pipelined"]
 async fn garbage_behind_a_good_request() {
     let (worker, house) = start().await;
     let mut client = house.client().await;

@@ -221,7 +221,6 @@ async fn an_offer_of_h2c_is_not_passed_on() {
 }
 
 #[tokio::test]
-#[ignore = "a 101 without a wish is passed on"]
 async fn a_switch_nobody_asked_for_is_a_bad_response() {
     let worker = Upstream::start(|seen: Seen, mut wire: Wire| async move {
         if seen.target == "/after" {

@@ -1,6 +1,5 @@
 //! Every answer that faucet itself gives in place of a worker: whose fault it was, and why.
 
-use super::request_id::new_request_id;
 use bytes::Bytes;
 use hyper::header::{HeaderName, HeaderValue, CONTENT_TYPE, RETRY_AFTER};
 use hyper::{HeaderMap, StatusCode};
@@ -140,24 +139,23 @@ impl Cause {
         }
     }
 
-    /// A whole HTTP/1.1 response for a connection where no request could be read.
-    pub fn raw_response(self) -> Vec<u8> {
+    /// A whole HTTP/1.1 response for a connection where no request could be read, and its body's length.
+    pub fn raw_response(self, id: &str) -> (Vec<u8>, u64) {
         let (status, body) = (self.status(), self.body());
         let retry = self
             .retry_after()
             .map_or_else(String::new, |seconds| format!("retry-after: {seconds}\r\n"));
-        let id = new_request_id();
         let mut response = format!(
             "HTTP/1.1 {} {}\r\ncontent-type: application/json\r\nfaucet-error: {}\r\nx-request-id: {}\r\n{retry}content-length: {}\r\nconnection: close\r\n\r\n",
             status.as_u16(),
             status.canonical_reason().unwrap_or_default(),
             self.name(),
-            id.to_str().unwrap_or_default(),
+            id,
             body.len(),
         )
         .into_bytes();
         response.extend_from_slice(&body);
-        response
+        (response, body.len() as u64)
     }
 
     /// The cause behind a status with which hyper itself rejects a head.

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{ready, Context, Poll};
 
 use bytes::Bytes;
@@ -10,46 +10,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::cause::Cause;
-use super::watch::{Phase, Watch};
-
-/// The raw bytes of the head that is arriving, for what hyper's headers do not show.
-///
-/// Hyper resolves a request that has both `Transfer-Encoding` and `Content-Length` as RFC 9112 (6.3)
-/// allows: it drops the length and closes the connection afterwards. faucet refuses such requests,
-/// so it looks at the bytes. A pipelined head that arrived together with the request before it is
-/// not seen here; hyper's own rule holds for that one.
-#[derive(Default)]
-pub struct RawHead(Mutex<Vec<u8>>);
-
-impl RawHead {
-    fn append(&self, bytes: &[u8], limit: usize) {
-        let mut head = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let room = limit.saturating_sub(head.len());
-        head.extend_from_slice(&bytes[..bytes.len().min(room)]);
-    }
-
-    /// Forgets the head; says whether it declared a length.
-    pub fn take_has_length(&self, look: bool) -> bool {
-        let mut head = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = look && has_content_length(&head);
-        head.clear();
-        found
-    }
-}
-
-fn has_content_length(head: &[u8]) -> bool {
-    const NAME: &[u8] = b"content-length";
-    head.split(|byte| *byte == b'\n')
-        .take_while(|line| !line.is_empty() && *line != b"\r")
-        .any(|line| {
-            line.len() > NAME.len()
-                && line[..NAME.len()].eq_ignore_ascii_case(NAME)
-                && line[NAME.len()..]
-                    .iter()
-                    .find(|byte| !b" \t".contains(byte))
-                    == Some(&b':')
-        })
-}
+use super::raw_head::RawHead;
+use super::service::Peer;
+use super::watch::Phase;
 
 /// Up to here, in bytes, copying the pieces of a response together is cheaper than telling the
 /// kernel of each.
@@ -70,7 +33,7 @@ fn join<'a>(bufs: &[io::IoSlice<'_>], joined: &'a mut [u8]) -> Option<&'a [u8]> 
 /// it gives the rejections that hyper writes by itself (always while a head arrives) faucet's form.
 pub struct ClientIo {
     stream: TcpStream,
-    watch: Arc<Watch>,
+    peer: Arc<Peer>,
     head: Arc<RawHead>,
     max_header: usize,
     /// Read already, but not yet understood, when the connection became quiet.
@@ -83,14 +46,14 @@ pub struct ClientIo {
 impl ClientIo {
     pub fn new(
         stream: TcpStream,
-        watch: Arc<Watch>,
+        peer: Arc<Peer>,
         head: Arc<RawHead>,
         max_header: usize,
         http1: bool,
     ) -> Self {
         Self {
             stream,
-            watch,
+            peer,
             head,
             max_header,
             unread: Bytes::new(),
@@ -113,31 +76,31 @@ impl ClientIo {
     /// Says goodbye to a client whose head did not arrive in time, as far as its socket takes it at once.
     pub fn reject_now(&self, cause: Cause) {
         // The connection is closed either way.
-        let _ = self.stream.try_write(&cause.raw_response());
+        let _ = self.stream.try_write(&self.peer.reject(cause));
     }
 
     fn note_write(&self, polled: &Poll<io::Result<usize>>) {
         match polled {
-            Poll::Pending => self.watch.write_stalled(),
-            Poll::Ready(_) => self.watch.write_moved(),
+            Poll::Pending => self.peer.watch.write_stalled(),
+            Poll::Ready(_) => self.peer.watch.write_moved(),
         }
     }
 
-    /// The first bytes that hyper writes while no request is being served are a rejection of the
-    /// head: sends faucet's in its place and reports hyper's bytes as written.
+    /// Sends faucet's rejection in place of hyper's, whose bytes are reported as written.
     fn poll_rejection(
         &mut self,
         cx: &mut Context<'_>,
         hypers: &[u8],
         len: usize,
     ) -> Poll<io::Result<usize>> {
+        let peer = &self.peer;
         let (bytes, sent) = self.rejection.get_or_insert_with(|| {
             let status = hypers
                 .get(9..12)
                 .and_then(|digits| std::str::from_utf8(digits).ok())
                 .and_then(|digits| digits.parse().ok())
                 .unwrap_or(400);
-            (Cause::of_rejected_head(status).raw_response(), 0)
+            (peer.reject(Cause::of_rejected_head(status)), 0)
         });
         while *sent < bytes.len() {
             *sent += ready!(Pin::new(&mut self.stream).poll_write(cx, &bytes[*sent..]))?;
@@ -145,10 +108,14 @@ impl ClientIo {
         Poll::Ready(Ok(len))
     }
 
+    /// Whether hyper writes its own rejection of a head: when no request is being served and every
+    /// response has been written, it has nothing else to say.
     fn rejects(&self, bytes: &[u8]) -> bool {
         self.http1
             && (self.rejection.is_some()
-                || (self.watch.phase() == Phase::Head && bytes.starts_with(b"HTTP/1.")))
+                || (self.peer.watch.phase() != Phase::Busy
+                    && self.peer.watch.is_flushed()
+                    && bytes.starts_with(b"HTTP/1.")))
     }
 }
 
@@ -159,7 +126,8 @@ impl AsyncRead for ClientIo {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        let polled = if self.unread.is_empty() {
+        let fresh = self.unread.is_empty();
+        let polled = if fresh {
             Pin::new(&mut self.stream).poll_read(cx, buf)
         } else {
             let length = self.unread.len().min(buf.remaining());
@@ -168,10 +136,11 @@ impl AsyncRead for ClientIo {
         };
         let read = &buf.filled()[before..];
         if !read.is_empty() {
-            self.watch.bytes_read();
-            if self.http1 && self.watch.phase() == Phase::Head {
-                self.head.append(read, self.max_header);
+            if self.http1 && fresh {
+                let idle = self.peer.watch.phase() == Phase::Idle;
+                self.head.append(read, idle, self.max_header);
             }
+            self.peer.watch.bytes_read();
         }
         polled
     }
@@ -221,29 +190,13 @@ impl AsyncWrite for ClientIo {
         true
     }
 
+    /// Hyper asks for this when it has written all it had.
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.peer.watch.flushed();
         Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_declared_length_is_found_in_the_head_only() {
-        assert!(has_content_length(
-            b"POST / HTTP/1.1\r\nHost: a\r\ncontent-LENGTH : 3\r\n\r\n"
-        ));
-        assert!(!has_content_length(
-            b"POST / HTTP/1.1\r\nHost: a\r\n\r\nContent-Length: 3\r\n"
-        ));
-        assert!(!has_content_length(
-            b"POST / HTTP/1.1\r\nX-Content-Length: 3\r\n\r\n"
-        ));
     }
 }

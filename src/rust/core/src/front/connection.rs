@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::header::{HeaderValue, TRANSFER_ENCODING};
 use hyper::server::conn::{http1, http2};
 use hyper::service::Service;
@@ -17,7 +17,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 
 use super::cause::Cause;
-use super::client_io::{ClientIo, RawHead};
+use super::client_io::ClientIo;
+use super::raw_head::{Framing, RawHead};
 use super::service::{Peer, Serving};
 use super::watch::{Order, Phase, Watch};
 use super::Front;
@@ -84,6 +85,7 @@ async fn speaks_http2(stream: &TcpStream) -> io::Result<bool> {
 struct Handler {
     peer: Arc<Peer>,
     head: Arc<RawHead>,
+    http1: bool,
 }
 
 impl Service<Request<Incoming>> for Handler {
@@ -92,13 +94,14 @@ impl Service<Request<Incoming>> for Handler {
     type Future = Serving;
 
     fn call(&self, request: Request<Incoming>) -> Serving {
-        let chunked = request.headers().contains_key(TRANSFER_ENCODING);
-        let doubtful = self
-            .head
-            .take_has_length(chunked)
-            .then_some(Cause::BadRequest(
-                "a request has Content-Length or Transfer-Encoding, not both",
-            ));
+        let framing = if request.headers().contains_key(TRANSFER_ENCODING) {
+            Framing::Chunked
+        } else {
+            Framing::Length(request.body().size_hint().exact().unwrap_or(0))
+        };
+        let doubtful = (self.http1 && self.head.take(framing)).then_some(Cause::BadRequest(
+            "a request has Content-Length or Transfer-Encoding, not both",
+        ));
         Serving::new(self.peer.clone(), request, doubtful)
     }
 }
@@ -106,7 +109,7 @@ impl Service<Request<Incoming>> for Handler {
 async fn serve_http1(peer: Arc<Peer>, stream: TcpStream) {
     let head = Arc::new(RawHead::default());
     let max_header = peer.front.limits.max_header.max(MIN_HEADER);
-    let mut io = ClientIo::new(stream, peer.watch.clone(), head.clone(), max_header, true);
+    let mut io = ClientIo::new(stream, peer.clone(), head.clone(), max_header, true);
     while let Some(quiet) = converse(&peer, io, &head, max_header).await {
         io = quiet;
         if !wakes_up(&io, &peer.watch, &peer.front.limits).await {
@@ -126,6 +129,7 @@ async fn converse(
     let handler = Handler {
         peer: peer.clone(),
         head: head.clone(),
+        http1: true,
     };
     let mut connection = http1::Builder::new()
         .max_buf_size(max_header)
@@ -175,7 +179,12 @@ async fn serve_http2(peer: Arc<Peer>, stream: TcpStream) {
     let head = Arc::new(RawHead::default());
     let watch = peer.watch.clone();
     let limits = peer.front.limits.clone();
-    let io = ClientIo::new(stream, watch.clone(), head.clone(), 0, false);
+    let io = ClientIo::new(stream, peer.clone(), head.clone(), 0, false);
+    let handler = Handler {
+        peer,
+        head,
+        http1: false,
+    };
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
@@ -183,7 +192,7 @@ async fn serve_http2(peer: Arc<Peer>, stream: TcpStream) {
         .max_header_list_size(limits.max_header as u32)
         // A peer that vanished without a word is noticed, also while a worker works for it.
         .keep_alive_interval(limits.idle_timeout);
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(io), Handler { peer, head }));
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(io), handler));
     run(&watch, &limits, false, |cx, order| {
         if order == Order::Finish {
             connection.as_mut().graceful_shutdown();

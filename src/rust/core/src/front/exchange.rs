@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
-use hyper::header::HeaderMap;
+use hyper::header::{HeaderMap, UPGRADE};
 use hyper::upgrade::Upgraded;
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use tokio::time::Instant;
@@ -89,6 +89,9 @@ pub async fn exchange(
     };
 
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        if !request.headers.contains_key(UPGRADE) {
+            return Err(Failed::Lost(Cause::BadResponse));
+        }
         let upgrade = hyper::upgrade::on(&mut response);
         return match connection.drive(upgrade).await {
             Ok(upgraded) => {

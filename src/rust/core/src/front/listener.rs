@@ -145,11 +145,12 @@ pub async fn accept(front: Arc<Front>, listener: TcpListener) {
             }
         };
         if front.connections.count() >= front.limits.max_connections && !front.connections.evict() {
+            let response = front.reject(Cause::TooManyConnections, address.ip().to_canonical());
             if let Ok(place) = front.connections.turned_away.clone().try_acquire_owned() {
                 tokio::spawn(async move {
                     let _place = place;
                     // Best effort: the client is turned away either way.
-                    let _ = tokio::time::timeout(TURN_AWAY, turn_away(stream)).await;
+                    let _ = tokio::time::timeout(TURN_AWAY, turn_away(stream, response)).await;
                 });
             }
             continue;
@@ -170,10 +171,8 @@ pub async fn accept(front: Arc<Front>, listener: TcpListener) {
 
 /// Says why, and waits for the client to have heard it: closing at once, with its request unread, would
 /// reset the connection and take the answer back.
-async fn turn_away(mut stream: TcpStream) -> io::Result<()> {
-    stream
-        .write_all(&Cause::TooManyConnections.raw_response())
-        .await?;
+async fn turn_away(mut stream: TcpStream, response: Vec<u8>) -> io::Result<()> {
+    stream.write_all(&response).await?;
     stream.shutdown().await?;
     let mut unread = [0u8; 1024];
     while stream.read(&mut unread).await? > 0 {}

@@ -8,6 +8,7 @@ mod exchange;
 mod headers;
 mod limits;
 mod listener;
+mod raw_head;
 mod record;
 mod reply;
 mod request_id;
@@ -15,7 +16,9 @@ mod service;
 mod tunnel;
 mod watch;
 
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 pub use cause::{Cause, FAUCET_ERROR};
 pub use headers::{NotAnAddress, TrustedProxies};
@@ -24,6 +27,7 @@ pub use listener::{accept, bind, room_for_connections, Connections};
 pub use watch::Order;
 
 use crate::lock::Table;
+use crate::ops::access::Entry;
 use crate::ops::status::Status;
 use crate::ops::Ops;
 use crate::sources::Roster;
@@ -43,6 +47,32 @@ impl Front {
     /// The server's state now.
     pub fn status(&self) -> Status {
         self.roster.status()
+    }
+
+    /// Counts and logs a request that could not be read, and renders its answer (HTTP/1.1).
+    fn reject(&self, cause: Cause, client: IpAddr) -> Vec<u8> {
+        let id = request_id::new_request_id();
+        let id = id.to_str().unwrap_or_default();
+        let (response, bytes) = cause.raw_response(id);
+        let status = cause.status().as_u16();
+        self.ops
+            .metrics
+            .request(status, cause.name(), Duration::ZERO, Duration::ZERO);
+        self.ops.access.write(&Entry {
+            time: SystemTime::now(),
+            id,
+            client,
+            method: "-",
+            path: "-",
+            status,
+            cause: cause.name(),
+            bytes,
+            total: Duration::ZERO,
+            queue: Duration::ZERO,
+            in_worker: None,
+            worker: None,
+        });
+        response
     }
 
     /// The metrics in Prometheus' text format.

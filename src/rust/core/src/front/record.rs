@@ -38,6 +38,10 @@ impl Call {
     pub fn client_left(&self) {
         self.client_gone.store(true, Ordering::Relaxed);
     }
+
+    pub fn has_client_left(&self) -> bool {
+        self.client_gone.load(Ordering::Relaxed)
+    }
 }
 
 /// One request, from head to the last byte. Writes itself down on drop.
@@ -107,7 +111,7 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         self.watch.request_ended();
-        if self.call.client_gone.load(Ordering::Relaxed) {
+        if self.call.has_client_left() {
             self.status = CLIENT_CLOSED_REQUEST;
         }
         let total = self.started.elapsed();

@@ -38,6 +38,13 @@ pub struct Peer {
     pub address_text: HeaderValue,
 }
 
+impl Peer {
+    /// Counts, logs and renders the answer to a client whose request could not be read.
+    pub fn reject(&self, cause: Cause) -> Vec<u8> {
+        self.front.reject(cause, self.address)
+    }
+}
+
 /// A request being served. Hyper drops it when its client leaves. Once a lease is held, the future
 /// then moves to a task of its own and goes on until the worker has finished: a lease outlives its client.
 pub struct Serving {
@@ -210,8 +217,11 @@ async fn forward(
             Ok(answer) => return Ok(respond(answer, upgrade, limits.idle_timeout)),
             Err(Failed::Lost(cause)) => return Err(cause),
             Err(Failed::Unreachable(again, unsent)) => {
-                // Nothing is in flight any more: a client that leaves now just leaves.
+                // Nothing is in flight any more: a client that leaves now, or has left, just leaves.
                 call.commit(false);
+                if call.has_client_left() {
+                    return Err(Cause::WorkerUnreachable);
+                }
                 request = *unsent;
                 ticket = Some(again);
             }

@@ -1,6 +1,6 @@
 //! What a client's connection is doing, so that doing nothing has an end.
 
-use std::sync::atomic::{AtomicU64, AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
@@ -39,6 +39,8 @@ pub struct Watch {
     /// When the client stopped taking bytes; 0 when it has not.
     stalled: AtomicU64,
     requests: AtomicUsize,
+    /// Whether every response has been written.
+    all_written: AtomicBool,
     /// Where this connection stands in the list of connections.
     place: AtomicUsize,
     order: AtomicU8,
@@ -65,6 +67,7 @@ impl Default for Watch {
             since: AtomicU64::new(clock()),
             stalled: AtomicU64::new(0),
             requests: AtomicUsize::new(0),
+            all_written: AtomicBool::new(true),
             place: AtomicUsize::new(0),
             order: AtomicU8::new(Order::None as u8),
             task: Mutex::new(None),
@@ -97,6 +100,18 @@ impl Watch {
     pub fn request_started(&self) {
         self.requests.fetch_add(1, Ordering::Relaxed);
         self.phase.store(Phase::Busy as u8, Ordering::Relaxed);
+        self.all_written.store(false, Ordering::Relaxed);
+    }
+
+    /// Nothing is left to write now. While a request is being served, its response is still to come.
+    pub fn flushed(&self) {
+        if self.phase() != Phase::Busy {
+            self.all_written.store(true, Ordering::Relaxed);
+        }
+    }
+
+    pub fn is_flushed(&self) -> bool {
+        self.all_written.load(Ordering::Relaxed)
     }
 
     /// A response has been handed over, or its request was dropped.
