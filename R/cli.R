@@ -8,6 +8,7 @@ show_log <- function(poll, quiet = FALSE) {
   level <- poll$level[show]
   text <- poll$text[show]
 
+  if (length(text) > 0) hide_status_line()
   # Runs of one kind are written at once, and in the order in which they came.
   runs <- rle(kind)
   ends <- cumsum(runs$lengths)
@@ -65,15 +66,32 @@ start_progress <- function(total, quiet = FALSE) {
     say("Starting {total} worker{?s}")
     return(function(poll) invisible())
   }
-  # Kept by this function's own environment, so that the line outlives this call.
-  line <- cli::cli_status("Starting {total} worker{?s}", .auto_close = FALSE)
   function(poll) {
     if (is.null(poll)) {
-      cli::cli_status_clear(line)
+      hide_status_line()
     } else {
-      cli::cli_status_update(line, "Starting {poll$total} worker{?s}: {poll$ready} ready")
+      show_status_line("Starting {poll$total} worker{?s}: {poll$ready} ready")
     }
     invisible()
+  }
+}
+
+# The line at the bottom of the terminal, if there is one now. What is printed would be appended to it, so it is hidden
+# first, and comes again with the next poll.
+status_line <- new.env(parent = emptyenv())
+
+show_status_line <- function(message, .envir = parent.frame()) {
+  if (is.null(status_line$id)) {
+    status_line$id <- cli::cli_status(message, .auto_close = FALSE, .envir = .envir)
+  } else {
+    cli::cli_status_update(status_line$id, message, .envir = .envir)
+  }
+}
+
+hide_status_line <- function() {
+  if (!is.null(status_line$id)) {
+    cli::cli_status_clear(status_line$id)
+    status_line$id <- NULL
   }
 }
 

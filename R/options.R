@@ -93,13 +93,19 @@ resolve_setting <- function(name, given = list(), definition = setting_definitio
     check_setting(given[[name]], name, definition, "argument", call = call)
   } else if (!is.null(getOption(option))) {
     check_setting(getOption(option), name, definition, "option", call = call)
-  } else if (nzchar(Sys.getenv(variable))) {
-    check_setting(parse_setting(Sys.getenv(variable), definition), name, definition, "variable", call = call)
+  } else if (!is.null(text <- read_variable(variable))) {
+    check_setting(parse_setting(text, definition), name, definition, "variable", call = call)
   } else if (is.function(definition$default)) {
     definition$default()
   } else {
     definition$default
   }
+}
+
+# NULL if it is not set. Next to a service called "faucet", Kubernetes sets FAUCET_PORT to that service's address.
+read_variable <- function(variable) {
+  text <- Sys.getenv(variable)
+  if (nzchar(text) && !startsWith(text, "tcp://")) text
 }
 
 setting_variable <- function(name) {

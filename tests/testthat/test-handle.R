@@ -155,6 +155,7 @@ test_that("a server whose handle is gone ends", {
     gc()
     !is_alive(pid)
   })
+  expect_false(is_alive(pid))
 })
 
 test_that("options and the environment reach the server", {

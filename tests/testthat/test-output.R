@@ -81,4 +81,5 @@ test_that("lines are shown whenever R is idle", {
     later::run_now(0.1)
     later::loop_empty()
   })
+  expect_true(later::loop_empty())
 })

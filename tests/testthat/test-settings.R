@@ -69,6 +69,11 @@ test_that("an empty environment variable counts as not set", {
   expect_identical(resolve()$queue, 1024L)
 })
 
+test_that("what Kubernetes sets for a service called faucet is not a setting", {
+  withr::local_envvar(FAUCET_PORT = "tcp://10.0.0.7:80")
+  expect_identical(resolve()$port, 8080L)
+})
+
 test_that("sizes are bytes or have a unit", {
   bytes <- function(size) resolve(max_body = size)$max_body
   expect_identical(bytes(5), 5)

@@ -123,3 +123,15 @@ test_that("a script that ends without stopping its server leaves no process behi
   pids <- as.integer(strsplit(front$stdout(), " ")[[1]])
   wait_until_gone(pids[!is.na(pids)])
 })
+
+test_that("Ctrl-C while workers start leaves no process behind", {
+  for (block in c(TRUE, FALSE)) {
+    dir <- local_code("plumber.R" = c("file.create(paste0(\"pid-\", Sys.getpid()))", "Sys.sleep(600)"))
+    front <- local_rscript(sprintf("faucet::run(\"%s\", workers = 2, port = 0, block = %s)", dir, block))
+    wait_until(length(list.files(dir, "^pid-")) == 2)
+    pids <- as.integer(sub("^pid-", "", list.files(dir, "^pid-")))
+    front$process$interrupt()
+    wait_for_exit(front)
+    wait_until_gone(pids)
+  }
+})

@@ -1,0 +1,20 @@
+#* The body, as it came
+#* @post /body
+#* @parser octet
+#* @serializer octet
+function(req) {
+  if (length(req$bodyRaw) > 0) req$bodyRaw else raw()
+}
+
+#* What R was told of the request
+#* @get /headers
+#* @serializer unboxedJSON
+function(req) {
+  as.list(req$HEADERS)
+}
+
+#* @get /hello
+#* @serializer text
+function() {
+  "hello"
+}
