@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use faucet_core::front::{
-    accept, bind, room_for_connections, Connections, Front, Limits, TrustedProxies,
+    accept, bind, expire, room_for_connections, Connections, Front, Limits, TrustedProxies,
 };
 use faucet_core::lock::Table;
 use faucet_core::ops::{access::AccessLog, log::Log, metrics::Metrics, Ops};
@@ -54,6 +54,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         });
         println!("listening on {}", listener.local_addr()?);
         tokio::spawn(fixed::run(table, roster, upstreams, slots));
+        tokio::spawn(expire(front.clone()));
         accept(front, listener).await;
         Ok(())
     })

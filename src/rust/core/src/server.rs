@@ -349,6 +349,7 @@ impl Life {
                 return;
             }
         };
+        tokio::spawn(front::expire(self.front.clone()));
         let mut accepting = Some(tokio::spawn(front::accept(self.front.clone(), listener)));
         if let Some(admin) = admin {
             tokio::spawn(ops::serve_admin(admin, self.front.clone()));

@@ -8,6 +8,7 @@ mod exchange;
 mod headers;
 mod limits;
 mod listener;
+mod queue;
 mod raw_head;
 mod record;
 mod reply;
@@ -24,6 +25,7 @@ pub use cause::{Cause, FAUCET_ERROR};
 pub use headers::{NotAnAddress, TrustedProxies};
 pub use limits::Limits;
 pub use listener::{accept, bind, room_for_connections, Connections};
+pub use queue::expire;
 pub use watch::Order;
 
 use crate::lock::Table;

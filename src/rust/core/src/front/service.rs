@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use super::cause::Cause;
 use super::exchange::{exchange, Answer, AnswerBody, Failed, Sendable};
 use super::headers::{self, X_REQUEST_ID};
+use super::queue;
 use super::record::{Call, Record};
 use super::reply::Reply;
 use super::request_id::new_request_id;
@@ -23,7 +24,7 @@ use super::tunnel;
 use super::watch::Watch;
 use super::Front;
 use crate::body::{BufferError, Buffered};
-use crate::lock::{Lease, Refused, Ticket};
+use crate::lock::Lease;
 use crate::ops;
 use crate::worker::{Report, Worker};
 
@@ -205,7 +206,7 @@ async fn forward(
     let mut request = sendable(peer, request, record, upgrade.as_ref()).await?;
     let mut ticket = None;
     for _ in 0..MAX_ATTEMPTS {
-        let (lease, waited) = acquire(peer, ticket).await;
+        let (lease, waited) = queue::acquire(&peer.front.table, ticket).await;
         record.queue += waited;
         let lease = lease?;
         record.worker = Some(lease.id);
@@ -327,34 +328,6 @@ fn origin_form(uri: &Uri) -> Result<Uri, Cause> {
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
     path.parse()
         .map_err(|_| Cause::BadRequest("the request's target is not valid"))
-}
-
-/// A lease, and how long it was waited for.
-async fn acquire(peer: &Peer, ticket: Option<Ticket>) -> (Result<Lease<Worker>, Cause>, Duration) {
-    let table = &peer.front.table;
-    let mut acquire = match ticket {
-        None => table.acquire(),
-        Some(ticket) => table.acquire_again(ticket),
-    };
-    let named = |refused| match refused {
-        Refused::QueueFull => Cause::QueueFull,
-        Refused::NoWorkers => Cause::NoWorkers,
-        Refused::Closed => Cause::Draining,
-    };
-    // Most requests find a free worker: they need no timer and no clock.
-    let first = std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut acquire).poll(cx))).await;
-    if let Poll::Ready(outcome) = first {
-        return (outcome.map_err(named), Duration::ZERO);
-    }
-    let since = std::time::Instant::now();
-    let outcome = match peer.front.limits.queue_timeout {
-        None => acquire.await.map_err(named),
-        Some(patience) => match tokio::time::timeout(patience, acquire).await {
-            Ok(outcome) => outcome.map_err(named),
-            Err(_) => Err(Cause::QueueTimeout),
-        },
-    };
-    (outcome, since.elapsed())
 }
 
 /// Past the deadline the client gets its `504`, and the exchange goes on in a task of its own: the

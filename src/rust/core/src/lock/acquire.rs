@@ -34,11 +34,6 @@ impl<W> Acquire<W> {
             place: Place::New(again),
         }
     }
-
-    /// Whether this request has been put in the queue, so that the caller starts a timer only then.
-    pub fn is_queued(&self) -> bool {
-        matches!(self.place, Place::Queued(_))
-    }
 }
 
 impl<W> Future for Acquire<W> {
@@ -48,18 +43,15 @@ impl<W> Future for Acquire<W> {
         let this = &mut *self;
         let (ticket, id, worker) = match this.place {
             Place::New(again) => {
-                let entered = this.table.with(|state, _| {
-                    match state.enter(again)? {
+                let entered = this
+                    .table
+                    .with(|state, _| match state.enter(again, cx.waker())? {
                         Ok((ticket, id)) => Ok(Some((ticket, id, state.worker(id)))),
                         Err(ticket) => {
                             this.place = Place::Queued(ticket);
-                            // Registers the waker under the same lock: no release can slip between.
-                            let undecided = state.collect(ticket, cx.waker());
-                            debug_assert!(undecided.is_none());
                             Ok(None)
                         }
-                    }
-                });
+                    });
                 match entered {
                     Ok(Some(granted)) => granted,
                     Ok(None) => return Poll::Pending,

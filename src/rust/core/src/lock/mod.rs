@@ -11,7 +11,7 @@
 //! 3. the queue is bounded;
 //! 4. nothing leaks: a lease and a place in the queue are both given back by `Drop`.
 //!
-//! Nothing polls: a waiting request is woken by the very release that frees its worker.
+//! Nothing polls (the one timer is for those who wait too long): a waiting request is woken by the very release that frees its worker.
 
 mod acquire;
 mod drain;

@@ -1,8 +1,9 @@
 //! The table itself: who is free, who waits, and the one place where a worker changes hands.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
+use std::time::{Duration, Instant};
 
 use super::acquire::{Acquire, Ticket};
 use super::drain::{Drained, Idle};
@@ -17,6 +18,8 @@ pub struct MemberId(u64);
 pub enum Refused {
     #[error("the queue is full")]
     QueueFull,
+    #[error("no worker became free in time")]
+    Expired,
     #[error("there is no worker left to wait for")]
     NoWorkers,
     #[error("the server is shutting down")]
@@ -57,6 +60,12 @@ impl<W> Member<W> {
     }
 }
 
+/// A request in the queue.
+struct Waiting {
+    waker: Waker,
+    since: Instant,
+}
+
 /// The lock table. Shared as `Arc<Table<W>>`; every method takes the one mutex for a short time and
 /// wakes whoever it must after giving it back.
 pub struct Table<W> {
@@ -68,10 +77,10 @@ pub(super) struct State<W> {
     /// Members with room. The last one freed is the first one used: its caches are warm, and the
     /// others' memory may rest.
     free: Vec<MemberId>,
-    /// First come, first served. The waker is absent until the request has been polled.
-    waiting: BTreeMap<Ticket, Option<Waker>>,
+    /// First come, first served.
+    waiting: BTreeMap<Ticket, Waiting>,
     /// Decided, but not yet collected by the waiting request.
-    decided: HashMap<Ticket, Result<MemberId, Refused>>,
+    decided: BTreeMap<Ticket, Result<MemberId, Refused>>,
     queue_limit: usize,
     refusing: Option<Refused>,
     next_ticket: u64,
@@ -80,18 +89,27 @@ pub(super) struct State<W> {
     idle: Vec<Waker>,
 }
 
-/// Wakers collected under the lock, woken after it.
+/// Wakers collected under the lock, woken after it. Most changes wake one.
 #[derive(Default)]
 #[must_use]
-pub(super) struct Wakes(Vec<Waker>);
+pub(super) struct Wakes {
+    first: Option<Waker>,
+    others: Vec<Waker>,
+}
 
 impl Wakes {
-    pub(super) fn push(&mut self, waker: Option<Waker>) {
-        self.0.extend(waker);
+    pub(super) fn push(&mut self, waker: Waker) {
+        match &self.first {
+            None => self.first = Some(waker),
+            Some(_) => self.others.push(waker),
+        }
     }
 
     pub(super) fn wake(self) {
-        self.0.into_iter().for_each(Waker::wake);
+        self.first
+            .into_iter()
+            .chain(self.others)
+            .for_each(Waker::wake);
     }
 }
 
@@ -122,7 +140,7 @@ impl<W> Table<W> {
                 members: BTreeMap::new(),
                 free: Vec::new(),
                 waiting: BTreeMap::new(),
-                decided: HashMap::new(),
+                decided: BTreeMap::new(),
                 queue_limit,
                 refusing: None,
                 next_ticket: 0,
@@ -214,12 +232,38 @@ impl<W> Table<W> {
     pub fn refuse(&self, why: Refused) {
         self.with(|state, wakes| {
             state.refusing = Some(why);
-            for (ticket, waker) in std::mem::take(&mut state.waiting) {
+            for (ticket, waiting) in std::mem::take(&mut state.waiting) {
                 state.decided.insert(ticket, Err(why));
-                wakes.push(waker);
+                wakes.push(waiting.waker);
             }
             state.wake_if_idle(wakes);
         });
+    }
+
+    /// Refuses those who have waited for `patience`; when to look again, which is never too late.
+    /// One timer for the whole queue: a timer for each request would cost more than the queue.
+    pub fn expire(&self, patience: Duration) -> Instant {
+        self.with(|state, wakes| {
+            let now = Instant::now();
+            let mut next = now + patience;
+            let mut expired = Vec::new();
+            for (ticket, waiting) in &state.waiting {
+                let deadline = waiting.since + patience;
+                if deadline <= now {
+                    expired.push(*ticket);
+                } else {
+                    next = next.min(deadline);
+                }
+            }
+            for ticket in expired {
+                if let Some(waiting) = state.waiting.remove(&ticket) {
+                    state.decided.insert(ticket, Err(Refused::Expired));
+                    wakes.push(waiting.waker);
+                }
+            }
+            state.wake_if_idle(wakes);
+            next
+        })
     }
 
     /// Takes requests again after [`refuse`](Self::refuse).
@@ -280,10 +324,11 @@ impl<W> Table<W> {
 }
 
 impl<W> State<W> {
-    /// Grants, refuses, or queues. `again` is the ticket of an earlier lease.
+    /// Grants, refuses, or queues `waker`. `again` is the ticket of an earlier lease.
     pub(super) fn enter(
         &mut self,
         again: Option<Ticket>,
+        waker: &Waker,
     ) -> Result<Result<(Ticket, MemberId), Ticket>, Refused> {
         if let Some(why) = self.refusing {
             return Err(why);
@@ -310,7 +355,11 @@ impl<W> State<W> {
         if again.is_none() && self.waiting.len() >= self.queue_limit {
             return Err(Refused::QueueFull);
         }
-        self.waiting.insert(ticket, None);
+        let waiting = Waiting {
+            waker: waker.clone(),
+            since: Instant::now(),
+        };
+        self.waiting.insert(ticket, waiting);
         Ok(Err(ticket))
     }
 
@@ -323,11 +372,8 @@ impl<W> State<W> {
         if let Some(decision) = self.decided.remove(&ticket) {
             return Some(decision);
         }
-        if let Some(slot) = self.waiting.get_mut(&ticket) {
-            match slot {
-                Some(known) => known.clone_from(waker),
-                None => *slot = Some(waker.clone()),
-            }
+        if let Some(waiting) = self.waiting.get_mut(&ticket) {
+            waiting.waker.clone_from(waker);
         }
         None
     }
@@ -373,7 +419,7 @@ impl<W> State<W> {
     /// Gives the free slots of `id` to those who wait; what is left makes it a free member.
     fn offer(&mut self, id: MemberId, wakes: &mut Wakes) {
         while let Some(member) = self.members.get_mut(&id).filter(|member| member.has_room()) {
-            let Some((ticket, waker)) = self.waiting.pop_first() else {
+            let Some((ticket, waiting)) = self.waiting.pop_first() else {
                 if !std::mem::replace(&mut member.listed, true) {
                     self.free.push(id);
                 }
@@ -382,7 +428,7 @@ impl<W> State<W> {
             // Someone waits, so this member was full or not serving until now: it is not listed.
             self.take(id);
             self.decided.insert(ticket, Ok(id));
-            wakes.push(waker);
+            wakes.push(waiting.waker);
         }
     }
 
@@ -398,7 +444,7 @@ impl<W> State<W> {
         self.unlist(id);
         if let Some(member) = self.members.remove(&id) {
             for waker in member.drained {
-                wakes.push(Some(waker));
+                wakes.push(waker);
             }
         }
     }
@@ -426,7 +472,7 @@ impl<W> State<W> {
     fn wake_if_idle(&mut self, wakes: &mut Wakes) {
         if self.leases == 0 && self.waiting.is_empty() {
             for waker in std::mem::take(&mut self.idle) {
-                wakes.push(Some(waker));
+                wakes.push(waker);
             }
         }
     }

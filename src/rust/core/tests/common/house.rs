@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use faucet_core::front::{accept, bind, Connections, Front, Limits, TrustedProxies};
+use faucet_core::front::{accept, bind, expire, Connections, Front, Limits, TrustedProxies};
 use faucet_core::lock::Table;
 use faucet_core::ops::access::{AccessLog, Format};
 use faucet_core::ops::{log::Log, metrics::Metrics, Ops};
@@ -72,6 +72,7 @@ impl House {
         });
         let count = addresses.len();
         tokio::spawn(fixed::run(table.clone(), roster, addresses, plan.slots));
+        tokio::spawn(expire(front.clone()));
         tokio::spawn(accept(front.clone(), listener));
         until("the workers are in the table", || {
             table.snapshot().members.len() == count

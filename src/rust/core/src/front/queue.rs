@@ -1,0 +1,48 @@
+//! Waiting for a worker, and how long that may take.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use super::cause::Cause;
+use super::Front;
+use crate::lock::{Lease, Refused, Table, Ticket};
+use crate::worker::Worker;
+
+/// A lease, and how long it was waited for. `ticket` is that of an earlier lease.
+pub async fn acquire(
+    table: &Arc<Table<Worker>>,
+    ticket: Option<Ticket>,
+) -> (Result<Lease<Worker>, Cause>, Duration) {
+    let mut acquire = match ticket {
+        None => table.acquire(),
+        Some(ticket) => table.acquire_again(ticket),
+    };
+    let named = |refused| match refused {
+        Refused::QueueFull => Cause::QueueFull,
+        Refused::Expired => Cause::QueueTimeout,
+        Refused::NoWorkers => Cause::NoWorkers,
+        Refused::Closed => Cause::Draining,
+    };
+    // Most requests find a free worker: they need no clock.
+    let first = std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut acquire).poll(cx))).await;
+    if let Poll::Ready(outcome) = first {
+        return (outcome.map_err(named), Duration::ZERO);
+    }
+    let since = Instant::now();
+    let outcome = acquire.await.map_err(named);
+    (outcome, since.elapsed())
+}
+
+/// Refuses requests that have waited for too long, until dropped.
+pub async fn expire(front: Arc<Front>) {
+    let Some(patience) = front.limits.queue_timeout else {
+        return;
+    };
+    loop {
+        let next = front.table.expire(patience);
+        tokio::time::sleep_until(next.into()).await;
+    }
+}
