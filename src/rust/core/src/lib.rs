@@ -6,6 +6,7 @@
 //! worker has finished, not before.
 
 pub mod body;
+mod clock;
 pub mod front;
 pub mod lock;
 pub mod ops;

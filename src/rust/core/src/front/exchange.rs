@@ -75,11 +75,12 @@ pub enum Failed {
 /// `deadline` limits bodies that are still coming when this returns.
 pub async fn exchange(
     lease: Lease<Worker>,
-    request: Sendable,
+    mut request: Sendable,
     body_memory: u64,
     deadline: Option<Instant>,
 ) -> Result<Answer, Failed> {
-    let (mut connection, mut response) = match send(&lease, &request).await {
+    let may_switch = request.headers.contains_key(UPGRADE);
+    let (mut connection, mut response) = match send(&lease, &mut request).await {
         Ok(sent) => sent,
         Err(None) => {
             lease.report(Report::Unreachable);
@@ -89,7 +90,7 @@ pub async fn exchange(
     };
 
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        if !request.headers.contains_key(UPGRADE) {
+        if !may_switch {
             return Err(Failed::Lost(Cause::BadResponse));
         }
         let upgrade = hyper::upgrade::on(&mut response);
@@ -137,37 +138,61 @@ pub async fn exchange(
     })
 }
 
-/// Gets the request to the worker and a head back. `Err(None)`: nothing was sent.
+/// Gets the request to the worker and a head back. `Err(None)`: nothing was sent, and the request is
+/// as it was.
 async fn send(
     worker: &Worker,
-    request: &Sendable,
+    request: &mut Sendable,
 ) -> Result<(Connection, Response<Incoming>), Option<Cause>> {
-    // A stale connection is found out only by using it; a fresh one cannot be stale.
-    let mut sent_before = false;
+    // Once sent, the request is another worker's business no more: it may be what this one died of.
+    let mut lost = None;
     if let Some(mut connection) = worker.take_connection() {
-        match connection
-            .send(request.request(request.headers.clone()))
-            .await
-        {
+        match attempt(&mut connection, request).await {
             Ok(response) => return Ok((connection, response)),
             Err(SendFailed::Unsent) => {}
-            // Either the worker closed an idle connection, or it died at work. If it takes a new
-            // connection it lives; if not, another worker must not meet what may have killed it.
-            Err(SendFailed::Stale) if request.method.is_idempotent() => sent_before = true,
-            Err(SendFailed::Stale | SendFailed::Broken(_)) => return Err(Some(Cause::WorkerDied)),
+            // Either the worker closed an idle connection, or it died at work. Only if it takes a new
+            // connection it lives.
+            Err(SendFailed::Stale) if request.method.is_idempotent() => {
+                lost = Some(Cause::WorkerDied);
+            }
+            Err(SendFailed::Stale | SendFailed::Died | SendFailed::Broken(_)) => {
+                return Err(Some(Cause::WorkerDied));
+            }
             Err(SendFailed::Garbled(_)) => return Err(Some(Cause::BadResponse)),
         }
     }
-    let lost = sent_before.then_some(Cause::WorkerDied);
     let mut connection = Connection::open(&worker.address).await.map_err(|_| lost)?;
-    match connection
-        .send(request.request(request.headers.clone()))
-        .await
-    {
+    match attempt(&mut connection, request).await {
         Ok(response) => Ok((connection, response)),
         Err(SendFailed::Unsent) => Err(lost),
-        Err(SendFailed::Stale | SendFailed::Broken(_)) => Err(Some(Cause::WorkerDied)),
+        Err(SendFailed::Stale | SendFailed::Died | SendFailed::Broken(_)) => {
+            Err(Some(Cause::WorkerDied))
+        }
         Err(SendFailed::Garbled(_)) => Err(Some(Cause::BadResponse)),
+    }
+}
+
+/// Sends the request once. After [`SendFailed::Unsent`] and [`SendFailed::Stale`] it can be sent again.
+async fn attempt(
+    connection: &mut Connection,
+    request: &mut Sendable,
+) -> Result<Response<Incoming>, SendFailed> {
+    let spare = connection.may_be_stale().then(|| request.headers.clone());
+    let headers = std::mem::take(&mut request.headers);
+    let (why, unsent) = match connection.send(request.request(headers)).await {
+        Ok(response) => return Ok(response),
+        Err(failed) => failed,
+    };
+    match unsent.map(|unsent| unsent.into_parts().0.headers).or(spare) {
+        Some(headers) => {
+            request.headers = headers;
+            Err(why)
+        }
+        // Repeating it could do harm.
+        None => Err(match why {
+            SendFailed::Unsent | SendFailed::Stale => SendFailed::Died,
+            why => why,
+        }),
     }
 }
 

@@ -211,9 +211,10 @@ async fn forward(
         let lease = lease?;
         record.worker = Some(lease.id);
         call.commit(true);
-        let sent = std::time::Instant::now();
+        // Only the log asks for it.
+        let sent = record.line.is_some().then(std::time::Instant::now);
         let outcome = with_deadline(peer, lease, request).await;
-        record.in_worker = Some(sent.elapsed());
+        record.in_worker = sent.map(|sent| sent.elapsed());
         match outcome {
             Ok(answer) => return Ok(respond(answer, upgrade, limits.idle_timeout)),
             Err(Failed::Lost(cause)) => return Err(cause),

@@ -1,11 +1,12 @@
 //! What a client's connection is doing, so that doing nothing has an end.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicU8, AtomicUsize, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::task::{Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::limits::Limits;
+use crate::clock::coarse_millis;
 
 /// `Head -> Busy -> Idle -> Head -> ...`; a new connection starts in `Head`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +35,7 @@ pub enum Order {
 /// atomics: all of them live on the serving thread.
 pub struct Watch {
     phase: AtomicU8,
-    /// Milliseconds on [`clock`] since when the phase lasts.
+    /// Milliseconds on [`coarse_millis`] since when the phase lasts.
     since: AtomicU64,
     /// When the client stopped taking bytes; 0 when it has not.
     stalled: AtomicU64,
@@ -47,24 +48,11 @@ pub struct Watch {
     task: Mutex<Option<Waker>>,
 }
 
-/// Milliseconds, never 0. Coarse (a few milliseconds), because it is asked several times a request.
-fn clock() -> u64 {
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    {
-        use nix::time::{clock_gettime, ClockId};
-        if let Ok(now) = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE) {
-            return now.tv_sec() as u64 * 1000 + now.tv_nsec() as u64 / 1_000_000 + 1;
-        }
-    }
-    static START: OnceLock<Instant> = OnceLock::new();
-    START.get_or_init(Instant::now).elapsed().as_millis() as u64 + 1
-}
-
 impl Default for Watch {
     fn default() -> Self {
         Self {
             phase: AtomicU8::new(Phase::Head as u8),
-            since: AtomicU64::new(clock()),
+            since: AtomicU64::new(coarse_millis()),
             stalled: AtomicU64::new(0),
             requests: AtomicUsize::new(0),
             all_written: AtomicBool::new(true),
@@ -86,7 +74,7 @@ impl Watch {
 
     fn enter(&self, phase: Phase) {
         self.phase.store(phase as u8, Ordering::Relaxed);
-        self.since.store(clock(), Ordering::Relaxed);
+        self.since.store(coarse_millis(), Ordering::Relaxed);
     }
 
     /// Bytes arrived.
@@ -123,7 +111,7 @@ impl Watch {
 
     pub fn write_stalled(&self) {
         if self.stalled.load(Ordering::Relaxed) == 0 {
-            self.stalled.store(clock(), Ordering::Relaxed);
+            self.stalled.store(coarse_millis(), Ordering::Relaxed);
         }
     }
 
@@ -131,7 +119,7 @@ impl Watch {
         self.stalled.store(0, Ordering::Relaxed);
     }
 
-    /// When this connection has done nothing for too long, on [`clock`]; `None` while a worker works for it.
+    /// When this connection has done nothing for too long, on [`coarse_millis`]; `None` while a worker works for it.
     fn deadline(&self, limits: &Limits) -> Option<u64> {
         let after = |since: u64, patience: Duration| since + patience.as_millis() as u64;
         let stalled = self.stalled.load(Ordering::Relaxed);
@@ -149,14 +137,15 @@ impl Watch {
     /// How long until the deadline: zero when it has passed, `None` when there is none now.
     pub fn patience_left(&self, limits: &Limits) -> Option<Duration> {
         self.deadline(limits)
-            .map(|deadline| Duration::from_millis(deadline.saturating_sub(clock())))
+            .map(|deadline| Duration::from_millis(deadline.saturating_sub(coarse_millis())))
     }
 
     /// Whether nothing has happened for `time`, and nothing is left to send.
     pub fn is_quiet(&self, time: Duration) -> bool {
         self.phase() == Phase::Idle
             && self.stalled.load(Ordering::Relaxed) == 0
-            && clock().saturating_sub(self.since.load(Ordering::Relaxed)) >= time.as_millis() as u64
+            && coarse_millis().saturating_sub(self.since.load(Ordering::Relaxed))
+                >= time.as_millis() as u64
     }
 
     /// Since when nothing is served on this connection, if so: for choosing whom to close when there are too many.

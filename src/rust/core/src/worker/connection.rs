@@ -62,6 +62,8 @@ pub enum SendFailed {
     Unsent,
     /// It was sent on a reused connection that ended before a byte of the answer came.
     Stale,
+    /// The worker died; whether it saw the request is not known.
+    Died,
     /// The worker may have worked on it.
     Broken(hyper::Error),
     /// The worker answered with something that is not HTTP.
@@ -75,6 +77,7 @@ pub struct Connection {
     driver: Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>,
     driver_done: bool,
     wire: Arc<Wire>,
+    /// Whether it has carried an answer.
     used: bool,
 }
 
@@ -97,20 +100,36 @@ impl Connection {
         })
     }
 
-    /// Sends a request and waits for the head of its response. The body is read under [`drive`](Self::drive).
+    /// Whether the worker may have closed this connection meanwhile, so that a request may have to be
+    /// sent again.
+    pub fn may_be_stale(&self) -> bool {
+        self.used
+    }
+
+    /// Sends a request and waits for the head of its response. The body is read under
+    /// [`drive`](Self::drive). The request comes back if nothing was done with it.
     pub async fn send(
         &mut self,
         request: Request<Outgoing>,
-    ) -> Result<Response<Incoming>, SendFailed> {
+    ) -> Result<Response<Incoming>, (SendFailed, Option<Request<Outgoing>>)> {
         self.wire.restart();
-        let reused = std::mem::replace(&mut self.used, true);
-        let answer = self.sender.send_request(request);
+        let answer = self.sender.try_send_request(request);
         match self.drive(answer).await {
             Ok(response) => Ok(response),
-            Err(_) if !self.wire.sent() => Err(SendFailed::Unsent),
-            Err(_) if reused && !self.wire.received() => Err(SendFailed::Stale),
-            Err(error) if error.is_parse() => Err(SendFailed::Garbled(error)),
-            Err(error) => Err(SendFailed::Broken(error)),
+            Err(mut failed) => {
+                let request = failed.take_message();
+                let error = failed.into_error();
+                let why = if !self.wire.sent() {
+                    SendFailed::Unsent
+                } else if self.used && !self.wire.received() {
+                    SendFailed::Stale
+                } else if error.is_parse() {
+                    SendFailed::Garbled(error)
+                } else {
+                    SendFailed::Broken(error)
+                };
+                Err((why, request))
+            }
         }
     }
 
@@ -142,6 +161,7 @@ impl Connection {
             })
             .await;
         }
+        self.used = true;
         !self.driver_done && self.sender.is_ready()
     }
 
