@@ -110,7 +110,19 @@ check_app <- function(dir, call = NULL) {
       i = "It must hold {.file _server.yml}, {.file entrypoint.R} or {.file plumber.R}."
     ), dir = dir, call = call)
   }
-  normalizePath(dir, winslash = "/")
+  absolute_path(dir)
+}
+
+# Links stay as they are: a link to the current release may point to the next one when the server reloads.
+absolute_path <- function(path) {
+  path <- path.expand(path)
+  if (path == ".") {
+    getwd()
+  } else if (is_absolute(path)) {
+    path
+  } else {
+    file.path(getwd(), path)
+  }
 }
 
 # In lower case: as for plumber, names count in any case.

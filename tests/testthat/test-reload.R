@@ -41,3 +41,17 @@ test_that("when the new code has a syntax error, the old workers stay and the er
   server$reload()
   expect_identical(request(server, "/version")$text, "version 3")
 })
+
+test_that("a reload follows a link that leads elsewhere now", {
+  old <- local_app("basic")
+  new <- local_app("basic")
+  link <- withr::local_tempfile()
+  file.symlink(old, link)
+  server <- local_server(link, workers = 1L)
+  writeLines("new", file.path(new, "which"))
+  writeLines("#* @get /which\nfunction() readLines(\"which\")", file.path(new, "plumber.R"))
+  unlink(link)
+  file.symlink(new, link)
+  server$reload()
+  expect_match(request(server$url, "/which")$text, "new")
+})

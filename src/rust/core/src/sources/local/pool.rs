@@ -458,6 +458,10 @@ impl Pool {
                 .members
                 .get(&old)
                 .is_some_and(|member| member.state == State::Ready);
+            if stays && reason == Reason::Reload {
+                // Whoever asked for the reload is told.
+                return;
+            }
             if stays {
                 tracing::error!(
                     worker = id,
