@@ -75,16 +75,16 @@ pub enum Failed {
 /// `deadline` limits bodies that are still coming when this returns.
 pub async fn exchange(
     lease: Lease<Worker>,
-    mut request: Sendable,
+    mut request: Box<Sendable>,
     body_memory: u64,
     deadline: Option<Instant>,
 ) -> Result<Answer, Failed> {
     let may_switch = request.headers.contains_key(UPGRADE);
-    let (mut connection, mut response) = match send(&lease, &mut request).await {
+    let (mut connection, response) = match send(&lease, &mut request).await {
         Ok(sent) => sent,
         Err(None) => {
             lease.report(Report::Unreachable);
-            return Err(Failed::Unreachable(lease.suspend(), Box::new(request)));
+            return Err(Failed::Unreachable(lease.suspend(), request));
         }
         Err(Some(cause)) => return Err(Failed::Lost(cause)),
     };
@@ -93,20 +93,7 @@ pub async fn exchange(
         if !may_switch {
             return Err(Failed::Lost(Cause::BadResponse));
         }
-        let upgrade = hyper::upgrade::on(&mut response);
-        return match connection.drive(upgrade).await {
-            Ok(upgraded) => {
-                let tunnel = lease.tunnels.enter();
-                lease.report(Report::Served);
-                let (parts, _) = response.into_parts();
-                Ok(Answer {
-                    status: parts.status,
-                    headers: parts.headers,
-                    body: AnswerBody::Tunnel(Box::new(upgraded), tunnel),
-                })
-            }
-            Err(_) => Err(Failed::Lost(Cause::WorkerDied)),
-        };
+        return Box::pin(switch(lease, connection, response)).await;
     }
 
     // httpuv sends a body where there must be none (to HEAD, at least); those bytes must not meet
@@ -146,13 +133,23 @@ async fn send(
 ) -> Result<(Connection, Response<Incoming>), Option<Cause>> {
     // Once sent, the request is another worker's business no more: it may be what this one died of.
     let mut lost = None;
-    if let Some(mut connection) = worker.take_connection() {
+    let mut kept = worker.take_connection();
+    loop {
+        let reused = kept.is_some();
+        let mut connection = match kept.take() {
+            Some(connection) => connection,
+            // Boxed, like all that is rare on a request's way: it would make every request larger.
+            None => Box::pin(Connection::open(&worker.address))
+                .await
+                .map_err(|_| lost)?,
+        };
         match attempt(&mut connection, request).await {
             Ok(response) => return Ok((connection, response)),
-            Err(SendFailed::Unsent) => {}
+            Err(SendFailed::Unsent) if reused => {}
+            Err(SendFailed::Unsent) => return Err(lost),
             // Either the worker closed an idle connection, or it died at work. Only if it takes a new
             // connection it lives.
-            Err(SendFailed::Stale) if request.method.is_idempotent() => {
+            Err(SendFailed::Stale) if reused && request.method.is_idempotent() => {
                 lost = Some(Cause::WorkerDied);
             }
             Err(SendFailed::Stale | SendFailed::Died | SendFailed::Broken(_)) => {
@@ -160,15 +157,6 @@ async fn send(
             }
             Err(SendFailed::Garbled(_)) => return Err(Some(Cause::BadResponse)),
         }
-    }
-    let mut connection = Connection::open(&worker.address).await.map_err(|_| lost)?;
-    match attempt(&mut connection, request).await {
-        Ok(response) => Ok((connection, response)),
-        Err(SendFailed::Unsent) => Err(lost),
-        Err(SendFailed::Stale | SendFailed::Died | SendFailed::Broken(_)) => {
-            Err(Some(Cause::WorkerDied))
-        }
-        Err(SendFailed::Garbled(_)) => Err(Some(Cause::BadResponse)),
     }
 }
 
@@ -194,6 +182,27 @@ async fn attempt(
             why => why,
         }),
     }
+}
+
+/// The worker switches protocols: its connection becomes a tunnel, and the lease is given back.
+async fn switch(
+    lease: Lease<Worker>,
+    mut connection: Connection,
+    mut response: Response<Incoming>,
+) -> Result<Answer, Failed> {
+    let upgrade = hyper::upgrade::on(&mut response);
+    let upgraded = connection
+        .drive(upgrade)
+        .await
+        .map_err(|_| Failed::Lost(Cause::WorkerDied))?;
+    let tunnel = lease.tunnels.enter();
+    lease.report(Report::Served);
+    let (parts, _) = response.into_parts();
+    Ok(Answer {
+        status: parts.status,
+        headers: parts.headers,
+        body: AnswerBody::Tunnel(Box::new(upgraded), tunnel),
+    })
 }
 
 async fn whole(

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use super::cause::Cause;
 use super::exchange::{exchange, Answer, AnswerBody, Failed, Sendable};
 use super::headers::{self, X_REQUEST_ID};
+use super::limits::Limits;
 use super::queue;
 use super::record::{Call, Record};
 use super::reply::Reply;
@@ -213,7 +214,7 @@ async fn forward(
         call.commit(true);
         // Only the log asks for it.
         let sent = record.line.is_some().then(std::time::Instant::now);
-        let outcome = with_deadline(peer, lease, request).await;
+        let outcome = exchange_within(limits, lease, request).await;
         record.in_worker = sent.map(|sent| sent.elapsed());
         match outcome {
             Ok(answer) => return Ok(respond(answer, upgrade, limits.idle_timeout)),
@@ -224,7 +225,7 @@ async fn forward(
                 if call.has_client_left() {
                     return Err(Cause::WorkerUnreachable);
                 }
-                request = *unsent;
+                request = unsent;
                 ticket = Some(again);
             }
         }
@@ -249,7 +250,7 @@ async fn sendable(
     request: &mut Request<Incoming>,
     record: &mut Record,
     upgrade: Option<&(OnUpgrade, HeaderValue)>,
-) -> Result<Sendable, Cause> {
+) -> Result<Box<Sendable>, Cause> {
     let limits = &peer.front.limits;
     let mut headers = std::mem::take(request.headers_mut());
     headers::strip_hop_by_hop(&mut headers, &headers::REQUEST_FRAMING);
@@ -273,22 +274,11 @@ async fn sendable(
         headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(header::UPGRADE, protocol.clone());
     }
-    let body = Buffered::read_from(
-        request.body_mut(),
-        limits.body_memory,
-        limits.max_body,
-        limits.idle_timeout,
-    )
-    .await
-    .map_err(|error| match error {
-        BufferError::TooLarge(_) => Cause::BodyTooLarge,
-        BufferError::Stalled(_) => Cause::BodyTimeout,
-        BufferError::Broken(_) => Cause::BadRequest("the request's body is not valid HTTP"),
-        BufferError::Storage(error) => {
-            tracing::error!("a request's body cannot be kept: {error}");
-            Cause::Storage
-        }
-    })?;
+    let body = if request.body().is_end_stream() {
+        Buffered::default()
+    } else {
+        Box::pin(buffer(request.body_mut(), limits)).await?
+    };
     let target = origin_form(request.uri())?;
     if body.is_empty()
         && matches!(
@@ -299,12 +289,27 @@ async fn sendable(
         // RFC 9110 (8.6): where a body is expected, its absence is said.
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
     }
-    Ok(Sendable {
+    Ok(Box::new(Sendable {
         method: request.method().clone(),
         target,
         headers,
         body,
-    })
+    }))
+}
+
+async fn buffer(body: &mut Incoming, limits: &Limits) -> Result<Buffered, Cause> {
+    let (memory, max) = (limits.body_memory, limits.max_body);
+    Buffered::read_from(body, memory, max, limits.idle_timeout)
+        .await
+        .map_err(|error| match error {
+            BufferError::TooLarge(_) => Cause::BodyTooLarge,
+            BufferError::Stalled(_) => Cause::BodyTimeout,
+            BufferError::Broken(_) => Cause::BadRequest("the request's body is not valid HTTP"),
+            BufferError::Storage(error) => {
+                tracing::error!("a request's body cannot be kept: {error}");
+                Cause::Storage
+            }
+        })
 }
 
 /// HTTP/2 may split cookies, HTTP/1 may not (RFC 9113, 8.2.3).
@@ -331,17 +336,26 @@ fn origin_form(uri: &Uri) -> Result<Uri, Cause> {
         .map_err(|_| Cause::BadRequest("the request's target is not valid"))
 }
 
+/// One exchange, limited by `timeout` if there is one.
+async fn exchange_within(
+    limits: &Limits,
+    lease: Lease<Worker>,
+    request: Box<Sendable>,
+) -> Result<Answer, Failed> {
+    match limits.timeout {
+        None => exchange(lease, request, limits.body_memory, None).await,
+        Some(timeout) => Box::pin(with_deadline(lease, request, limits.body_memory, timeout)).await,
+    }
+}
+
 /// Past the deadline the client gets its `504`, and the exchange goes on in a task of its own: the
 /// worker is still busy, so its lease stays.
 async fn with_deadline(
-    peer: &Peer,
     lease: Lease<Worker>,
-    request: Sendable,
+    request: Box<Sendable>,
+    memory: u64,
+    timeout: Duration,
 ) -> Result<Answer, Failed> {
-    let memory = peer.front.limits.body_memory;
-    let Some(timeout) = peer.front.limits.timeout else {
-        return exchange(lease, request, memory, None).await;
-    };
     let deadline = Instant::now() + timeout;
     let worker = lease.worker().clone();
     let (done, outcome) = tokio::sync::oneshot::channel();
