@@ -12,8 +12,9 @@ use crate::worker::TunnelGuard;
 /// How long either side may take to close after it was told to.
 const GOODBYE: Duration = Duration::from_secs(2);
 
-/// How much is moved at a time, in bytes.
-const CHUNK: usize = 16 * 1024;
+/// How much a quiet tunnel reads at a time, in bytes, and how much one that has more to move.
+const LITTLE: usize = 1024;
+const MUCH: usize = 16 * 1024;
 
 /// WebSocket's `1001 Going Away` (RFC 6455, 7.4.1), as servers send it: unmasked.
 const CLOSE_TO_CLIENT: [u8; 4] = [0x88, 0x02, 0x03, 0xe9];
@@ -69,6 +70,8 @@ struct Pipe {
     /// Read but not yet written: a copy can be interrupted between the two.
     pending: Vec<u8>,
     written: usize,
+    /// Whether the last read got all that there was room for.
+    filled: bool,
 }
 
 impl Pipe {
@@ -87,9 +90,15 @@ impl Pipe {
 
     /// Reads some bytes; `false` at the end.
     async fn fill(&mut self, from: &mut (impl AsyncRead + Unpin)) -> io::Result<bool> {
-        let mut chunk = [0u8; CHUNK];
-        let read = from.read(&mut chunk).await?;
-        self.pending.extend_from_slice(&chunk[..read]);
+        let room = if self.filled { MUCH } else { LITTLE };
+        if self.pending.is_empty() {
+            // Many tunnels are open and few are busy: a buffer that was large is not kept.
+            self.pending.shrink_to(room);
+        }
+        self.pending.reserve(room);
+        let before = self.pending.len();
+        let read = from.read_buf(&mut self.pending).await?;
+        self.filled = self.pending.len() - before >= room;
         Ok(read > 0)
     }
 
