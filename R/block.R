@@ -64,7 +64,7 @@ reload_on_request <- function(link) {
   id <- NULL
   wanted <- FALSE
   report <- function(failure) {
-    show_event(paste("Reload failed, the old workers go on:", failure$message), "error")
+    show_event(paste("Reload failed:", failure$message), "error")
     # Otherwise they were in the log.
     if (link$quiet && length(failure$lines) > 0) show_worker_lines(failure$lines)
   }
@@ -76,7 +76,7 @@ reload_on_request <- function(link) {
         return(invisible())
       }
       id <<- NULL
-      if (isTRUE(result$ok)) say("Reloaded", link$quiet) else report(result)
+      if (!isTRUE(result$ok)) report(result)
     }
     if (wanted) {
       wanted <<- FALSE
@@ -90,7 +90,7 @@ reload_on_request <- function(link) {
 # Until requests in flight are answered and the workers are gone. Who asks a second time wants it now.
 drain_and_stop <- function(link, call) {
   id <- start_command(link, list(name = "stop", timeout = link$shutdown_timeout), call = call)
-  say("Draining: requests in flight may take another {link$shutdown_timeout} s. Ctrl-C ends them.", link$quiet)
+  say("Draining: requests have {link$shutdown_timeout} s to finish. Ctrl-C again stops at once.", link$quiet)
   result <- tryCatch(await_stop(link, id, call), interrupt = function(condition) NULL)
   if (is.null(result)) {
     say("Stopping at once", link$quiet)
@@ -129,7 +129,7 @@ announcer <- function(link) {
       return(invisible())
     }
     if (is.null(progress) && !is.null(poll)) {
-      progress <<- start_progress(poll$total, link$quiet)
+      progress <<- start_progress(link$workers, link$quiet)
     }
     if (!is.null(poll) && poll$state == "starting") {
       progress(poll)
@@ -138,7 +138,8 @@ announcer <- function(link) {
     done <<- TRUE
     if (!is.null(progress)) progress(NULL)
     if (!is.null(poll) && poll$state == "ready") {
-      say("Ready on {link$url} with {poll$total} worker{?s}", link$quiet)
+      some <- if (poll$ready < link$workers) paste(poll$ready, "of ") else ""
+      say("Ready on {link$url} with {some}{link$workers} worker{?s}", link$quiet)
     }
     invisible()
   }

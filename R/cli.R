@@ -70,7 +70,7 @@ start_progress <- function(total, quiet = FALSE) {
     if (is.null(poll)) {
       hide_status_line()
     } else {
-      show_status_line("Starting {poll$total} worker{?s}: {poll$ready} ready")
+      show_status_line("Starting {total} worker{?s}: {poll$ready} ready")
     }
     invisible()
   }

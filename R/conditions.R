@@ -2,7 +2,12 @@
 
 # `message` is a template for cli; what varies goes in as data, through its braces.
 abort <- function(class, message, ..., call = NULL, .envir = parent.frame()) {
-  cli::cli_abort(message, class = error_class(class), ..., call = call, .envir = .envir)
+  cli::cli_abort(message, class = error_class(class), ..., call = call, trace = trace_to(call), .envir = .envir)
+}
+
+# The user's calls, down to the function of faucet's that they called: what goes on below it is no help to them.
+trace_to <- function(call) {
+  if (is.environment(call)) rlang::trace_back(bottom = call)
 }
 
 error_class <- function(class) {
@@ -26,6 +31,7 @@ raise_failure <- function(failure, call = NULL) {
     c(failure$message, shown),
     class = error_class(failure$class),
     lines = lines,
-    call = call
+    call = call,
+    trace = trace_to(call)
   )
 }

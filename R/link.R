@@ -7,6 +7,8 @@ new_link <- function(started, settings) {
   link$url <- started$url
   link$admin_url <- started$admin_url
   link$dir <- settings$dir
+  # At the start; the handle may change it.
+  link$workers <- settings$workers
   link$shutdown_timeout <- settings$shutdown_timeout
   link$quiet <- settings$quiet
   link

@@ -162,8 +162,10 @@ format_server <- function(link) {
   if (!is_running(link)) {
     return(c(head, cli::col_grey(link$dir), "stopped"))
   }
+  # One that leaves and the one that takes its place have the same number.
+  workers <- length(unique(status$worker))
   counts <- paste(
-    length(status$worker), if (length(status$worker) == 1) "worker," else "workers,",
+    workers, if (workers == 1) "worker," else "workers,",
     sum(status$in_flight), "in flight,", status$queue, "waiting"
   )
   c(head, cli::col_grey(link$dir), counts, format_workers(status))

@@ -27,3 +27,13 @@ test_that("a result that is well comes back", {
   result <- list(ok = TRUE, id = 3L)
   expect_identical(check_result(result), result)
 })
+
+test_that("an error's trace ends at the function that the user called", {
+  serve <- function() {
+    call <- rlang::current_env()
+    check_deep <- function() check_result(list(ok = FALSE, class = "boot", message = "No."), call = call)
+    check_deep()
+  }
+  error <- expect_error(serve(), class = "faucet_error_boot")
+  expect_identical(error$trace$call[[length(error$trace$call)]], quote(serve()))
+})
