@@ -1,6 +1,6 @@
 //! One running server: its thread, its runtime, and the handle that others hold.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
@@ -117,6 +117,8 @@ pub struct Server {
     roster: Arc<Roster>,
     requests: mpsc::UnboundedSender<(u64, Request)>,
     next_request: u64,
+    /// Which of the requests end the thread.
+    stops: HashSet<u64>,
     address: SocketAddr,
     admin: Option<SocketAddr>,
     thread: Option<JoinHandle<()>>,
@@ -218,6 +220,7 @@ impl Server {
             roster,
             requests,
             next_request: 0,
+            stops: HashSet::new(),
             address,
             admin: admin_address,
             thread: Some(thread),
@@ -254,6 +257,9 @@ impl Server {
         let id = self.next_request;
         self.next_request += 1;
         lock(&self.shared.results).insert(id, None);
+        if matches!(request, Request::Stop(_) | Request::Kill) {
+            self.stops.insert(id);
+        }
         if request.ends() {
             // From this moment on, not from when the server's thread gets to it.
             self.roster.set_draining();
@@ -275,6 +281,10 @@ impl Server {
 
     /// The end of a request, once: `None` while it lasts.
     pub fn result(&self, id: u64) -> Option<Result<(), Failure>> {
+        // A stop is over when the thread is gone, and with it the port.
+        if self.stops.contains(&id) && self.is_running() {
+            return None;
+        }
         let mut results = lock(&self.shared.results);
         match results.get(&id) {
             Some(None) if !self.is_running() => {
@@ -388,7 +398,6 @@ impl Life {
                     }
                     if matches!(request, Request::Kill) {
                         life.pool.ask(Command::Kill);
-                        life.shared.settle(id, Ok(()));
                         // Bounded, also against a process that cannot be killed.
                         let _ = tokio::time::timeout(KILL_GRACE, &mut pool).await;
                         return;
