@@ -11,10 +11,12 @@ use super::Front;
 use crate::lock::{Lease, Refused, Table, Ticket};
 use crate::worker::Worker;
 
-/// A lease, and how long it was waited for. `ticket` is that of an earlier lease.
+/// A lease, and how long it was waited for, counted from `arrived`. `ticket` is that of an earlier
+/// lease.
 pub async fn acquire(
     table: &Arc<Table<Worker>>,
     ticket: Option<Ticket>,
+    arrived: Instant,
 ) -> (Result<Lease<Worker>, Cause>, Duration) {
     let mut acquire = match ticket {
         None => table.acquire(),
@@ -31,9 +33,8 @@ pub async fn acquire(
     if let Poll::Ready(outcome) = first {
         return (outcome.map_err(named), Duration::ZERO);
     }
-    let since = Instant::now();
     let outcome = acquire.await.map_err(named);
-    (outcome, since.elapsed())
+    (outcome, arrived.elapsed())
 }
 
 /// Refuses requests that have waited for too long, until dropped.
@@ -42,7 +43,7 @@ pub async fn expire(front: Arc<Front>) {
         return;
     };
     loop {
-        let next = front.table.expire(patience);
-        tokio::time::sleep_until(next.into()).await;
+        let pause = front.table.expire(patience);
+        tokio::time::sleep(pause).await;
     }
 }

@@ -88,6 +88,11 @@ impl Record {
         }
     }
 
+    /// When the head was complete.
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
     /// The answer is known.
     pub fn answered(&mut self, status: StatusCode, cause: Option<Cause>) {
         self.status = status.as_u16();

@@ -205,10 +205,15 @@ async fn forward(
     let limits = &peer.front.limits;
     let upgrade = take_upgrade(request);
     let mut request = sendable(peer, request, record, upgrade.as_ref()).await?;
+    let arrived = if request.body.is_empty() {
+        record.started()
+    } else {
+        std::time::Instant::now()
+    };
     let mut ticket = None;
     for _ in 0..MAX_ATTEMPTS {
-        let (lease, waited) = queue::acquire(&peer.front.table, ticket).await;
-        record.queue += waited;
+        let (lease, waited) = queue::acquire(&peer.front.table, ticket, arrived).await;
+        record.queue = record.queue.max(waited);
         let lease = lease?;
         record.worker = Some(lease.id);
         call.commit(true);

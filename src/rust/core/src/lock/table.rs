@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::acquire::{Acquire, Ticket};
 use super::drain::{Drained, Idle};
+use crate::clock::coarse_millis;
 
 /// Names one worker's entry in one table. Never used twice, so a lease that outlives its worker
 /// cannot touch the worker's successor.
@@ -63,7 +64,8 @@ impl<W> Member<W> {
 /// A request in the queue.
 struct Waiting {
     waker: Waker,
-    since: Instant,
+    /// On the coarse clock.
+    since: u64,
 }
 
 /// The lock table. Shared as `Arc<Table<W>>`; every method takes the one mutex for a short time and
@@ -240,19 +242,18 @@ impl<W> Table<W> {
         });
     }
 
-    /// Refuses those who have waited for `patience`; when to look again, which is never too late.
+    /// Refuses those who have waited for `patience`; how long until it is time to look again.
     /// One timer for the whole queue: a timer for each request would cost more than the queue.
-    pub fn expire(&self, patience: Duration) -> Instant {
+    pub fn expire(&self, patience: Duration) -> Duration {
+        let patience = patience.as_millis() as u64 + 1;
         self.with(|state, wakes| {
-            let now = Instant::now();
-            let mut next = now + patience;
+            let now = coarse_millis();
+            let mut left = patience;
             let mut expired = Vec::new();
             for (ticket, waiting) in &state.waiting {
-                let deadline = waiting.since + patience;
-                if deadline <= now {
-                    expired.push(*ticket);
-                } else {
-                    next = next.min(deadline);
+                match (waiting.since + patience).checked_sub(now) {
+                    None | Some(0) => expired.push(*ticket),
+                    Some(more) => left = left.min(more),
                 }
             }
             for ticket in expired {
@@ -262,7 +263,7 @@ impl<W> Table<W> {
                 }
             }
             state.wake_if_idle(wakes);
-            next
+            Duration::from_millis(left)
         })
     }
 
@@ -357,7 +358,7 @@ impl<W> State<W> {
         }
         let waiting = Waiting {
             waker: waker.clone(),
-            since: Instant::now(),
+            since: coarse_millis(),
         };
         self.waiting.insert(ticket, waiting);
         Ok(Err(ticket))
