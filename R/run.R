@@ -17,7 +17,7 @@
 #'
 #' @section Running in the foreground and in the background:
 #' With `block = TRUE`, `run()` returns when the server has stopped. Ctrl-C or a TERM signal stops
-#' it by draining: no new requests are taken, those in flight may finish within
+#' it by draining: no new requests are taken, those in flight and in the queue may finish within
 #' `shutdown_timeout`, and R's exit hooks run in each worker. A second Ctrl-C or TERM ends it at
 #' once. A HUP signal starts new workers on the current code, as `$reload()` does.
 #'
@@ -45,11 +45,12 @@
 #'   `block = TRUE`, invisibly, that of the stopped one.
 #'
 #' @section Error conditions:
-#' All inherit from `faucet_error`. The first three are raised before anything starts.
+#' All inherit from `faucet_error`. The first four are raised before anything starts.
 #'
 #' - `faucet_error_dir`: `dir` does not exist, or holds nothing that faucet can run.
 #' - `faucet_error_option`: a setting is unknown or has a value that it does not take. Field `option`: its name.
 #' - `faucet_error_port_in_use`: somebody else listens on `port`.
+#' - `faucet_error_listen`: `host` is no address of this machine, or `port` needs privileges.
 #' - `faucet_error_boot`: the first worker to start has failed, or was not ready within `boot_timeout`.
 #'   Field `lines`: the last lines that R wrote.
 #'

@@ -12,8 +12,12 @@
 #' - `faucet_error_handle`: the handle comes from another R process: it was saved and read again, or the
 #'   process was forked since.
 #' - `faucet_error_option`: an argument has a value that the method does not take.
-#' - `faucet_error_boot`: workers that `$scale()` or `$reload()` started have failed. The
-#'   others serve on. Field `lines`: the last lines that R wrote.
+#' - `faucet_error_boot`: workers that `$scale()` started have failed. The others serve on. Field
+#'   `lines`: the last lines that R wrote.
+#' - `faucet_error_reload`: the new code that `$reload()` started has failed, and the old workers serve on; or
+#'   another reload is under way. Field `lines`: the last lines that R wrote.
+#' - `faucet_error_timeout`: requests were still in flight when the time of `$drain()` was over.
+#' - `faucet_error_stopped`: the server has stopped, or is about to.
 #'
 #' @seealso [run()], which makes one.
 #' @examples
