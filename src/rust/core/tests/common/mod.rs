@@ -5,6 +5,7 @@
 
 mod client;
 mod house;
+pub mod local;
 mod upstream;
 
 pub use client::{Client, Incomplete, Response};

@@ -143,7 +143,6 @@ pub struct Pool {
     members: BTreeMap<u64, Member>,
     next_generation: u64,
     ever_ready: bool,
-    last_failure: Option<Failure>,
     rollout: Option<Rollout>,
     growth: Vec<Growth>,
     stopping: Option<Vec<Reply>>,
@@ -184,7 +183,6 @@ impl Pool {
             members: BTreeMap::new(),
             next_generation: 0,
             ever_ready: false,
-            last_failure: None,
             rollout: None,
             growth: Vec::new(),
             stopping: None,
@@ -196,7 +194,7 @@ impl Pool {
     pub async fn run(mut self) {
         for id in 1..=self.settings.workers {
             self.positions.insert(id, Position::default());
-            self.start(id, None).await;
+            self.start_unasked(id, None).await;
         }
         if self.settings.max_memory.is_some() {
             self.later(MEMORY_LOOK, Event::LookAtMemory);
@@ -241,7 +239,7 @@ impl Pool {
                     .get(&id)
                     .is_some_and(|position| position.place == Place::Waiting);
                 if waits && self.stopping.is_none() {
-                    self.start(id, None).await;
+                    self.start_unasked(id, None).await;
                 }
             }
             Event::StillUnreachable(generation) => {
@@ -256,8 +254,8 @@ impl Pool {
         }
     }
 
-    /// Starts a process for `id`. A failure to start arrives as an event, like any other end.
-    async fn start(&mut self, id: u32, replaces: Option<(u64, Reason)>) -> Option<u64> {
+    /// Starts a process for `id`. What becomes of the position after a failure is seen to already.
+    async fn start(&mut self, id: u32, replaces: Option<(u64, Reason)>) -> Result<u64, Failure> {
         let generation = self.next_generation;
         self.next_generation += 1;
         if let Some(position) = self.positions.get_mut(&id) {
@@ -286,8 +284,8 @@ impl Pool {
                     message: format!("Worker {id} could not be started: {error}"),
                     lines: Vec::new(),
                 };
-                self.start_failed(id, replaces, failure).await;
-                return None;
+                self.start_failed(id, replaces, failure.clone()).await;
+                return Err(failure);
             }
         };
         let address = port.address;
@@ -324,7 +322,13 @@ impl Pool {
                 let _ = sender.send(Event::Exited(generation, exit));
             }
         });
-        Some(generation)
+        Ok(generation)
+    }
+
+    /// Starts a process when nobody waits for it.
+    async fn start_unasked(&mut self, id: u32, replaces: Option<(u64, Reason)>) {
+        // A failure is logged, and tried again if it must be.
+        let _ = self.start(id, replaces).await;
     }
 
     /// A process accepts connections.
@@ -412,10 +416,8 @@ impl Pool {
                     lines: member.process.tail.lines(),
                 };
                 self.grown(generation, Err(failure.clone()));
-                let rolled = self.roll_on(generation, Err(failure.clone())).await;
-                if !rolled {
-                    self.start_failed(member.id, member.replaces, failure).await;
-                }
+                self.roll_on(generation, Err(failure.clone())).await;
+                self.start_failed(member.id, member.replaces, failure).await;
             }
             State::Ready => {
                 tracing::warn!(worker = member.id, "worker {}", exit.describe());
@@ -439,7 +441,7 @@ impl Pool {
         if replaced {
             position.place = Place::Filled;
         } else if pause.is_zero() {
-            self.start(id, None).await;
+            self.start_unasked(id, None).await;
         } else {
             tracing::warn!(
                 worker = id,
@@ -473,7 +475,6 @@ impl Pool {
             }
         }
         self.ops.metrics.restart(Reason::BootFailed.name());
-        self.last_failure = Some(failure.clone());
         let max_failures = self.settings.max_failures;
         if !self.ever_ready {
             // The first boot: an error of `run()`, once it is clear that no worker comes up.
@@ -509,22 +510,25 @@ impl Pool {
                     "worker given up after {max_failures} failed starts: {} {last}",
                     failure.message
                 );
-                if self.all_given_up() {
-                    tracing::error!("no worker is left: requests are refused until a reload");
-                    self.table.refuse(Refused::NoWorkers);
-                }
+                self.refuse_if_all_given_up();
             }
         }
     }
 
-    fn all_given_up(&self) -> bool {
-        self.positions
+    fn refuse_if_all_given_up(&self) {
+        let all = self
+            .positions
             .values()
-            .all(|position| position.place == Place::GivenUp)
+            .all(|position| position.place == Place::GivenUp);
+        if all {
+            tracing::error!("no worker is left: requests are refused until a reload");
+            self.table.refuse(Refused::NoWorkers);
+        }
     }
 
     fn table_admits(&self) {
-        if self.stopping.is_none() {
+        // What was refused because of the end stays refused.
+        if self.stopping.is_none() && !self.roster.is_draining() {
             self.table.admit();
         }
     }
@@ -547,7 +551,10 @@ impl Pool {
                 self.end(generation, SHORT_GRACE);
                 if was_ready && self.stopping.is_none() && self.positions.contains_key(&id) {
                     self.count_restart(id, Reason::Timeout);
-                    self.start(id, None).await;
+                    // A replacement that is on its way already takes its place.
+                    if self.of(id, State::Starting).is_empty() {
+                        self.start_unasked(id, None).await;
+                    }
                 }
             }
             Report::Unreachable if member.state == State::Ready => {
@@ -563,13 +570,10 @@ impl Pool {
         };
         let id = member.id;
         let due = member.state == State::Ready && self.stopping.is_none();
-        let under_way = self
-            .members
-            .values()
-            .any(|other| other.id == id && other.state == State::Starting);
+        let under_way = !self.of(id, State::Starting).is_empty();
         if due && !under_way && self.positions.contains_key(&id) {
             tracing::info!(worker = id, "worker recycles: {}", reason.name());
-            self.start(id, Some((generation, reason))).await;
+            self.start_unasked(id, Some((generation, reason))).await;
         }
     }
 
@@ -644,13 +648,41 @@ impl Pool {
             let _ = reply.send(Err(stopped()));
             return;
         }
-        let surplus: Vec<u32> = self
+        self.shrink(count).await;
+        let (mut pending, mut failed) = (HashSet::new(), None);
+        let mut id = 0;
+        while (self.positions.len() as u32) < count {
+            id += 1;
+            if self.positions.contains_key(&id) {
+                continue;
+            }
+            self.positions.insert(id, Position::default());
+            self.table_admits();
+            match self.start(id, None).await {
+                Ok(generation) => {
+                    pending.insert(generation);
+                }
+                Err(failure) => failed = Some(failure),
+            }
+        }
+        if let Some(failure) = failed {
+            let _ = reply.send(Err(failure));
+        } else if pending.is_empty() {
+            let _ = reply.send(Ok(()));
+        } else {
+            self.growth.push(Growth { pending, reply });
+        }
+    }
+
+    /// Lets the positions go that are too many: those that serve nobody first, then the last ones.
+    async fn shrink(&mut self, count: u32) {
+        let mut ids: Vec<(bool, u32)> = self
             .positions
-            .keys()
-            .copied()
-            .skip(count as usize)
+            .iter()
+            .map(|(id, position)| (position.place == Place::GivenUp, *id))
             .collect();
-        for id in surplus {
+        ids.sort_unstable();
+        for (_, id) in ids.into_iter().skip(count as usize) {
             self.positions.remove(&id);
             let leaving: Vec<u64> = self
                 .members
@@ -660,23 +692,14 @@ impl Pool {
                 .collect();
             for generation in leaving {
                 self.retire(generation);
+                self.grown(generation, Err(scaled_away()));
+                if self.rollout_waits_for(generation) {
+                    self.roll_next().await;
+                }
             }
         }
-        let mut pending = HashSet::new();
-        let mut id = 0;
-        while (self.positions.len() as u32) < count {
-            id += 1;
-            if self.positions.contains_key(&id) {
-                continue;
-            }
-            self.positions.insert(id, Position::default());
-            self.table_admits();
-            pending.extend(self.start(id, None).await);
-        }
-        if pending.is_empty() {
-            let _ = reply.send(Ok(()));
-        } else {
-            self.growth.push(Growth { pending, reply });
+        if !self.positions.is_empty() && count > 0 {
+            self.refuse_if_all_given_up();
         }
     }
 
@@ -696,6 +719,19 @@ impl Pool {
             }
         }
         self.growth = waiting;
+    }
+
+    /// Whoever waits for one of `old` waits for `new` from now on.
+    fn awaited_instead(&mut self, old: &[u64], new: u64) {
+        for growth in &mut self.growth {
+            let before = growth.pending.len();
+            growth
+                .pending
+                .retain(|generation| !old.contains(generation));
+            if growth.pending.len() < before {
+                growth.pending.insert(new);
+            }
+        }
     }
 
     async fn reload(&mut self, reply: Reply) {
@@ -745,26 +781,36 @@ impl Pool {
             self.table_admits();
             // One that is starting may have read the old code.
             let starting: Vec<u64> = self.of(id, State::Starting);
-            for generation in starting {
-                if let Some(member) = self.members.get_mut(&generation) {
+            for generation in &starting {
+                if let Some(member) = self.members.get_mut(generation) {
                     member.replaces = None;
                 }
-                self.retire(generation);
+                self.retire(*generation);
             }
             let old = self.of(id, State::Ready).first().copied();
             let replaces = old.map(|old| (old, Reason::Reload));
-            let started = self.start(id, replaces).await;
-            let Some(rollout) = &mut self.rollout else {
-                return;
-            };
-            if started.is_some() {
-                rollout.current = started;
-                return;
+            match self.start(id, replaces).await {
+                Ok(generation) => {
+                    self.awaited_instead(&starting, generation);
+                    if let Some(rollout) = &mut self.rollout {
+                        rollout.current = Some(generation);
+                    }
+                }
+                Err(failure) => {
+                    for generation in starting {
+                        self.grown(generation, Err(failure.clone()));
+                    }
+                    self.roll_failed(failure);
+                }
             }
-            let failure = self.last_failure.clone().unwrap_or_else(stopped);
-            self.roll_failed(failure);
             return;
         }
+    }
+
+    fn rollout_waits_for(&self, generation: u64) -> bool {
+        self.rollout
+            .as_ref()
+            .is_some_and(|rollout| rollout.current == Some(generation))
     }
 
     fn of(&self, id: u32, state: State) -> Vec<u64> {
@@ -775,25 +821,14 @@ impl Pool {
             .collect()
     }
 
-    /// Goes on with a reload that waited for `generation`; whether a failure was the reload's to tell.
-    async fn roll_on(&mut self, generation: u64, outcome: Result<(), Failure>) -> bool {
-        let waited = self
-            .rollout
-            .as_ref()
-            .is_some_and(|rollout| rollout.current == Some(generation));
-        if !waited {
-            return false;
+    /// Goes on with a reload that waited for `generation`.
+    async fn roll_on(&mut self, generation: u64, outcome: Result<(), Failure>) {
+        if !self.rollout_waits_for(generation) {
+            return;
         }
         match outcome {
-            Ok(()) => {
-                Box::pin(self.roll_next()).await;
-                false
-            }
-            Err(failure) => {
-                self.roll_failed(failure);
-                // A position without an old process goes the way of any failed start.
-                false
-            }
+            Ok(()) => self.roll_next().await,
+            Err(failure) => self.roll_failed(failure),
         }
     }
 
@@ -810,12 +845,7 @@ impl Pool {
 
     fn stop(&mut self, reply: Reply) {
         self.stopping.get_or_insert_with(Vec::new).push(reply);
-        if let Some(rollout) = self.rollout.take() {
-            let _ = rollout.reply.send(Err(stopped()));
-        }
-        for growth in std::mem::take(&mut self.growth) {
-            let _ = growth.reply.send(Err(stopped()));
-        }
+        self.disappoint();
         let all: Vec<(u64, State)> = self
             .members
             .iter()
@@ -830,8 +860,19 @@ impl Pool {
         }
     }
 
+    /// Tells everyone who waits for workers that there will be none.
+    fn disappoint(&mut self) {
+        if let Some(rollout) = self.rollout.take() {
+            let _ = rollout.reply.send(Err(stopped()));
+        }
+        for growth in std::mem::take(&mut self.growth) {
+            let _ = growth.reply.send(Err(stopped()));
+        }
+    }
+
     fn kill(&mut self) {
         self.stopping.get_or_insert_with(Vec::new);
+        self.disappoint();
         for member in self.members.values() {
             member.process.ender().kill();
         }
@@ -895,6 +936,14 @@ fn stopped() -> Failure {
     Failure {
         class: "stopped",
         message: "The server is stopping.".into(),
+        lines: Vec::new(),
+    }
+}
+
+fn scaled_away() -> Failure {
+    Failure {
+        class: "scale",
+        message: "The number of workers was changed again before they were ready.".into(),
         lines: Vec::new(),
     }
 }

@@ -1,0 +1,312 @@
+//! A whole server over worker processes. A worker is this very test program, started a second time and
+//! told by a file in its directory what to do: that file is its code, which a reload reads anew.
+
+use std::fs;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use faucet_core::front::{Limits, TrustedProxies};
+use faucet_core::ops::status::{State, Status, WorkerStatus};
+use faucet_core::server::{Phase, Request, Server, Settings};
+use faucet_core::sources::local::{Failure, LocalSettings};
+use tempfile::TempDir;
+
+use super::PATIENCE;
+
+const ROLE: &str = "FAUCET_TEST_WORKER";
+
+/// The name that the test must have which is the workers' main function.
+const MAIN: &str = "a_worker";
+
+/// Waits for a condition, in a test without a runtime.
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < PATIENCE, "never came true: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Whether a process runs: one that has ended but was not yet reaped does not.
+pub fn is_alive(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat
+        .rsplit(") ")
+        .next()
+        .and_then(|rest| rest.chars().next());
+    state.is_some_and(|state| state != 'Z')
+}
+
+/// A running server, and the code of its workers.
+pub struct Local {
+    pub server: Server,
+    pub dir: TempDir,
+    /// What was logged so far.
+    pub lines: Vec<String>,
+}
+
+impl Local {
+    /// Starts a server whose workers do what `code` says: see [`be_a_worker`].
+    pub fn start(code: &str, change: impl FnOnce(&mut Settings)) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        fs::write(dir.path().join("code"), code).expect("written");
+        let exe = std::env::current_exe().expect("a path");
+        let exe = exe.to_str().expect("a plain path");
+        let command = [exe, MAIN, "--exact", "--nocapture", "--test-threads=1"];
+        let mut settings = Settings {
+            host: "127.0.0.1".into(),
+            port: 0,
+            admin_port: None,
+            queue: 100,
+            limits: Limits {
+                max_connections: 100,
+                queue_timeout: None,
+                ..Limits::default()
+            },
+            trusted: TrustedProxies::default(),
+            access_log: None,
+            log_file: None,
+            local: LocalSettings {
+                command: command.map(str::to_owned).to_vec(),
+                dir: dir.path().to_owned(),
+                env: [(ROLE.to_owned(), "1".to_owned())].into(),
+                workers: 1,
+                boot_timeout: PATIENCE,
+                max_requests: None,
+                max_memory: None,
+                max_failures: 5,
+            },
+        };
+        change(&mut settings);
+        let server = Server::start(settings).expect("a server");
+        Self {
+            server,
+            dir,
+            lines: Vec::new(),
+        }
+    }
+
+    /// The same, once so many workers are ready.
+    pub fn ready(workers: u32, code: &str, change: impl FnOnce(&mut Settings)) -> Self {
+        let local = Self::start(code, |settings| {
+            settings.local.workers = workers;
+            change(settings);
+        });
+        local.until_ready(workers as usize);
+        local
+    }
+
+    /// Changes the workers' code.
+    pub fn write(&self, code: &str) {
+        // At once, so that no worker reads half of it.
+        let new = self.dir.path().join("code.new");
+        fs::write(&new, code).expect("written");
+        fs::rename(new, self.dir.path().join("code")).expect("renamed");
+    }
+
+    /// Makes a file that workers may wait for.
+    pub fn touch(&self, name: &str) {
+        fs::write(self.dir.path().join(name), "").expect("written");
+    }
+
+    pub fn exists(&self, name: &str) -> bool {
+        self.dir.path().join(name).exists()
+    }
+
+    pub fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.dir.path().join(name)).unwrap_or_default()
+    }
+
+    pub fn status(&self) -> Status {
+        self.server.status()
+    }
+
+    /// The workers in one state.
+    pub fn in_state(&self, state: State) -> Vec<WorkerStatus> {
+        let mut workers = self.status().workers;
+        workers.retain(|worker| worker.state == state);
+        workers
+    }
+
+    /// The processes in one state.
+    pub fn pids(&self, state: State) -> Vec<u32> {
+        let workers = self.in_state(state);
+        workers.iter().filter_map(|worker| worker.pid).collect()
+    }
+
+    /// Waits until there are so many workers, each with one process, which is ready.
+    pub fn until_ready(&self, count: usize) {
+        let start = Instant::now();
+        loop {
+            let workers = self.status().workers;
+            if workers.len() == count && workers.iter().all(|worker| worker.state == State::Ready) {
+                return;
+            }
+            assert!(
+                start.elapsed() < PATIENCE,
+                "not {count} ready workers: {workers:?} {:?}",
+                self.server.phase()
+            );
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Waits until the server has failed, and tells why.
+    pub fn until_failed(&self) -> Failure {
+        let mut failure = None;
+        wait_until("the server has failed", || {
+            if let Phase::Failed(why) = self.server.phase() {
+                failure = Some(why);
+            }
+            failure.is_some()
+        });
+        failure.expect("just set")
+    }
+
+    /// Waits for the end of a command.
+    pub fn result(&self, id: u64) -> Result<(), Failure> {
+        let mut result = None;
+        wait_until("the command has ended", || {
+            result = self.server.result(id);
+            result.is_some()
+        });
+        result.expect("just set")
+    }
+
+    pub fn ask(&mut self, request: Request) -> Result<(), Failure> {
+        let id = self.server.ask(request);
+        self.result(id)
+    }
+
+    pub fn stop(&mut self) -> Result<(), Failure> {
+        self.ask(Request::Stop(Some(PATIENCE)))
+    }
+
+    /// Waits for a line of the log.
+    pub fn until_logged(&mut self, part: &str) {
+        wait_until(part, || {
+            let (lines, _) = self.server.take_lines();
+            self.lines.extend(lines.into_iter().map(|line| line.text));
+            self.lines.iter().any(|line| line.contains(part))
+        });
+    }
+
+    /// Asks on a connection of its own; status and body, or nothing if there was no answer.
+    pub fn get(&self, path: &str) -> (u16, String) {
+        get(&self.server.url(), path).unwrap_or_default()
+    }
+}
+
+/// A request to `url`.
+pub fn get(url: &str, path: &str) -> io::Result<(u16, String)> {
+    let mut stream = TcpStream::connect(url.trim_start_matches("http://"))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    )?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
+    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok());
+    Ok((status.unwrap_or(0), body.to_owned()))
+}
+
+/// The main function of a worker, which every file of tests that uses [`Local`] calls in a test named
+/// `a_worker`; in the tests' own run it does nothing. The words of its code, in order:
+///
+/// - `fail`: prints two lines and ends with status 7; `fail-once:ID`: so does the first process of a worker;
+/// - `wait:FILE`: goes on when the file exists;
+/// - `hang`: never does anything more;
+/// - `only:ID`: the rest is for that worker alone;
+/// - `child`: has a child that lives long, whose pid is in the file `child`;
+/// - `says:TEXT`: what it answers to `/says`.
+pub fn be_a_worker() {
+    if std::env::var_os(ROLE).is_none() {
+        return;
+    }
+    // After what the test harness has written.
+    println!();
+    let code = fs::read_to_string("code").expect("code");
+    let id = std::env::var("FAUCET_WORKER_ID").expect("a number");
+    let mut says = "";
+    for word in code.split_whitespace() {
+        match word.split_once(':').unwrap_or((word, "")) {
+            ("fail", _) => fail(),
+            ("fail-once", which) => {
+                if which == id && fs::File::create_new(format!("failed-{id}")).is_ok() {
+                    fail();
+                }
+            }
+            ("wait", file) => {
+                while !Path::new(file).exists() {
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+            }
+            ("hang", _) => loop {
+                std::thread::sleep(PATIENCE);
+            },
+            ("child", _) => {
+                let child = Command::new("sleep")
+                    .arg("300")
+                    .stdout(Stdio::inherit())
+                    .spawn()
+                    .expect("a child");
+                fs::write("child", child.id().to_string()).expect("written");
+            }
+            ("only", which) => {
+                if which != id {
+                    break;
+                }
+            }
+            ("says", text) => says = text,
+            _ => panic!("not a word of the workers' language: {word}"),
+        }
+    }
+    let port: u16 = std::env::var("FAUCET_PORT")
+        .ok()
+        .and_then(|port| port.parse().ok())
+        .expect("a port");
+    let listener = TcpListener::bind(("127.0.0.1", port)).expect("the port is free");
+    std::thread::scope(|threads| {
+        for stream in listener.incoming() {
+            threads.spawn(|| answer(stream.expect("a connection"), says));
+        }
+    });
+}
+
+fn fail() {
+    println!("first line");
+    eprintln!("last line");
+    std::process::exit(7);
+}
+
+/// Answers all requests of one connection.
+fn answer(stream: TcpStream, says: &str) {
+    let mut writer = stream.try_clone().expect("a socket");
+    let mut lines = BufReader::new(stream).lines();
+    while let Some(Ok(line)) = lines.next() {
+        let path = line.split(' ').nth(1).unwrap_or_default().to_owned();
+        while lines
+            .next()
+            .is_some_and(|line| line.is_ok_and(|line| !line.is_empty()))
+        {}
+        let body = match path.as_str() {
+            "/says" => says.to_owned(),
+            "/pid" => std::process::id().to_string(),
+            "/die" => std::process::exit(9),
+            "/never" => loop {
+                fs::write("reached", "").expect("written");
+                std::thread::sleep(PATIENCE);
+            },
+            other => panic!("no such path: {other}"),
+        };
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+        if writer.write_all((head + &body).as_bytes()).is_err() {
+            return;
+        }
+    }
+}
