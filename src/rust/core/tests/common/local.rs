@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use faucet_core::front::{Limits, TrustedProxies};
@@ -237,7 +237,7 @@ pub fn be_a_worker() {
         match word.split_once(':').unwrap_or((word, "")) {
             ("fail", _) => fail(),
             ("fail-once", which) => {
-                if which == id && fs::File::create_new(format!("failed-{id}")).is_ok() {
+                if which == id && first_time(&format!("failed-{id}")) {
                     fail();
                 }
             }
@@ -250,12 +250,9 @@ pub fn be_a_worker() {
                 std::thread::sleep(PATIENCE);
             },
             ("child", _) => {
-                let child = Command::new("sleep")
-                    .arg("300")
-                    .stdout(Stdio::inherit())
-                    .spawn()
-                    .expect("a child");
-                fs::write("child", child.id().to_string()).expect("written");
+                let command = "sleep 300 & echo $! >child";
+                let status = Command::new("sh").args(["-c", command]).status();
+                assert!(status.expect("a shell").success());
             }
             ("only", which) => {
                 if which != id {
@@ -276,6 +273,12 @@ pub fn be_a_worker() {
             threads.spawn(|| answer(stream.expect("a connection"), says));
         }
     });
+}
+
+/// Whether nobody has made this file before.
+fn first_time(file: &str) -> bool {
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create_new(true).open(file).is_ok()
 }
 
 fn fail() {

@@ -113,6 +113,8 @@ struct Member {
     lease_id: Option<MemberId>,
     /// The process that leaves when this one is ready.
     replaces: Option<(u64, Reason)>,
+    /// Its last replacement failed: none before this.
+    recycle_after: Option<Instant>,
     timed_out: bool,
 }
 
@@ -143,6 +145,8 @@ pub struct Pool {
     members: BTreeMap<u64, Member>,
     next_generation: u64,
     ever_ready: bool,
+    /// First starts that failed while others may still come up.
+    first_failures: Vec<(u32, Failure)>,
     rollout: Option<Rollout>,
     growth: Vec<Growth>,
     stopping: Option<Vec<Reply>>,
@@ -183,6 +187,7 @@ impl Pool {
             members: BTreeMap::new(),
             next_generation: 0,
             ever_ready: false,
+            first_failures: Vec::new(),
             rollout: None,
             growth: Vec::new(),
             stopping: None,
@@ -194,6 +199,8 @@ impl Pool {
     pub async fn run(mut self) {
         for id in 1..=self.settings.workers {
             self.positions.insert(id, Position::default());
+        }
+        for id in 1..=self.settings.workers {
             self.start_unasked(id, None).await;
         }
         if self.settings.max_memory.is_some() {
@@ -284,7 +291,7 @@ impl Pool {
                     message: format!("Worker {id} could not be started: {error}"),
                     lines: Vec::new(),
                 };
-                self.start_failed(id, replaces, failure.clone()).await;
+                self.start_failed(id, replaces, failure.clone());
                 return Err(failure);
             }
         };
@@ -299,6 +306,7 @@ impl Pool {
             worker: None,
             lease_id: None,
             replaces,
+            recycle_after: None,
             timed_out: false,
         };
         self.members.insert(generation, member);
@@ -347,7 +355,8 @@ impl Pool {
             Address::Tcp(member.port.address),
             Box::new(move |worker, report| {
                 let event = match report {
-                    Report::Served if Some(worker.requests()) == recycle_at => {
+                    // Every time from then on: a replacement may fail.
+                    Report::Served if recycle_at.is_some_and(|at| worker.requests() >= at) => {
                         Event::RecycleDue(worker.generation, Reason::MaxRequests)
                     }
                     Report::Served => return,
@@ -371,6 +380,12 @@ impl Pool {
         if !self.ever_ready {
             self.ever_ready = true;
             let _ = self.notify.send(PoolEvent::Ready);
+            for (id, failure) in std::mem::take(&mut self.first_failures) {
+                let still = |position: &Position| position.place == Place::GivenUp;
+                if self.positions.get(&id).is_some_and(still) {
+                    self.start_failed(id, None, failure);
+                }
+            }
         } else {
             tracing::info!(worker = id, "worker ready");
         }
@@ -417,7 +432,7 @@ impl Pool {
                 };
                 self.grown(generation, Err(failure.clone()));
                 self.roll_on(generation, Err(failure.clone())).await;
-                self.start_failed(member.id, member.replaces, failure).await;
+                self.start_failed(member.id, member.replaces, failure);
             }
             State::Ready => {
                 tracing::warn!(worker = member.id, "worker {}", exit.describe());
@@ -453,43 +468,48 @@ impl Pool {
     }
 
     /// A process did not become ready.
-    async fn start_failed(&mut self, id: u32, replaces: Option<(u64, Reason)>, failure: Failure) {
+    fn start_failed(&mut self, id: u32, replaces: Option<(u64, Reason)>, failure: Failure) {
         let last = failure.lines.last().cloned().unwrap_or_default();
         if let Some((old, reason)) = replaces {
-            let stays = self
+            let old = self
                 .members
-                .get(&old)
-                .is_some_and(|member| member.state == State::Ready);
-            if stays && reason == Reason::Reload {
+                .get_mut(&old)
+                .filter(|member| member.state == State::Ready);
+            match (old, self.positions.get_mut(&id)) {
                 // Whoever asked for the reload is told.
-                return;
-            }
-            if stays {
-                tracing::error!(
-                    worker = id,
-                    "replacement ({}) failed, the old process stays: {} {last}",
-                    reason.name(),
-                    failure.message
-                );
-                return;
+                (Some(_), _) if reason == Reason::Reload => return,
+                (Some(old), Some(position)) => {
+                    let pause = position.replacement_failed();
+                    old.recycle_after = Some(Instant::now() + pause);
+                    tracing::error!(
+                        worker = id,
+                        "replacement ({}) failed, the old process stays: {} {last}",
+                        reason.name(),
+                        failure.message
+                    );
+                    return;
+                }
+                _ => {}
             }
         }
-        self.ops.metrics.restart(Reason::BootFailed.name());
-        let max_failures = self.settings.max_failures;
         if !self.ever_ready {
             // The first boot: an error of `run()`, once it is clear that no worker comes up.
             if let Some(position) = self.positions.get_mut(&id) {
                 position.place = Place::GivenUp;
             }
             let hope = self
-                .members
+                .positions
                 .values()
-                .any(|member| member.state == State::Starting);
-            if !hope {
+                .any(|position| position.place == Place::Filled);
+            if hope {
+                self.first_failures.push((id, failure));
+            } else {
                 let _ = self.notify.send(PoolEvent::BootFailed(failure));
             }
             return;
         }
+        self.ops.metrics.restart(Reason::BootFailed.name());
+        let max_failures = self.settings.max_failures;
         let pause = self
             .positions
             .get_mut(&id)
@@ -569,7 +589,11 @@ impl Pool {
             return;
         };
         let id = member.id;
-        let due = member.state == State::Ready && self.stopping.is_none();
+        let due = member.state == State::Ready
+            && self.stopping.is_none()
+            && member
+                .recycle_after
+                .map_or(true, |after| after <= Instant::now());
         let under_way = !self.of(id, State::Starting).is_empty();
         if due && !under_way && self.positions.contains_key(&id) {
             tracing::info!(worker = id, "worker recycles: {}", reason.name());

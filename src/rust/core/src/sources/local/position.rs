@@ -30,6 +30,7 @@ pub struct Position {
     /// How often its process was replaced.
     pub restarts: u32,
     failed_starts: u32,
+    failed_replacements: u32,
     quick_deaths: u32,
 }
 
@@ -39,6 +40,7 @@ impl Default for Position {
             place: Place::Filled,
             restarts: 0,
             failed_starts: 0,
+            failed_replacements: 0,
             quick_deaths: 0,
         }
     }
@@ -48,12 +50,14 @@ impl Position {
     /// A process is ready.
     pub fn started(&mut self) {
         self.failed_starts = 0;
+        self.failed_replacements = 0;
         self.place = Place::Filled;
     }
 
     /// Forgets all failures: the code may be new.
     pub fn pardon(&mut self) {
         self.failed_starts = 0;
+        self.failed_replacements = 0;
         self.quick_deaths = 0;
         self.place = Place::Filled;
     }
@@ -67,6 +71,12 @@ impl Position {
         }
         self.place = Place::Waiting;
         Some(backoff::pause(self.failed_starts + 1, backoff::jitter()))
+    }
+
+    /// The process that was to replace a serving one failed: how long to wait before the next.
+    pub fn replacement_failed(&mut self) -> Duration {
+        self.failed_replacements += 1;
+        backoff::pause(self.failed_replacements + 1, backoff::jitter())
     }
 
     /// A serving process died: how long to wait before the next.
