@@ -1,11 +1,11 @@
 //! One running server: its thread, its runtime, and the handle that others hold.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use nix::sys::signal::{pthread_sigmask, SigSet, SigmaskHow};
@@ -87,23 +87,86 @@ impl Request {
     fn ends(self) -> bool {
         matches!(self, Self::Drain(_) | Self::Stop(_) | Self::Kill)
     }
+
+    /// Its result when the server is gone.
+    fn too_late(self) -> Result<(), Failure> {
+        if self.ends() {
+            // Already so.
+            return Ok(());
+        }
+        Err(Failure {
+            class: "stopped",
+            message: "The server is not running.".into(),
+            lines: Vec::new(),
+        })
+    }
 }
 
 struct Shared {
     phase: Mutex<Phase>,
-    results: Mutex<HashMap<u64, Option<Result<(), Failure>>>>,
+    results: Mutex<HashMap<u64, Asked>>,
+    /// Nothing of it is left: no worker, no socket.
+    over: AtomicBool,
     log: Arc<Log>,
+}
+
+/// What became of a request.
+enum Asked {
+    UnderWay(Request),
+    Done(Result<(), Failure>),
 }
 
 impl Shared {
     fn set_phase(&self, phase: Phase) {
-        *lock(&self.phase) = phase;
+        let mut now = lock(&self.phase);
+        let overtaken = match (&*now, &phase) {
+            (Phase::Failed(_), _) => true,
+            // Workers may become ready while the server is going down.
+            (Phase::Starting, Phase::Ready) => false,
+            (_, Phase::Ready) => true,
+            _ => false,
+        };
+        if !overtaken {
+            *now = phase;
+        }
+        drop(now);
         self.log.ring();
     }
 
     fn settle(&self, id: u64, result: Result<(), Failure>) {
-        lock(&self.results).insert(id, Some(result));
+        lock(&self.results).insert(id, Asked::Done(result));
         self.log.ring();
+    }
+
+    /// Answers everyone who still waits.
+    fn end(&self, phase: Phase) {
+        // First: who sees the phase must not see it run.
+        self.over.store(true, Ordering::Release);
+        self.set_phase(phase);
+        for asked in lock(&self.results).values_mut() {
+            if let Asked::UnderWay(request) = asked {
+                *asked = Asked::Done(request.too_late());
+            }
+        }
+        self.log.ring();
+    }
+}
+
+/// Sees to it that whoever waits for a server hears of its end, even if its thread panics.
+struct Ending(Arc<Shared>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let phase = if std::thread::panicking() {
+            Phase::Failed(Failure {
+                class: "internal",
+                message: "The server's thread failed.".into(),
+                lines: Vec::new(),
+            })
+        } else {
+            Phase::Stopped
+        };
+        self.0.end(phase);
     }
 }
 
@@ -117,11 +180,8 @@ pub struct Server {
     roster: Arc<Roster>,
     requests: mpsc::UnboundedSender<(u64, Request)>,
     next_request: u64,
-    /// Which of the requests end the thread.
-    stops: HashSet<u64>,
     address: SocketAddr,
     admin: Option<SocketAddr>,
-    thread: Option<JoinHandle<()>>,
     abandoned: bool,
 }
 
@@ -165,6 +225,7 @@ impl Server {
         let shared = Arc::new(Shared {
             phase: Mutex::new(Phase::Starting),
             results: Mutex::default(),
+            over: AtomicBool::new(false),
             log: log.clone(),
         });
         let (requests, asked) = mpsc::unbounded_channel();
@@ -172,6 +233,8 @@ impl Server {
         let main = {
             let (shared, roster) = (shared.clone(), roster.clone());
             move |spawner| {
+                // Before all else, so that it is dropped after all else.
+                let _ending = Ending(shared.clone());
                 let _lines = tracing::subscriber::set_default(log.subscriber());
                 let runtime = match tokio::runtime::Builder::new_current_thread()
                     .enable_all()
@@ -203,12 +266,10 @@ impl Server {
                 runtime.block_on(life.run(pool, notices, asked, listener, admin));
                 // A connection that hangs must not keep the server from ending.
                 runtime.shutdown_timeout(Duration::from_millis(100));
-                if !matches!(*lock(&shared.phase), Phase::Failed(_)) {
-                    shared.set_phase(Phase::Stopped);
-                }
             }
         };
-        let thread = without_signals(|| {
+        // Nobody joins the thread: its end shows in what is shared.
+        without_signals(|| {
             let spawner = Spawner::start()?;
             std::thread::Builder::new()
                 .name("faucet".into())
@@ -220,10 +281,8 @@ impl Server {
             roster,
             requests,
             next_request: 0,
-            stops: HashSet::new(),
             address,
             admin: admin_address,
-            thread: Some(thread),
             abandoned: false,
         })
     }
@@ -256,43 +315,26 @@ impl Server {
     pub fn ask(&mut self, request: Request) -> u64 {
         let id = self.next_request;
         self.next_request += 1;
-        lock(&self.shared.results).insert(id, None);
-        if matches!(request, Request::Stop(_) | Request::Kill) {
-            self.stops.insert(id);
-        }
+        lock(&self.shared.results).insert(id, Asked::UnderWay(request));
         if request.ends() {
             // From this moment on, not from when the server's thread gets to it.
             self.roster.set_draining();
         }
         if self.requests.send((id, request)).is_err() {
-            let result = match request {
-                // Already so.
-                _ if request.ends() => Ok(()),
-                _ => Err(Failure {
-                    class: "stopped",
-                    message: "The server is not running.".into(),
-                    lines: Vec::new(),
-                }),
-            };
-            self.shared.settle(id, result);
+            self.shared.settle(id, request.too_late());
         }
         id
     }
 
     /// The end of a request, once: `None` while it lasts.
     pub fn result(&self, id: u64) -> Option<Result<(), Failure>> {
-        // A stop is over when the thread is gone, and with it the port.
-        if self.stops.contains(&id) && self.is_running() {
-            return None;
-        }
         let mut results = lock(&self.shared.results);
         match results.get(&id) {
-            Some(None) if !self.is_running() => {
-                results.remove(&id);
-                Some(Ok(()))
-            }
-            Some(None) => None,
-            Some(Some(_)) => results.remove(&id).flatten(),
+            Some(Asked::UnderWay(_)) => None,
+            Some(Asked::Done(_)) => match results.remove(&id) {
+                Some(Asked::Done(result)) => Some(result),
+                _ => None,
+            },
             None => Some(Ok(())),
         }
     }
@@ -305,7 +347,9 @@ impl Server {
     /// Forgets the server without touching it: for a forked process, which has this value but not
     /// the thread.
     pub fn abandon(&mut self) {
-        std::mem::forget(self.thread.take());
+        // Closing the channel would wake the parent's thread through the file that both share.
+        let (idle, _) = mpsc::unbounded_channel();
+        std::mem::forget(std::mem::replace(&mut self.requests, idle));
         self.abandoned = true;
     }
 
@@ -319,11 +363,9 @@ impl Server {
         self.shared.log.take()
     }
 
-    /// Whether its thread still runs.
+    /// Whether anything of it is left.
     pub fn is_running(&self) -> bool {
-        self.thread
-            .as_ref()
-            .is_some_and(|thread| !thread.is_finished())
+        !self.shared.over.load(Ordering::Acquire)
     }
 }
 
@@ -405,7 +447,10 @@ impl Life {
                     let life = life.clone();
                     tokio::spawn(async move {
                         let result = life.obey(request).await;
-                        life.shared.settle(id, result);
+                        // A stop is done when the server is gone, and with it the port.
+                        if !matches!(request, Request::Stop(_)) {
+                            life.shared.settle(id, result);
+                        }
                     });
                 }
             }
@@ -466,7 +511,8 @@ impl Life {
     ) -> Result<(), Failure> {
         let (reply, result) = oneshot::channel();
         self.pool.ask(command(reply));
-        result.await.unwrap_or(Ok(()))
+        // A pool that is gone has dropped it.
+        result.await.unwrap_or_else(|_| Request::Reload.too_late())
     }
 }
 
