@@ -67,6 +67,8 @@ impl Process {
         worker: u32,
         log: Arc<Log>,
     ) -> io::Result<(Self, oneshot::Receiver<Exit>)> {
+        // First, so that there is never a process for which nobody waits.
+        let waiter = Waiter::start()?;
         let mut child = spawner.spawn(launch).await?;
         let pid = Pid::from_raw(child.id() as i32);
         let live: LivePid = Arc::new(Mutex::new(Some(pid)));
@@ -88,7 +90,7 @@ impl Process {
             tail,
             _stdin: child.stdin.take(),
         };
-        let waited = wait_in_thread(child, live)?;
+        let waited = waiter.wait(child, live);
         let (ended, exit) = oneshot::channel();
         tokio::spawn(async move {
             let status = waited
@@ -161,41 +163,55 @@ impl Ender {
     }
 }
 
-/// Waits for one pid in a thread of its own: no SIGCHLD handler, which R's own packages install too.
-fn wait_in_thread(
-    mut child: Child,
-    live: LivePid,
-) -> io::Result<oneshot::Receiver<io::Result<ExitStatus>>> {
-    let (sender, receiver) = oneshot::channel();
-    std::thread::Builder::new()
-        .name("faucet-wait".into())
-        .stack_size(WAITER_STACK)
-        .spawn(move || {
-            #[cfg(any(target_os = "linux", target_os = "android"))]
-            {
-                use nix::sys::wait::{waitid, Id, WaitPidFlag};
-                let pid = Pid::from_raw(child.id() as i32);
-                let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
-                // Ended but not reaped: the pid is still ours, so its group can be cleared safely.
-                while waitid(Id::Pid(pid), flags) == Err(nix::errno::Errno::EINTR) {}
-                let _ = killpg(pid, Signal::SIGKILL);
-            }
-            let mut pid = live.lock().unwrap_or_else(PoisonError::into_inner);
-            let status = if cfg!(any(target_os = "linux", target_os = "android")) {
-                let status = child.wait();
-                *pid = None;
-                drop(pid);
-                status
-            } else {
-                // Without waitid the lock must not be held while waiting: a signal could hit a
-                // reused pid in the moment after.
-                drop(pid);
-                let status = child.wait();
-                *live.lock().unwrap_or_else(PoisonError::into_inner) = None;
-                status
-            };
-            // Nobody listens when the runtime is gone.
-            let _ = sender.send(status);
-        })?;
-    Ok(receiver)
+/// A thread that waits for one pid: no SIGCHLD handler, which R's own packages install too. It ends
+/// with the process, or at once if it gets none.
+struct Waiter {
+    task: std::sync::mpsc::Sender<(Child, LivePid)>,
+    ended: oneshot::Receiver<io::Result<ExitStatus>>,
+}
+
+impl Waiter {
+    fn start() -> io::Result<Self> {
+        let (task, tasks) = std::sync::mpsc::channel();
+        let (sender, ended) = oneshot::channel();
+        std::thread::Builder::new()
+            .name("faucet-wait".into())
+            .stack_size(WAITER_STACK)
+            .spawn(move || {
+                if let Ok((child, live)) = tasks.recv() {
+                    // Nobody listens when the runtime is gone.
+                    let _ = sender.send(wait(child, &live));
+                }
+            })?;
+        Ok(Self { task, ended })
+    }
+
+    fn wait(self, child: Child, live: LivePid) -> oneshot::Receiver<io::Result<ExitStatus>> {
+        // The thread cannot have ended: it has had nothing to do yet.
+        let _ = self.task.send((child, live));
+        self.ended
+    }
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn wait(mut child: Child, live: &LivePid) -> io::Result<ExitStatus> {
+    use nix::sys::wait::{waitid, Id, WaitPidFlag};
+    let pid = Pid::from_raw(child.id() as i32);
+    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
+    // Ended but not reaped: the pid is still ours, so its group can be cleared safely.
+    while waitid(Id::Pid(pid), flags) == Err(nix::errno::Errno::EINTR) {}
+    let _ = killpg(pid, Signal::SIGKILL);
+    let mut pid = live.lock().unwrap_or_else(PoisonError::into_inner);
+    let status = child.wait();
+    *pid = None;
+    status
+}
+
+/// Without waitid the lock must not be held while waiting: a signal could hit a reused pid in the
+/// moment after.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn wait(mut child: Child, live: &LivePid) -> io::Result<ExitStatus> {
+    let status = child.wait();
+    *live.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    status
 }
