@@ -59,8 +59,14 @@ fn watch(mut front: File) {
         .stack_size(128 * 1024)
         .spawn(move || {
             let mut sink = [0u8; 64];
-            // Nobody writes there; an error is an end.
-            while front.read(&mut sink).unwrap_or(0) > 0 {}
+            // Nobody writes there; an error is an end, but not that the system broke off to be asked again.
+            loop {
+                match front.read(&mut sink) {
+                    Ok(1..) => {}
+                    Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                    Ok(_) | Err(_) => break,
+                }
+            }
             let _ = sender.send(());
         });
     if reader.is_err() {
