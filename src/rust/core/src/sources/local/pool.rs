@@ -966,7 +966,7 @@ fn stopped() -> Failure {
 
 fn scaled_away() -> Failure {
     Failure {
-        class: "scale",
+        class: "boot",
         message: "The number of workers was changed again before they were ready.".into(),
         lines: Vec::new(),
     }
