@@ -1,0 +1,95 @@
+//! How processes leave: one that is no longer needed, or all of them.
+
+use std::time::Duration;
+
+use super::{stopped, Event, Pool, Reply};
+use crate::ops::status::State;
+
+/// How long a worker may take to run its exit hooks before it is killed.
+pub(super) const STOP_GRACE: Duration = Duration::from_secs(5);
+
+/// The same for one that is known to be stuck, or has not yet begun to serve.
+pub(super) const SHORT_GRACE: Duration = Duration::from_secs(1);
+
+/// How long tunnels may take to close after their worker has drained.
+const TUNNEL_GRACE: Duration = Duration::from_secs(5);
+
+impl Pool {
+    /// Lets a process finish what it does, then end.
+    pub(super) fn retire(&mut self, generation: u64) {
+        let Some(member) = self.members.get_mut(&generation) else {
+            return;
+        };
+        match (member.state, member.lease_id, member.worker.clone()) {
+            (State::Ready, Some(lease_id), Some(worker)) => {
+                member.state = State::Draining;
+                let drained = self.table.drain(lease_id);
+                let sender = self.sender.clone();
+                tokio::spawn(async move {
+                    drained.await;
+                    worker.tunnels.drain();
+                    // One that does not close is cut with the process.
+                    let _ = tokio::time::timeout(TUNNEL_GRACE, worker.tunnels.closed()).await;
+                    let _ = sender.send(Event::Drained(generation));
+                });
+            }
+            (State::Starting, ..) => self.end(generation, SHORT_GRACE),
+            _ => {}
+        }
+    }
+
+    /// Tells a process to end, and sees to it that it does.
+    pub(super) fn end(&mut self, generation: u64, grace: Duration) {
+        let Some(member) = self.members.get_mut(&generation) else {
+            return;
+        };
+        if let Some(lease_id) = member.lease_id {
+            // Nothing new; what is in flight keeps its lease until the process is gone.
+            drop(self.table.drain(lease_id));
+        }
+        if let Some(worker) = &member.worker {
+            worker.tunnels.drain();
+            // httpuv's goodbye waits seconds for a kept-alive connection to end.
+            drop(worker.take_connection());
+        }
+        if member.state != State::Stopping {
+            member.state = State::Stopping;
+            tokio::spawn(member.process.ender().stop(grace));
+        }
+    }
+
+    pub(super) fn stop(&mut self, reply: Reply) {
+        self.stopping.get_or_insert_with(Vec::new).push(reply);
+        self.disappoint();
+        let all: Vec<(u64, State)> = self
+            .members
+            .iter()
+            .map(|(generation, member)| (*generation, member.state))
+            .collect();
+        for (generation, state) in all {
+            let grace = match state {
+                State::Starting => SHORT_GRACE,
+                _ => STOP_GRACE,
+            };
+            self.end(generation, grace);
+        }
+    }
+
+    /// Tells everyone who waits for workers that there will be none.
+    pub(super) fn disappoint(&mut self) {
+        if let Some(rollout) = self.rollout.take() {
+            let _ = rollout.reply.send(Err(stopped()));
+        }
+        for growth in std::mem::take(&mut self.growth) {
+            let _ = growth.reply.send(Err(stopped()));
+        }
+    }
+
+    pub(super) fn kill(&mut self) {
+        self.stopping.get_or_insert_with(Vec::new);
+        self.disappoint();
+        for member in self.members.values() {
+            member.process.ender().kill();
+        }
+    }
+}

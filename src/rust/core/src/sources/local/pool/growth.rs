@@ -1,0 +1,114 @@
+//! More workers, and fewer.
+
+use std::collections::HashSet;
+
+use super::{stopped, Pool, Reply};
+use crate::sources::local::position::{Place, Position};
+use crate::sources::local::Failure;
+
+/// New workers that someone waits for.
+pub(super) struct Growth {
+    pub(super) pending: HashSet<u64>,
+    pub(super) reply: Reply,
+}
+
+impl Pool {
+    pub(super) async fn scale(&mut self, count: u32, reply: Reply) {
+        if self.stopping.is_some() {
+            let _ = reply.send(Err(stopped()));
+            return;
+        }
+        self.shrink(count).await;
+        let (mut pending, mut failed) = (HashSet::new(), None);
+        let mut id = 0;
+        while (self.positions.len() as u32) < count {
+            id += 1;
+            if self.positions.contains_key(&id) {
+                continue;
+            }
+            self.positions.insert(id, Position::default());
+            self.table_admits();
+            match self.start(id, None).await {
+                Ok(generation) => {
+                    pending.insert(generation);
+                }
+                Err(failure) => failed = Some(failure),
+            }
+        }
+        if let Some(failure) = failed {
+            let _ = reply.send(Err(failure));
+        } else if pending.is_empty() {
+            let _ = reply.send(Ok(()));
+        } else {
+            self.growth.push(Growth { pending, reply });
+        }
+    }
+
+    /// Lets the positions go that are too many: those that serve nobody first, then the last ones.
+    pub(super) async fn shrink(&mut self, count: u32) {
+        let mut ids: Vec<(bool, u32)> = self
+            .positions
+            .iter()
+            .map(|(id, position)| (position.place == Place::GivenUp, *id))
+            .collect();
+        ids.sort_unstable();
+        for (_, id) in ids.into_iter().skip(count as usize) {
+            self.positions.remove(&id);
+            let leaving: Vec<u64> = self
+                .members
+                .iter()
+                .filter(|(_, member)| member.id == id)
+                .map(|(generation, _)| *generation)
+                .collect();
+            for generation in leaving {
+                self.retire(generation);
+                self.grown(generation, Err(scaled_away()));
+                if self.rollout_waits_for(generation) {
+                    self.roll_next().await;
+                }
+            }
+        }
+        if !self.positions.is_empty() && count > 0 {
+            self.refuse_if_all_given_up();
+        }
+    }
+
+    /// A process that someone may wait for is ready, or will never be.
+    pub(super) fn grown(&mut self, generation: u64, outcome: Result<(), Failure>) {
+        let mut waiting = Vec::new();
+        for mut growth in std::mem::take(&mut self.growth) {
+            let awaited = growth.pending.remove(&generation);
+            match &outcome {
+                Err(failure) if awaited => {
+                    let _ = growth.reply.send(Err(failure.clone()));
+                }
+                _ if growth.pending.is_empty() => {
+                    let _ = growth.reply.send(Ok(()));
+                }
+                _ => waiting.push(growth),
+            }
+        }
+        self.growth = waiting;
+    }
+
+    /// Whoever waits for one of `old` waits for `new` from now on.
+    pub(super) fn awaited_instead(&mut self, old: &[u64], new: u64) {
+        for growth in &mut self.growth {
+            let before = growth.pending.len();
+            growth
+                .pending
+                .retain(|generation| !old.contains(generation));
+            if growth.pending.len() < before {
+                growth.pending.insert(new);
+            }
+        }
+    }
+}
+
+fn scaled_away() -> Failure {
+    Failure {
+        class: "boot",
+        message: "The number of workers was changed again before they were ready.".into(),
+        lines: Vec::new(),
+    }
+}

@@ -1,0 +1,210 @@
+//! What follows a death: a restart, at once or later, or giving the worker up.
+
+use std::time::{Duration, Instant};
+
+use super::ending::SHORT_GRACE;
+use super::member::Reason;
+use super::{Event, Pool, PoolEvent};
+use crate::lock::Refused;
+use crate::ops::status::State;
+use crate::sources::local::position::Place;
+use crate::sources::local::process::Exit;
+use crate::sources::local::Failure;
+use crate::worker::Report;
+
+/// How long a worker that refuses connections may take to be seen dying, before it is killed.
+const UNREACHABLE_GRACE: Duration = Duration::from_secs(1);
+
+impl Pool {
+    pub(super) async fn exited(&mut self, generation: u64, exit: Exit) {
+        let Some(member) = self.members.remove(&generation) else {
+            return;
+        };
+        if let Some(lease_id) = member.lease_id {
+            self.table.remove(lease_id);
+        }
+        if let Some(worker) = &member.worker {
+            worker.tunnels.drain();
+        }
+        if self.stopping.is_some() || !self.positions.contains_key(&member.id) {
+            return;
+        }
+        match member.state {
+            State::Starting => {
+                let message = if member.timed_out {
+                    format!(
+                        "Worker {} did not accept connections within {} s (`boot_timeout`).",
+                        member.id,
+                        self.settings.boot_timeout.as_secs_f64()
+                    )
+                } else {
+                    format!(
+                        "Worker {} {} before it was ready.",
+                        member.id,
+                        exit.describe()
+                    )
+                };
+                let failure = Failure {
+                    class: "boot",
+                    message,
+                    lines: member.process.tail.lines(),
+                };
+                self.grown(generation, Err(failure.clone()));
+                self.roll_on(generation, Err(failure.clone())).await;
+                self.start_failed(member.id, member.replaces, failure);
+            }
+            State::Ready => {
+                tracing::warn!(worker = member.id, "worker {}", exit.describe());
+                self.ops.metrics.restart(Reason::Crashed.name());
+                self.restart_dead(member.id, member.ready_since).await;
+            }
+            // It was told to go.
+            _ => {}
+        }
+    }
+
+    /// A serving process is gone. If a replacement is on its way already, that one takes its place.
+    pub(super) async fn restart_dead(&mut self, id: u32, ready_since: Option<Instant>) {
+        let replaced = self.members.values().any(|member| {
+            member.id == id && matches!(member.state, State::Starting | State::Ready)
+        });
+        let Some(position) = self.positions.get_mut(&id) else {
+            return;
+        };
+        let pause = position.died(ready_since.unwrap_or_else(Instant::now));
+        if replaced {
+            position.place = Place::Filled;
+        } else if pause.is_zero() {
+            self.start_unasked(id, None).await;
+        } else {
+            tracing::warn!(
+                worker = id,
+                "worker restarts in {:.1} s",
+                pause.as_secs_f64()
+            );
+            self.later(pause, Event::RestartDue(id));
+        }
+    }
+
+    /// A process did not become ready.
+    pub(super) fn start_failed(
+        &mut self,
+        id: u32,
+        replaces: Option<(u64, Reason)>,
+        failure: Failure,
+    ) {
+        let last = failure.lines.last().cloned().unwrap_or_default();
+        if let Some((old, reason)) = replaces {
+            let old = self
+                .members
+                .get_mut(&old)
+                .filter(|member| member.state == State::Ready);
+            match (old, self.positions.get_mut(&id)) {
+                // Whoever asked for the reload is told.
+                (Some(_), _) if reason == Reason::Reload => return,
+                (Some(old), Some(position)) => {
+                    let pause = position.replacement_failed();
+                    old.recycle_after = Some(Instant::now() + pause);
+                    tracing::error!(
+                        worker = id,
+                        "replacement ({}) failed, the old process stays: {} {last}",
+                        reason.name(),
+                        failure.message
+                    );
+                    return;
+                }
+                _ => {}
+            }
+        }
+        if !self.ever_ready {
+            // The first boot: an error of `run()`, once it is clear that no worker comes up.
+            if let Some(position) = self.positions.get_mut(&id) {
+                position.place = Place::GivenUp;
+            }
+            let hope = self
+                .positions
+                .values()
+                .any(|position| position.place == Place::Filled);
+            if hope {
+                self.first_failures.push((id, failure));
+            } else {
+                let _ = self.notify.send(PoolEvent::BootFailed(failure));
+            }
+            return;
+        }
+        self.ops.metrics.restart(Reason::BootFailed.name());
+        let max_failures = self.settings.max_failures;
+        let pause = self
+            .positions
+            .get_mut(&id)
+            .and_then(|position| position.start_failed(max_failures));
+        match pause {
+            Some(pause) => {
+                tracing::error!(
+                    worker = id,
+                    "{} Trying again in {:.1} s. {last}",
+                    failure.message,
+                    pause.as_secs_f64()
+                );
+                self.later(pause, Event::RestartDue(id));
+            }
+            None => {
+                tracing::error!(
+                    worker = id,
+                    "worker given up after {max_failures} failed starts: {} {last}",
+                    failure.message
+                );
+                self.refuse_if_all_given_up();
+            }
+        }
+    }
+
+    pub(super) fn refuse_if_all_given_up(&self) {
+        let all = self
+            .positions
+            .values()
+            .all(|position| position.place == Place::GivenUp);
+        if all {
+            tracing::error!("no worker is left: requests are refused until a reload");
+            self.table.refuse(Refused::NoWorkers);
+        }
+    }
+
+    pub(super) fn table_admits(&self) {
+        // What was refused because of the end stays refused.
+        if self.stopping.is_none() && !self.roster.is_draining() {
+            self.table.admit();
+        }
+    }
+
+    pub(super) fn count_restart(&mut self, id: u32, reason: Reason) {
+        self.ops.metrics.restart(reason.name());
+        if let Some(position) = self.positions.get_mut(&id) {
+            position.restarts += 1;
+        }
+    }
+
+    pub(super) async fn reported(&mut self, generation: u64, report: Report) {
+        let Some(member) = self.members.get_mut(&generation) else {
+            return;
+        };
+        match report {
+            Report::Stuck if matches!(member.state, State::Ready | State::Draining) => {
+                let (id, was_ready) = (member.id, member.state == State::Ready);
+                tracing::warn!(worker = id, "worker passed its deadline: replaced");
+                self.end(generation, SHORT_GRACE);
+                if was_ready && self.stopping.is_none() && self.positions.contains_key(&id) {
+                    self.count_restart(id, Reason::Timeout);
+                    // A replacement that is on its way already takes its place.
+                    if self.of(id, State::Starting).is_empty() {
+                        self.start_unasked(id, None).await;
+                    }
+                }
+            }
+            Report::Unreachable if member.state == State::Ready => {
+                self.later(UNREACHABLE_GRACE, Event::StillUnreachable(generation));
+            }
+            _ => {}
+        }
+    }
+}
