@@ -86,6 +86,7 @@ pub async fn exchange(
             lease.report(Report::Unreachable);
             return Err(Failed::Unreachable(lease.suspend(), request));
         }
+        Err(Some(Cause::WorkerDied)) => return Err(died(lease)),
         Err(Some(cause)) => return Err(Failed::Lost(cause)),
     };
 
@@ -111,7 +112,7 @@ pub async fn exchange(
                 finish(lease, connection, bodiless).await;
                 body
             }
-            Err(_) => return Err(Failed::Lost(Cause::WorkerDied)),
+            Err(_) => return Err(died(lease)),
         }
     } else {
         let (writer, reader) = spool(body_memory, length);
@@ -191,10 +192,9 @@ async fn switch(
     mut response: Response<Incoming>,
 ) -> Result<Answer, Failed> {
     let upgrade = hyper::upgrade::on(&mut response);
-    let upgraded = connection
-        .drive(upgrade)
-        .await
-        .map_err(|_| Failed::Lost(Cause::WorkerDied))?;
+    let Ok(upgraded) = connection.drive(upgrade).await else {
+        return Err(died(lease));
+    };
     let tunnel = lease.tunnels.enter();
     lease.report(Report::Served);
     let (parts, _) = response.into_parts();
@@ -255,7 +255,10 @@ async fn pump(
             finish(lease, connection, false).await;
             writer.finish(trailers);
         }
-        Err(why) => writer.abort(why),
+        Err(why) => {
+            writer.abort(why);
+            died(lease);
+        }
     }
 }
 
@@ -277,6 +280,14 @@ async fn copy(
         }
     }
     Ok(trailers)
+}
+
+/// The worker broke its connection off. It is set aside until its source has looked after it: whoever
+/// waits must not be handed a worker that is about to be gone.
+fn died(lease: Lease<Worker>) -> Failed {
+    lease.report(Report::Unreachable);
+    lease.suspend();
+    Failed::Lost(Cause::WorkerDied)
 }
 
 /// The worker has answered: keep the connection if it can be used again, then give the lease back.

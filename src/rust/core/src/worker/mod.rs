@@ -33,7 +33,8 @@ impl std::fmt::Display for Address {
 /// What the front has to report of a worker to its source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Report {
-    /// No connection could be opened; the worker is suspended in the lock table.
+    /// No connection could be opened, or the worker broke one off: it is suspended in the lock table
+    /// until its source resumes or removes it.
     Unreachable,
     /// Its request passed the deadline; the lease stays until the worker answers or is gone.
     Stuck,

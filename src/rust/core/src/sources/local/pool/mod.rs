@@ -62,7 +62,8 @@ enum Event {
     RecycleDue(u64, Reason),
     Drained(u64),
     RestartDue(u32),
-    StillUnreachable(u64),
+    /// A worker that the front has set aside accepts connections, or does not.
+    Probed(u64, bool),
     LookAtMemory,
 }
 
@@ -188,14 +189,7 @@ impl Pool {
                     self.start_unasked(id, None).await;
                 }
             }
-            Event::StillUnreachable(generation) => {
-                if let Some(member) = self.members.get(&generation) {
-                    if member.state == State::Ready {
-                        tracing::warn!(worker = member.id, "worker refuses connections: replaced");
-                        member.process.ender().kill();
-                    }
-                }
-            }
+            Event::Probed(generation, accepts) => self.probed(generation, accepts),
             Event::LookAtMemory => self.look_at_memory(),
         }
     }

@@ -7,12 +7,16 @@ use super::member::Reason;
 use super::{Event, Pool, PoolEvent};
 use crate::lock::Refused;
 use crate::ops::status::State;
+use crate::sources::local::boot::accepts;
 use crate::sources::local::position::Place;
 use crate::sources::local::process::Exit;
 use crate::sources::local::Failure;
 use crate::worker::Report;
 
-/// How long a worker that refuses connections may take to be seen dying, before it is killed.
+/// How long a process that was killed may take to be seen dead.
+const DYING: Duration = Duration::from_millis(50);
+
+/// How long a worker may refuse connections before it is killed.
 const UNREACHABLE_GRACE: Duration = Duration::from_secs(1);
 
 impl Pool {
@@ -202,7 +206,28 @@ impl Pool {
                 }
             }
             Report::Unreachable if member.state == State::Ready => {
-                self.later(UNREACHABLE_GRACE, Event::StillUnreachable(generation));
+                let (sender, address) = (self.sender.clone(), member.port.address);
+                tokio::spawn(async move {
+                    // A dying worker may accept until it is gone: its end is told before this.
+                    tokio::time::sleep(DYING).await;
+                    let answer = tokio::time::timeout(UNREACHABLE_GRACE, accepts(address)).await;
+                    let _ = sender.send(Event::Probed(generation, answer.is_ok()));
+                });
+            }
+            _ => {}
+        }
+    }
+
+    /// What became of a worker that the front has set aside.
+    pub(super) fn probed(&mut self, generation: u64, accepts: bool) {
+        let Some(member) = self.members.get(&generation) else {
+            return;
+        };
+        match (member.state, member.lease_id) {
+            (State::Ready, Some(lease_id)) if accepts => self.table.resume(lease_id),
+            (State::Ready, _) => {
+                tracing::warn!(worker = member.id, "worker refuses connections: replaced");
+                member.process.ender().kill();
             }
             _ => {}
         }
