@@ -102,7 +102,7 @@ fn a_second_reload_is_refused_while_the_first_is_under_way() {
 
 #[test]
 fn a_reload_goes_on_when_its_worker_is_scaled_away() {
-    let mut local = Local::ready(2, "", |_| {});
+    let mut local = Local::ready(4, "", |_| {});
     local.write("says:new only:2 hang");
     let reload = local.server.ask(Request::Reload);
     wait_until("the second replacement starts", || {

@@ -52,25 +52,30 @@ impl Pool {
             .map(|(id, position)| (position.place == Place::GivenUp, *id))
             .collect();
         ids.sort_unstable();
-        for (_, id) in ids.into_iter().skip(count as usize) {
-            self.positions.remove(&id);
-            let leaving: Vec<u64> = self
-                .members
-                .iter()
-                .filter(|(_, member)| member.id == id)
-                .map(|(generation, _)| *generation)
-                .collect();
-            for generation in leaving {
-                self.retire(generation);
-                self.grown(generation, Err(scaled_away()));
-                if self.rollout_waits_for(generation) {
-                    self.roll_next().await;
-                }
+        let surplus: Vec<u32> = ids
+            .into_iter()
+            .skip(count as usize)
+            .map(|(_, id)| id)
+            .collect();
+        if surplus.is_empty() {
+            return;
+        }
+        // All positions first: a reload that goes on below must not start what leaves.
+        self.positions.retain(|id, _| !surplus.contains(id));
+        let leaving: Vec<u64> = self
+            .members
+            .iter()
+            .filter(|(_, member)| surplus.contains(&member.id))
+            .map(|(generation, _)| *generation)
+            .collect();
+        for generation in leaving {
+            self.retire(generation);
+            self.grown(generation, Err(scaled_away()));
+            if self.rollout_waits_for(generation) {
+                self.roll_next().await;
             }
         }
-        if !self.positions.is_empty() && count > 0 {
-            self.refuse_if_all_given_up();
-        }
+        self.refuse_if_all_given_up();
     }
 
     /// A process that someone may wait for is ready, or will never be.
