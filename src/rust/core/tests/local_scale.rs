@@ -28,19 +28,25 @@ fn workers_come_and_go() {
 #[test]
 fn a_worker_that_leaves_finishes_its_request() {
     let mut local = Local::ready(2, "", |_| {});
-    let url = local.server.url();
     let second = local.pids(State::Ready)[1];
-    let stuck = std::thread::spawn(move || get(&url, "/never"));
-    wait_until("the request is there", || local.exists("reached"));
-    let busy = local.pids(State::Busy)[0];
+    let clients: Vec<_> = (0..2)
+        .map(|_| {
+            let url = local.server.url();
+            std::thread::spawn(move || get(&url, "/never"))
+        })
+        .collect();
+    wait_until("both are busy", || local.pids(State::Busy).len() == 2);
     local.ask(Request::Scale(1)).expect("one worker");
-    if busy == second {
-        wait_until("it drains", || local.pids(State::Draining) == [busy]);
-        assert_eq!(local.get("/pid").0, 200);
-    }
+    assert_eq!(local.pids(State::Draining), [second]);
+    let leaving = &local.in_state(State::Draining)[0];
+    assert_eq!((leaving.worker, leaving.in_flight), (2, 1));
+    assert!(is_alive(second));
     local.ask(Request::Kill).expect("killed");
-    drop(stuck.join());
-    assert!(!is_alive(busy));
+    for client in clients {
+        // An answer or none: its worker was killed.
+        drop(client.join().expect("a client"));
+    }
+    assert!(!is_alive(second));
 }
 
 #[test]
