@@ -29,9 +29,8 @@ impl Subscriber for EventLine {
     fn event(&self, event: &Event<'_>) {
         let mut text = Text::default();
         event.record(&mut text);
-        text.message.push_str(&text.fields);
-        self.log
-            .push(Kind::Event, *event.metadata().level(), text.message);
+        let line = [text.subject, text.message, text.fields].concat();
+        self.log.push(Kind::Event, *event.metadata().level(), line);
     }
 
     fn new_span(&self, _: &Attributes<'_>) -> Id {
@@ -46,6 +45,8 @@ impl Subscriber for EventLine {
 
 #[derive(Default)]
 struct Text {
+    /// Whom it is about: the message says what of it.
+    subject: String,
     message: String,
     fields: String,
 }
@@ -53,10 +54,10 @@ struct Text {
 impl Visit for Text {
     fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
         // Writing to a String cannot fail.
-        let _ = if field.name() == "message" {
-            write!(self.message, "{value:?}")
-        } else {
-            write!(self.fields, " {}={value:?}", field.name())
+        let _ = match field.name() {
+            "message" => write!(self.message, "{value:?}"),
+            "worker" => write!(self.subject, "worker {value:?} "),
+            name => write!(self.fields, " {name}={value:?}"),
         };
     }
 }

@@ -160,12 +160,12 @@ mod tests {
     fn events_become_lines() {
         let log = Arc::new(Log::default());
         tracing::subscriber::with_default(log.subscriber(), || {
-            tracing::warn!(worker = 2, "worker restarts");
+            tracing::warn!(worker = 2, after = 3, "restarts");
             tracing::debug!("not shown");
         });
         let (lines, _) = log.take();
         assert_eq!(lines.len(), 1);
-        assert_eq!(lines[0].text, "worker restarts worker=2");
+        assert_eq!(lines[0].text, "worker 2 restarts after=3");
         assert_eq!(lines[0].level, Level::WARN);
     }
 }

@@ -53,11 +53,11 @@ pub async fn run(
         let (member, worker) = members[index as usize].clone();
         let table = table.clone();
         tokio::spawn(async move {
-            tracing::warn!(worker = worker.id, address = %worker.address, "worker unreachable");
+            tracing::warn!(worker = worker.id, address = %worker.address, "is unreachable");
             while Connection::open(&worker.address).await.is_err() {
                 tokio::time::sleep(PROBE_PAUSE).await;
             }
-            tracing::info!(worker = worker.id, "worker reachable again");
+            tracing::info!(worker = worker.id, "is reachable again");
             table.resume(member);
         });
     }

@@ -38,7 +38,7 @@ impl Tail {
 /// Reads one stream of a process to its end.
 pub async fn follow(stream: OwnedFd, worker: u32, level: Level, log: Arc<Log>, tail: Tail) {
     let Ok(stream) = Receiver::from_owned_fd(stream) else {
-        tracing::error!(worker, "a worker's output cannot be read");
+        tracing::error!(worker, "prints what cannot be read");
         return;
     };
     let mut stream = BufReader::new(stream);

@@ -320,7 +320,7 @@ impl Pool {
                 }
             }
         } else {
-            tracing::info!(worker = id, "worker ready");
+            tracing::info!(worker = id, "is ready");
         }
         if let Some((old, reason)) = replaces {
             self.count_restart(id, reason);

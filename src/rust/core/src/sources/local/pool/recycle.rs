@@ -26,7 +26,7 @@ impl Pool {
                 .map_or(true, |after| after <= Instant::now());
         let under_way = !self.of(id, State::Starting).is_empty();
         if due && !under_way && self.positions.contains_key(&id) {
-            tracing::info!(worker = id, "worker recycles: {}", reason.name());
+            tracing::info!(worker = id, "recycles: {}", reason.name());
             self.start_unasked(id, Some((generation, reason))).await;
         }
     }

@@ -58,7 +58,7 @@ impl Pool {
                 self.start_failed(member.id, member.replaces, failure);
             }
             State::Ready => {
-                tracing::warn!(worker = member.id, "worker {}", exit.describe());
+                tracing::warn!(worker = member.id, "{}", exit.describe());
                 self.ops.metrics.restart(Reason::Crashed.name());
                 self.restart_dead(member.id, member.ready_since).await;
             }
@@ -81,11 +81,7 @@ impl Pool {
         } else if pause.is_zero() {
             self.start_unasked(id, None).await;
         } else {
-            tracing::warn!(
-                worker = id,
-                "worker restarts in {:.1} s",
-                pause.as_secs_f64()
-            );
+            tracing::warn!(worker = id, "restarts in {:.1} s", pause.as_secs_f64());
             self.later(pause, Event::RestartDue(id));
         }
     }
@@ -111,7 +107,7 @@ impl Pool {
                     old.recycle_after = Some(Instant::now() + pause);
                     tracing::error!(
                         worker = id,
-                        "replacement ({}) failed, the old process stays: {} {last}",
+                        "could not be replaced ({}), the old process stays: {} {last}",
                         reason.name(),
                         failure.message
                     );
@@ -145,7 +141,6 @@ impl Pool {
         match pause {
             Some(pause) => {
                 tracing::error!(
-                    worker = id,
                     "{} Trying again in {:.1} s. {last}",
                     failure.message,
                     pause.as_secs_f64()
@@ -155,7 +150,7 @@ impl Pool {
             None => {
                 tracing::error!(
                     worker = id,
-                    "worker given up after {max_failures} failed starts: {} {last}",
+                    "is given up after {max_failures} failed starts: {} {last}",
                     failure.message
                 );
                 self.refuse_if_all_given_up();
@@ -195,7 +190,7 @@ impl Pool {
         match report {
             Report::Stuck if matches!(member.state, State::Ready | State::Draining) => {
                 let (id, was_ready) = (member.id, member.state == State::Ready);
-                tracing::warn!(worker = id, "worker passed its deadline: replaced");
+                tracing::warn!(worker = id, "passed its deadline and is replaced");
                 self.end(generation, SHORT_GRACE);
                 if was_ready && self.stopping.is_none() && self.positions.contains_key(&id) {
                     self.count_restart(id, Reason::Timeout);
@@ -226,7 +221,7 @@ impl Pool {
         match (member.state, member.lease_id) {
             (State::Ready, Some(lease_id)) if accepts => self.table.resume(lease_id),
             (State::Ready, _) => {
-                tracing::warn!(worker = member.id, "worker refuses connections: replaced");
+                tracing::warn!(worker = member.id, "refuses connections and is replaced");
                 member.process.ender().kill();
             }
             _ => {}

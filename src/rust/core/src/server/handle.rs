@@ -1,0 +1,229 @@
+//! The handle of a running server.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::sys::signal::{pthread_sigmask, SigSet, SigmaskHow};
+use tokio::sync::mpsc;
+
+use super::life::Life;
+use super::listen::{listen, reachable};
+use super::request::Request;
+use super::shared::{Ending, Phase, Shared};
+use super::{system, Settings};
+use crate::front::{self, Connections, Front};
+use crate::lock::Table;
+use crate::ops::access::AccessLog;
+use crate::ops::log::{Line, Log};
+use crate::ops::metrics::Metrics;
+use crate::ops::status::Status;
+use crate::ops::Ops;
+use crate::sources::local::{Failure, Pool, Spawner};
+use crate::sources::Roster;
+
+/// A server on a thread of its own. Dropping it kills its workers.
+pub struct Server {
+    shared: Arc<Shared>,
+    roster: Arc<Roster>,
+    requests: mpsc::UnboundedSender<(u64, Request)>,
+    next_request: u64,
+    address: SocketAddr,
+    admin: Option<SocketAddr>,
+    abandoned: bool,
+}
+
+impl Server {
+    /// Binds the ports, starts the thread and returns; the workers start meanwhile.
+    ///
+    /// # Errors
+    /// Class `port_in_use` or `listen` for the ports, `option` for the log file, `system` otherwise.
+    pub fn start(settings: Settings) -> Result<Self, Failure> {
+        let listener = listen(&settings.host, settings.port)?;
+        let admin = settings
+            .admin_port
+            .map(|port| listen(&Ipv4Addr::LOCALHOST.to_string(), port))
+            .transpose()?;
+        let address = listener.local_addr().map_err(system)?;
+        let admin_address = admin
+            .as_ref()
+            .map(std::net::TcpListener::local_addr)
+            .transpose()
+            .map_err(system)?;
+
+        let log = Arc::new(Log::default());
+        let access = match (settings.access_log, &settings.log_file) {
+            (None, _) => AccessLog::none(),
+            (Some(format), None) => AccessLog::to_log(format, log.clone()),
+            (Some(format), Some(path)) => {
+                AccessLog::to_file(format, path, log.clone()).map_err(|error| Failure {
+                    class: "option",
+                    message: format!("`log_file` cannot be written: {}: {error}", path.display()),
+                    lines: Vec::new(),
+                })?
+            }
+        };
+        let ops = Arc::new(Ops {
+            metrics: Metrics::default(),
+            access,
+            log: log.clone(),
+        });
+        let table = Table::new(settings.queue);
+        let roster = Arc::new(Roster::new(table.clone()));
+        let shared = Shared::new(log.clone());
+        let (requests, asked) = mpsc::unbounded_channel();
+
+        let main = {
+            let (shared, roster) = (shared.clone(), roster.clone());
+            move |spawner| {
+                // Before all else, so that it is dropped after all else.
+                let _ending = Ending(shared.clone());
+                let _lines = tracing::subscriber::set_default(log.subscriber());
+                let runtime = match tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .thread_name("faucet-blocking")
+                    .build()
+                {
+                    Ok(runtime) => runtime,
+                    Err(error) => {
+                        shared.set_phase(Phase::Failed(system(error)));
+                        return;
+                    }
+                };
+                let mut limits = settings.limits;
+                limits.max_connections = front::room_for_connections(limits.max_connections);
+                let front = Arc::new(Front {
+                    table: table.clone(),
+                    roster: roster.clone(),
+                    limits,
+                    trusted: settings.trusted,
+                    ops: ops.clone(),
+                    connections: Connections::default(),
+                });
+                let (pool, asker, notices) = Pool::new(settings.local, spawner, table, roster, ops);
+                let life = Life {
+                    shared: shared.clone(),
+                    front,
+                    pool: asker,
+                };
+                runtime.block_on(life.run(pool, notices, asked, listener, admin));
+                // A connection that hangs must not keep the server from ending.
+                runtime.shutdown_timeout(Duration::from_millis(100));
+            }
+        };
+        // Nobody joins the thread: its end shows in what is shared.
+        without_signals(|| {
+            let spawner = Spawner::start()?;
+            std::thread::Builder::new()
+                .name("faucet".into())
+                .spawn(move || main(spawner))
+        })
+        .map_err(system)?;
+        Ok(Self {
+            shared,
+            roster,
+            requests,
+            next_request: 0,
+            address,
+            admin: admin_address,
+            abandoned: false,
+        })
+    }
+
+    /// Where clients connect. A wildcard address is shown as loopback.
+    pub fn url(&self) -> String {
+        format!("http://{}", reachable(self.address))
+    }
+
+    /// Where operators connect.
+    pub fn admin_url(&self) -> Option<String> {
+        self.admin.map(|address| format!("http://{address}"))
+    }
+
+    pub fn phase(&self) -> Phase {
+        self.shared.phase()
+    }
+
+    /// The workers, now, but their memory.
+    pub fn status(&self) -> Status {
+        self.roster.status()
+    }
+
+    /// The workers, now, with their memory.
+    pub fn status_with_memory(&self) -> Status {
+        self.roster.status_with_memory()
+    }
+
+    /// Asks for something; its end is told by [`result`](Self::result) under the returned number.
+    pub fn ask(&mut self, request: Request) -> u64 {
+        let id = self.next_request;
+        self.next_request += 1;
+        self.shared.begin(id, request);
+        if request.ends() {
+            // From this moment on, not from when the server's thread gets to it.
+            self.roster.set_draining();
+        }
+        if self.requests.send((id, request)).is_err() {
+            self.shared.settle(id, request.too_late());
+        }
+        id
+    }
+
+    /// The end of a request, once: `None` while it lasts.
+    pub fn result(&self, id: u64) -> Option<Result<(), Failure>> {
+        self.shared.result(id)
+    }
+
+    /// Its log.
+    pub fn log(&self) -> &Arc<Log> {
+        self.shared.log()
+    }
+
+    /// Forgets the server without touching it: for a forked process, which has this value but not
+    /// the thread.
+    pub fn abandon(&mut self) {
+        // Closing the channel would wake the parent's thread through the file that both share.
+        let (idle, _) = mpsc::unbounded_channel();
+        std::mem::forget(std::mem::replace(&mut self.requests, idle));
+        self.abandoned = true;
+    }
+
+    /// Waits until something happens, at most `patience`.
+    pub fn wait(&self, patience: Duration) {
+        self.shared.log().wait(patience);
+    }
+
+    /// Log lines since the last call, and how many were dropped.
+    pub fn take_lines(&self) -> (Vec<Line>, u64) {
+        self.shared.log().take()
+    }
+
+    /// Whether anything of it is left.
+    pub fn is_running(&self) -> bool {
+        !self.shared.is_over()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // The thread goes on until its workers are gone; nobody waits for it.
+        if !self.abandoned {
+            self.ask(Request::Kill);
+        }
+    }
+}
+
+/// Runs `start` with all signals blocked, so that the threads it starts never run a signal handler
+/// of R's: those belong to R's own thread.
+fn without_signals<T>(start: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    let mut before = SigSet::empty();
+    pthread_sigmask(
+        SigmaskHow::SIG_BLOCK,
+        Some(&SigSet::all()),
+        Some(&mut before),
+    )?;
+    let result = start();
+    pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&before), None)?;
+    result
+}

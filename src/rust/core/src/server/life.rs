@@ -1,0 +1,160 @@
+//! A server's life: what happens on its thread, from the first worker to the last.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot};
+
+use super::request::Request;
+use super::shared::{Phase, Shared};
+use super::system;
+use crate::front::{self, Front, Order};
+use crate::lock::Refused;
+use crate::ops;
+use crate::sources::local::{Command, Failure, Pool, PoolEvent, PoolSender};
+
+/// How long a stopped server may take to reap its workers after they were killed.
+const KILL_GRACE: Duration = Duration::from_secs(2);
+
+/// What runs on the server's thread.
+pub(super) struct Life {
+    pub(super) shared: Arc<Shared>,
+    pub(super) front: Arc<Front>,
+    pub(super) pool: PoolSender,
+}
+
+impl Life {
+    /// Serves until every worker is gone.
+    pub(super) async fn run(
+        self,
+        pool: Pool,
+        mut notices: mpsc::UnboundedReceiver<PoolEvent>,
+        mut asked: mpsc::UnboundedReceiver<(u64, Request)>,
+        listener: std::net::TcpListener,
+        admin: Option<std::net::TcpListener>,
+    ) {
+        let (listener, admin) = match (
+            TcpListener::from_std(listener),
+            admin.map(TcpListener::from_std).transpose(),
+        ) {
+            (Ok(listener), Ok(admin)) => (listener, admin),
+            (Err(error), _) | (_, Err(error)) => {
+                self.shared.set_phase(Phase::Failed(system(error)));
+                return;
+            }
+        };
+        tokio::spawn(front::expire(self.front.clone()));
+        let mut accepting = Some(tokio::spawn(front::accept(self.front.clone(), listener)));
+        if let Some(admin) = admin {
+            tokio::spawn(ops::serve_admin(admin, self.front.clone()));
+        }
+        let mut pool = tokio::spawn(pool.run());
+        let life = Arc::new(self);
+        let mut notices_open = true;
+        loop {
+            tokio::select! {
+                ended = &mut pool => {
+                    if let Err(panic) = ended {
+                        life.shared.set_phase(Phase::Failed(Failure {
+                            class: "internal",
+                            message: format!("The workers' task failed: {panic}"),
+                            lines: Vec::new(),
+                        }));
+                    }
+                    return;
+                }
+                notice = notices.recv(), if notices_open => match notice {
+                    Some(PoolEvent::Ready) => life.shared.set_phase(Phase::Ready),
+                    Some(PoolEvent::BootFailed(failure)) => {
+                        life.shared.set_phase(Phase::Failed(failure));
+                        life.pool.ask(Command::Kill);
+                    }
+                    None => notices_open = false,
+                },
+                asked = asked.recv() => {
+                    // The handle was dropped: so is the server.
+                    let (id, request) = asked.unwrap_or((u64::MAX, Request::Kill));
+                    if request.ends() {
+                        life.front.roster.set_draining();
+                        if let Some(accepting) = accepting.take() {
+                            accepting.abort();
+                        }
+                    }
+                    if matches!(request, Request::Kill) {
+                        life.pool.ask(Command::Kill);
+                        // Bounded, also against a process that cannot be killed.
+                        let _ = tokio::time::timeout(KILL_GRACE, &mut pool).await;
+                        return;
+                    }
+                    let life = life.clone();
+                    tokio::spawn(async move {
+                        let result = life.obey(request).await;
+                        // A stop is done when the server is gone, and with it the port.
+                        if !matches!(request, Request::Stop(_)) {
+                            life.shared.settle(id, result);
+                        }
+                    });
+                }
+            }
+        }
+    }
+
+    async fn obey(&self, request: Request) -> Result<(), Failure> {
+        match request {
+            Request::Scale(count) => self.of_pool(|reply| Command::Scale(count, reply)).await,
+            Request::Reload => self.of_pool(Command::Reload).await,
+            Request::Drain(patience) => {
+                if self.drain(patience).await {
+                    Ok(())
+                } else {
+                    Err(Failure {
+                        class: "timeout",
+                        message: "Requests are still in flight after the drain's deadline.".into(),
+                        lines: Vec::new(),
+                    })
+                }
+            }
+            Request::Stop(patience) => {
+                if !self.drain(patience).await {
+                    tracing::warn!("requests are still in flight after the deadline: they are cut");
+                }
+                self.front.table.refuse(Refused::Closed);
+                let stopped = self.of_pool(Command::Stop).await;
+                self.front.connections.give_all(Order::Close);
+                stopped
+            }
+            Request::Kill => Ok(()),
+        }
+    }
+
+    /// Waits until nothing is in flight; whether that was reached in time.
+    async fn drain(&self, patience: Option<Duration>) -> bool {
+        self.shared.set_phase(Phase::Draining);
+        self.front.connections.give_all(Order::Finish);
+        let idle = async {
+            self.front.table.idle().await;
+            // The last answers still travel to their clients.
+            while self.front.connections.any_busy() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        match patience {
+            None => {
+                idle.await;
+                true
+            }
+            Some(patience) => tokio::time::timeout(patience, idle).await.is_ok(),
+        }
+    }
+
+    async fn of_pool(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Result<(), Failure>>) -> Command,
+    ) -> Result<(), Failure> {
+        let (reply, result) = oneshot::channel();
+        self.pool.ask(command(reply));
+        // A pool that is gone has dropped it.
+        result.await.unwrap_or_else(|_| Request::Reload.too_late())
+    }
+}

@@ -1,0 +1,44 @@
+//! One running server: its thread, its runtime, and the handle that others hold.
+
+mod handle;
+mod life;
+mod listen;
+mod request;
+mod shared;
+
+pub use handle::Server;
+pub use request::Request;
+pub use shared::Phase;
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::front::{Limits, TrustedProxies};
+use crate::ops::access::Format;
+use crate::sources::local::{Failure, LocalSettings};
+
+/// Everything that a server with local workers is told at its start.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub host: String,
+    /// 0 for any free port.
+    pub port: u16,
+    /// On loopback; 0 for any free port.
+    pub admin_port: Option<u16>,
+    /// Requests that may wait.
+    pub queue: usize,
+    pub limits: Limits,
+    pub trusted: TrustedProxies,
+    pub access_log: Option<Format>,
+    /// Where the access log goes instead of to [`Server::take_lines`].
+    pub log_file: Option<PathBuf>,
+    pub local: LocalSettings,
+}
+
+fn system(error: io::Error) -> Failure {
+    Failure {
+        class: "system",
+        message: format!("The server cannot be started: {error}"),
+        lines: Vec::new(),
+    }
+}
