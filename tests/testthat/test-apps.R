@@ -111,6 +111,8 @@ test_that("a worker's R sees the library paths of the session", {
 })
 
 test_that("the app's own .Rprofile is read, as Rscript would", {
+  # R CMD check turns profiles off for all that it starts.
+  withr::local_envvar(R_PROFILE_USER = NA)
   dir <- local_code(
     ".Rprofile" = "options(my.option = \"from the profile\")",
     "plumber.R" = c("#* @get /option", "#* @serializer text", "function() getOption(\"my.option\")")
