@@ -10,6 +10,7 @@ mod clock;
 pub mod front;
 pub mod lock;
 pub mod ops;
+pub mod serve;
 pub mod server;
 pub mod sources;
 pub mod worker;

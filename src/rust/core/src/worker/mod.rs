@@ -1,6 +1,7 @@
 //! One worker as the front sees it: its address, its one connection, its counters.
 
 mod connection;
+pub mod native;
 mod stream;
 mod tunnels;
 
@@ -10,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 pub use connection::{Connection, Outgoing, SendFailed};
+pub use native::Native;
 pub use tunnels::{TunnelGuard, Tunnels};
 
 /// Where a worker listens.
@@ -52,6 +54,8 @@ pub struct Worker {
     /// Tells this worker from its successors under the same `id`.
     pub generation: u64,
     pub address: Address,
+    /// If faucet itself serves in it.
+    pub native: Option<Native>,
     /// WebSocket and other upgraded connections through this worker.
     pub tunnels: Tunnels,
     connection: Mutex<Option<Connection>>,
@@ -65,11 +69,18 @@ impl Worker {
             id,
             generation,
             address,
+            native: None,
             tunnels: Tunnels::default(),
             connection: Mutex::new(None),
             requests: AtomicU64::new(0),
             reporter,
         }
+    }
+
+    /// The same worker, with a line to faucet in it.
+    pub fn with_native(mut self, native: Native) -> Self {
+        self.native = Some(native);
+        self
     }
 
     /// Requests answered.

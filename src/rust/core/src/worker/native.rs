@@ -1,0 +1,65 @@
+//! What front and native worker have to tell each other beside HTTP.
+//!
+//! A native worker is one that faucet itself serves in (see [`serve`](crate::serve)). Both ends are
+//! this very program, on one machine, and meet at two sockets in a folder that is the server's alone:
+//! `<path>` carries HTTP/1.1, `<path>.control` carries notes about the request in flight, a line each:
+//!
+//! ```text
+//! interrupt <number> left        -> interrupted | over
+//! interrupt <number> deadline    -> interrupted | over
+//! tell <number>                  -> told | over
+//! ```
+//!
+//! `left` waits for the answer until the worker is past what it shields; `deadline` does not; `tell` only lets
+//! the worker know that the client has gone.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use hyper::header::HeaderName;
+
+/// On a request: its number on this worker, decimal, rising. Taken off by the worker.
+pub const REQUEST_NUMBER: HeaderName = HeaderName::from_static("faucet-request");
+
+/// On a request: the rest of its body is this file, which the front keeps open; the value is the
+/// number of bytes, a space, and the path. What comes over the socket is the beginning.
+pub const BODY_FILE: HeaderName = HeaderName::from_static("faucet-body-file");
+
+/// On a response: it is written bit by bit for a client that listens, and waits for a slow one.
+pub const STREAM: HeaderName = HeaderName::from_static("faucet-stream");
+
+/// On a response without a body: its body is the file with this absolute path.
+pub const FILE: HeaderName = HeaderName::from_static("faucet-file");
+
+/// The control socket beside a worker's socket.
+pub fn control_path(socket: &Path) -> PathBuf {
+    let mut path = socket.as_os_str().to_owned();
+    path.push(".control");
+    path.into()
+}
+
+/// What becomes of a request whose client has left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cancelling {
+    /// Whether it is interrupted.
+    pub cancel: bool,
+    /// How long R may take to obey an interrupt before its process is replaced.
+    pub interrupt_timeout: Duration,
+}
+
+/// The front's line to a native worker.
+#[derive(Debug)]
+pub struct Native {
+    control: PathBuf,
+    cancelling: Cancelling,
+}
+
+impl Native {
+    /// `socket` is where the worker serves HTTP.
+    pub fn new(socket: &Path, cancelling: Cancelling) -> Self {
+        Self {
+            control: control_path(socket),
+            cancelling,
+        }
+    }
+}
