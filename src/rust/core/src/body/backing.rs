@@ -30,6 +30,11 @@ impl Backing {
         blocking(move || file.write_all_at(&chunk, at)).await
     }
 
+    /// Fills `buffer` from `at` on, on this thread.
+    pub(super) fn read_now(&self, at: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.file.read_exact_at(buffer, at)
+    }
+
     /// Reads some bytes of the range `at..end`; never empty unless the range is.
     pub(super) async fn read(self, at: u64, end: u64) -> io::Result<Bytes> {
         blocking(move || {
@@ -38,6 +43,14 @@ impl Backing {
             Ok(Bytes::from(chunk))
         })
         .await
+    }
+}
+
+impl From<File> for Backing {
+    fn from(file: File) -> Self {
+        Self {
+            file: Arc::new(file),
+        }
     }
 }
 

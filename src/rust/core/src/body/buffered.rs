@@ -104,6 +104,38 @@ impl Buffered {
         self.len() == 0
     }
 
+    /// Adds the first `length` bytes of a file, which nobody changes. Only to a body that is in memory.
+    pub fn append_file(&mut self, file: std::fs::File, length: u64) {
+        debug_assert!(self.file.is_none());
+        self.file = Some(Backing::from(file));
+        self.in_file = length;
+    }
+
+    /// Copies bytes from `at` on, as many as there are and as fit; returns how many. Blocks.
+    pub fn copy_to(&self, at: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut copied = 0;
+        let mut begin = 0;
+        for chunk in &self.chunks {
+            let end = begin + chunk.len() as u64;
+            let from = at + copied as u64;
+            if from < end && copied < buffer.len() {
+                let rest = &chunk[(from - begin) as usize..];
+                let count = rest.len().min(buffer.len() - copied);
+                buffer[copied..copied + count].copy_from_slice(&rest[..count]);
+                copied += count;
+            }
+            begin = end;
+        }
+        let from = (at + copied as u64).saturating_sub(self.in_memory);
+        if let Some(file) = self.file.as_ref().filter(|_| from < self.in_file) {
+            let rest = buffer.len() - copied;
+            let count = rest.min(usize::try_from(self.in_file - from).unwrap_or(rest));
+            file.read_now(from, &mut buffer[copied..copied + count])?;
+            copied += count;
+        }
+        Ok(copied)
+    }
+
     /// A body to send, from the beginning.
     pub fn body(&self) -> BufferedBody {
         BufferedBody {
@@ -191,6 +223,45 @@ mod tests {
         assert!(buffered.file.is_some());
         assert_eq!(text(&buffered).await, whole);
         assert_eq!(text(&buffered).await, whole);
+    }
+
+    #[tokio::test]
+    async fn a_body_can_be_copied_from_anywhere_across_memory_and_file() {
+        let whole: Vec<u8> = (0..=255).collect();
+        let chunks = whole
+            .chunks(7)
+            .map(|chunk| Ok::<_, io::Error>(Frame::data(Bytes::copy_from_slice(chunk))));
+        let mut body = Buffered::read_from(
+            http_body_util::StreamBody::new(Chunks(chunks.collect::<Vec<_>>().into_iter())),
+            100,
+            1000,
+            None,
+        )
+        .await
+        .expect("it fits");
+        assert!(body.in_file > 0);
+        for (at, length) in [(0, 256), (0, 10), (95, 20), (3, 200), (200, 100), (256, 5)] {
+            let mut buffer = vec![0; length];
+            let count = body.copy_to(at, &mut buffer).expect("readable");
+            let end = (at as usize + length).min(256);
+            assert_eq!(
+                buffer[..count],
+                whole[at as usize..end],
+                "{length} from {at}"
+            );
+        }
+        body = Buffered::default();
+        let mut buffer = [0; 4];
+        assert_eq!(body.copy_to(0, &mut buffer).ok(), Some(0));
+    }
+
+    struct Chunks(std::vec::IntoIter<Result<Frame<Bytes>, io::Error>>);
+
+    impl futures_core::Stream for Chunks {
+        type Item = Result<Frame<Bytes>, io::Error>;
+        fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+            Poll::Ready(self.0.next())
+        }
     }
 
     #[tokio::test]

@@ -1,1 +1,23 @@
-//! The worker's own side: an HTTP/1.1 server that hands requests to whatever handles them, one at a time.
+//! The worker's own side: an HTTP/1.1 server that hands requests to whatever handles them, one at a
+//! time.
+//!
+//! One thread ([`Server`]) speaks HTTP over a Unix socket; another, R's, asks the [`Desk`] between
+//! them for the next request, works, and answers there. What the front wants to tell of a request in
+//! flight comes by the control socket (see [`crate::worker::native`]).
+
+mod answer;
+mod control;
+mod desk;
+mod pipe;
+mod request;
+mod server;
+mod service;
+
+pub use answer::{Answer, Content};
+pub use desk::{Desk, Finished};
+pub use pipe::{pipe, PipeReader, PipeWriter, Written};
+pub use request::Request;
+pub use server::{Server, Settings};
+
+#[cfg(test)]
+mod tests;

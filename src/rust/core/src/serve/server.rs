@@ -1,0 +1,186 @@
+//! The thread that speaks HTTP for one worker.
+
+use std::fs::Permissions;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener as StdListener;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use nix::sys::signal::{pthread_sigmask, SigSet, SigmaskHow};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::oneshot;
+
+use super::control;
+use super::desk::Desk;
+use super::service;
+use crate::worker::native::control_path;
+
+/// After an error of accept: the system is out of something.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Where a worker serves.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Of the socket for HTTP. That for control has its name from it.
+    pub socket: PathBuf,
+    /// How much of a request's body stays in memory, in bytes.
+    pub body_memory: u64,
+}
+
+/// A running server. Dropping it ends the thread and removes the sockets.
+pub struct Server {
+    desk: Arc<Desk>,
+    settings: Settings,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Listens, and starts the thread.
+    ///
+    /// # Errors
+    /// The sockets or the thread cannot be had.
+    pub fn start(settings: Settings, desk: Arc<Desk>) -> io::Result<Self> {
+        let http = listen(&settings.socket)?;
+        let control = listen(&control_path(&settings.socket))?;
+        let (stop, stopped) = oneshot::channel();
+        let (served, memory) = (desk.clone(), settings.body_memory);
+        let thread = with_signals_blocked(|| {
+            std::thread::Builder::new()
+                .name("faucet-serve".into())
+                .spawn(move || {
+                    let desk = Closing(served);
+                    run(&desk.0, memory, http, control, stopped);
+                })
+        })?;
+        Ok(Self {
+            desk,
+            settings,
+            stop: Some(stop),
+            thread: Some(thread),
+        })
+    }
+
+    /// Where its requests are.
+    pub fn desk(&self) -> &Arc<Desk> {
+        &self.desk
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            // It may have ended by itself.
+            let _ = stop.send(());
+        }
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+        let _ = std::fs::remove_file(&self.settings.socket);
+        let _ = std::fs::remove_file(control_path(&self.settings.socket));
+    }
+}
+
+/// Tells the handler that nothing more will come, however the thread ends.
+struct Closing(Arc<Desk>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+/// The thread must never run one of R's signal handlers, so it is born with all signals blocked.
+fn with_signals_blocked<T>(work: impl FnOnce() -> T) -> T {
+    let mut before = SigSet::empty();
+    let masked = pthread_sigmask(
+        SigmaskHow::SIG_BLOCK,
+        Some(&SigSet::all()),
+        Some(&mut before),
+    );
+    let done = work();
+    if masked.is_ok() {
+        // Sets what was in force: cannot fail.
+        let _ = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&before), None);
+    }
+    done
+}
+
+fn listen(path: &Path) -> io::Result<StdListener> {
+    let listener = StdListener::bind(path)?;
+    // Its folder is private already.
+    std::fs::set_permissions(path, Permissions::from_mode(0o600))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+fn run(
+    desk: &Arc<Desk>,
+    body_memory: u64,
+    http: StdListener,
+    control: StdListener,
+    stopped: oneshot::Receiver<()>,
+) {
+    let runtime = match tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        // The blocking threads: they open and keep large bodies.
+        .max_blocking_threads(4)
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!("no runtime: {error}");
+            return;
+        }
+    };
+    runtime.block_on(async {
+        let (Ok(http), Ok(control)) = (
+            UnixListener::from_std(http),
+            UnixListener::from_std(control),
+        ) else {
+            return;
+        };
+        let serving = accept(http, |stream| {
+            tokio::spawn(converse(desk.clone(), body_memory, stream));
+        });
+        let controlling = accept(control, |stream| {
+            let desk = desk.clone();
+            tokio::spawn(async move {
+                // A front that hangs up has said all it wanted.
+                let _ = control::serve(&desk, stream).await;
+            });
+        });
+        tokio::select! {
+            () = serving => {}
+            () = controlling => {}
+            _ = stopped => {}
+        }
+    });
+    runtime.shutdown_background();
+}
+
+async fn accept(listener: UnixListener, begin: impl Fn(UnixStream)) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => begin(stream),
+            Err(error) => {
+                tracing::warn!("cannot accept: {error}");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn converse(desk: Arc<Desk>, body_memory: u64, stream: UnixStream) {
+    let service = service_fn(|request| service::serve(desk.clone(), body_memory, request));
+    // How it ends, the front sees for itself.
+    let _ = http1::Builder::new()
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+}

@@ -1,0 +1,139 @@
+//! One request over HTTP: its body is read, the handler is asked, its answer is sent.
+
+use std::fs::File;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::{HeaderMap, Request as HttpRequest, Response, StatusCode};
+
+use super::answer::Answer;
+use super::desk::{Desk, Ticket};
+use super::pipe::PipeReader;
+use super::request::Request;
+use crate::body::Buffered;
+use crate::worker::native::{BODY_FILE, REQUEST_NUMBER};
+
+/// The body of a response.
+pub(super) enum Reply {
+    Whole(Option<Bytes>),
+    Stream(PipeReader),
+}
+
+impl Reply {
+    pub(super) fn whole(bytes: Bytes) -> Self {
+        Self::Whole(Some(bytes).filter(|bytes| !bytes.is_empty()))
+    }
+}
+
+impl Body for Reply {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        match self.get_mut() {
+            Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Stream(reader) => Pin::new(reader).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self, Self::Whole(None))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(bytes) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+            }
+            Self::Stream(_) => SizeHint::default(),
+        }
+    }
+}
+
+/// Whoever stops to wait for an answer, its connection being gone, leaves the desk.
+struct Waiting<'a> {
+    desk: &'a Desk,
+    ticket: Option<Ticket>,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket {
+            self.desk.abandon(ticket);
+        }
+    }
+}
+
+pub(super) async fn serve(
+    desk: Arc<Desk>,
+    body_memory: u64,
+    request: HttpRequest<Incoming>,
+) -> Result<Response<Reply>, std::convert::Infallible> {
+    let (mut parts, body) = request.into_parts();
+    let number = take_number(&mut parts.headers);
+    let rest = parts.headers.remove(BODY_FILE);
+    // Its sender has seen to limits and times.
+    let read = async {
+        let mut body = Buffered::read_from(body, body_memory, u64::MAX, None)
+            .await
+            .map_err(io::Error::other)?;
+        if let Some(rest) = rest {
+            let (file, length) = tokio::task::spawn_blocking(move || open_rest(rest.as_bytes()))
+                .await
+                .map_err(io::Error::other)??;
+            body.append_file(file, length);
+        }
+        Ok::<_, io::Error>(body)
+    };
+    let body = match read.await {
+        Ok(body) => body,
+        Err(error) => return Ok(unreadable(&error)),
+    };
+    let method = parts.method.clone();
+    let (ticket, answer) = desk.submit(
+        number,
+        Request {
+            method: parts.method,
+            target: parts.uri,
+            headers: parts.headers,
+            body,
+        },
+    );
+    let mut waiting = Waiting {
+        desk: &desk,
+        ticket: Some(ticket),
+    };
+    let answer = answer.await;
+    waiting.ticket = None;
+    // Without an answer: it was cancelled before it was begun.
+    Ok(answer
+        .unwrap_or_else(|_| Answer::cancelled())
+        .into_response(&method))
+}
+
+fn take_number(headers: &mut HeaderMap) -> Option<u64> {
+    headers.remove(REQUEST_NUMBER)?.to_str().ok()?.parse().ok()
+}
+
+fn open_rest(value: &[u8]) -> io::Result<(File, u64)> {
+    let invalid = || io::Error::from(io::ErrorKind::InvalidData);
+    let text = std::str::from_utf8(value).map_err(|_| invalid())?;
+    let (length, path) = text.split_once(' ').ok_or_else(invalid)?;
+    let length = length.parse().map_err(|_| invalid())?;
+    Ok((File::open(path)?, length))
+}
+
+fn unreadable(error: &io::Error) -> Response<Reply> {
+    let text = format!("the request's body could not be read: {error}");
+    let mut response = Response::new(Reply::whole(text.into()));
+    *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+    response
+}
