@@ -9,6 +9,74 @@ NULL
 #' @noRd
 usable_cores <- function() .Call(wrap__usable_cores)
 
+#' Begins to serve on a Unix socket: from now on requests can be had.
+#' @param socket Path of the socket.
+#' @param host,port What requests are told of where they arrived.
+#' @noRd
+serve_start <- function(socket, host, port) .Call(wrap__serve_start, socket, host, port)
+
+#' Ends serving: the sockets are gone.
+#' @noRd
+serve_stop <- function() invisible(.Call(wrap__serve_stop))
+
+#' The next request, or `NULL` if none came within `timeout_ms`.
+#' @return A list: `fields`, a named list of what Rook asks for, and `length`, that of the body in bytes.
+#' @noRd
+serve_next <- function(timeout_ms) .Call(wrap__serve_next, timeout_ms)
+
+#' Fills a raw vector with the body from byte `at` on; returns how many bytes there were.
+#' @noRd
+serve_body <- function(buffer, at) .Call(wrap__serve_body, buffer, at)
+
+#' Answers the request in hand.
+#' @param status A number.
+#' @param names,values Headers, in order.
+#' @param body Raw bytes, or the absolute path of a file, or `NULL`.
+#' @noRd
+serve_answer <- function(status, names, values, body) .Call(wrap__serve_answer, status, names, values, body)
+
+#' Answers with a head, and a body that is written from now on.
+#' @noRd
+serve_stream <- function(status, names, values) .Call(wrap__serve_stream, status, names, values)
+
+#' Writes to the stream; waits at most `timeout_ms` for room.
+#' @return `"done"`, `"full"` (try again) or `"closed"`.
+#' @noRd
+serve_write <- function(chunk, timeout_ms) .Call(wrap__serve_write, chunk, timeout_ms)
+
+#' The stream is complete.
+#' @noRd
+serve_stream_end <- function() invisible(.Call(wrap__serve_stream_end))
+
+#' Whether somebody reads the stream.
+#' @noRd
+serve_is_open <- function() .Call(wrap__serve_is_open)
+
+#' Whether a stream has been begun for the request in hand.
+#' @noRd
+serve_has_streamed <- function() .Call(wrap__serve_has_streamed)
+
+#' Whether the thread that speaks HTTP has ended.
+#' @noRd
+serve_is_closed <- function() .Call(wrap__serve_is_closed)
+
+#' Whether a request is in hand.
+#' @noRd
+serve_is_busy <- function() .Call(wrap__serve_is_busy)
+
+#' Whether the client of the request in hand has left, or its time is over.
+#' @noRd
+serve_is_cancelled <- function() .Call(wrap__serve_is_cancelled)
+
+#' Begins (`TRUE`) or ends what a client that leaves does not interrupt.
+#' @noRd
+serve_shield <- function(on) invisible(.Call(wrap__serve_shield, on))
+
+#' The request in hand is over. No interrupt is sent for it from now on, but one that was sent may be pending.
+#' @return Whether one was sent.
+#' @noRd
+serve_finish <- function() .Call(wrap__serve_finish)
+
 #' Starts a server: binds its port, starts its workers, returns at once.
 #' @param settings Named list, complete and checked.
 #' @noRd
@@ -41,6 +109,33 @@ signals_hold <- function() invisible(.Call(wrap__signals_hold))
 #' Restores the handlers that were there before.
 #' @noRd
 signals_release <- function() invisible(.Call(wrap__signals_release))
+
+#' Makes this process a template: from now on the front is heard.
+#' @noRd
+template_start <- function() invisible(.Call(wrap__template_start))
+
+#' Tells the front a line.
+#' @noRd
+template_say <- function(line) invisible(.Call(wrap__template_say, line))
+
+#' The worker that the front wants next; waits at most `timeout_ms`.
+#' @return `NULL` if there is none. Else a list with `end`: whether the front is gone; if not, `id`, `port` and
+#'   `socket` of the worker, and template_fork() is to be called.
+#' @noRd
+template_next <- function(timeout_ms) .Call(wrap__template_next, timeout_ms)
+
+#' Forks the worker that template_next() has named.
+#' @return Whether this is the worker.
+#' @noRd
+template_fork <- function() .Call(wrap__template_fork)
+
+#' Writes out what C's streams hold: a fork would have it twice.
+#' @noRd
+flush_streams <- function() invisible(.Call(wrap__flush_streams))
+
+#' Ends a forked worker without removing R's temporary folder, which it shares with its template.
+#' @noRd
+fork_exit <- function() .Call(wrap__fork_exit)
 
 #' Ends this process when standard input ends: the front holds its other end, and whatever becomes of
 #' the front, the system closes it.

@@ -5,9 +5,11 @@
 local({
   host <- Sys.getenv("FAUCET_HOST", "127.0.0.1")
   port <- as.integer(Sys.getenv("FAUCET_PORT"))
+  lib <- Sys.getenv("FAUCET_LIB")
+  is_template <- nzchar(Sys.getenv("FAUCET_TEMPLATE"))
 
   # Ties this process to the front's life: it ends when the front is gone, however the front went.
-  watch_front <- function(lib) {
+  watch_front <- function() {
     if (!nzchar(lib)) {
       return(invisible())
     }
@@ -15,7 +17,46 @@ local({
     # An app that loads faucet itself must find this library loaded: R unloads and loads again what it does not find
     # here, and the watching thread runs code of this very library.
     .dynLibs(structure(c(.dynLibs(), list(dll)), class = "DLLInfoList"))
-    .Call("wrap__worker_watch")
+    # A template has no thread, and hears its front by itself.
+    if (is_template) .Call("wrap__template_start") else .Call("wrap__worker_watch")
+  }
+
+  # faucet's own R code. NULL if it is not installed, but loaded from its sources for developing it.
+  load_faucet <- function() {
+    package <- dirname(dirname(lib))
+    if (file.exists(file.path(package, "Meta"))) {
+      tryCatch(
+        loadNamespace("faucet", lib.loc = c(dirname(package), .libPaths())),
+        # Such as an app that needs an older version of a package that faucet needs too.
+        error = function(error) {
+          message("Served over TCP, as faucet cannot be loaded here: ", conditionMessage(error))
+          NULL
+        }
+      )
+    }
+  }
+
+  # What starts its server with httpuv::runServer(), as plumber does, is served by faucet itself: that function is replaced
+  # in this process, before the app's code runs. faucet's R code is loaded when it is called, after the app has chosen the
+  # versions of its packages.
+  serve_natively <- function() {
+    replace <- function(...) {
+      httpuv <- asNamespace("httpuv")
+      original <- httpuv$runServer
+      replacement <- function(host, port, app, interruptIntervalMs = NULL) {
+        faucet <- load_faucet()
+        if (is.null(faucet)) {
+          original(host, port, app, interruptIntervalMs)
+        } else {
+          faucet$run_server(original, host, port, app, interruptIntervalMs)
+        }
+      }
+      locked <- bindingIsLocked("runServer", httpuv)
+      if (locked) unlockBinding("runServer", httpuv)
+      assign("runServer", replacement, httpuv)
+      if (locked) lockBinding("runServer", httpuv)
+    }
+    if (isNamespaceLoaded("httpuv")) replace() else setHook(packageEvent("httpuv", "onLoad"), replace)
   }
 
   # plumber's own rule: the name in any case.
@@ -81,7 +122,10 @@ local({
     }
   }
 
-  watch_front(Sys.getenv("FAUCET_LIB"))
+  watch_front()
+  if (is_template || nzchar(Sys.getenv("FAUCET_SOCKET"))) {
+    serve_natively()
+  }
 
   # The front asks with SIGINT, and asks again, as one that comes while a request is being handled ends just that
   # request. An interrupt that gets as far as here ends the server; from then on exit hooks are running, so that
@@ -105,6 +149,9 @@ local({
         interrupt = function(condition) NULL
       )
       leaving <- TRUE
+      if (isNamespaceLoaded("faucet") && nzchar(Sys.getenv("FAUCET_FORK"))) {
+        asNamespace("faucet")$leave_worker()
+      }
       # Unlike the end of the script, it also runs `.Last()`.
       quit(save = "no", status = 0)
     },

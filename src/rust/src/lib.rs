@@ -4,9 +4,11 @@
 
 mod answer;
 mod panics;
+mod serve;
 mod server;
 mod settings;
 mod signals;
+mod template;
 mod watch;
 
 use extendr_api::prelude::*;
@@ -24,7 +26,9 @@ fn usable_cores() -> i32 {
 extendr_module! {
     mod faucet;
     fn usable_cores;
+    use serve;
     use server;
     use signals;
+    use template;
     use watch;
 }

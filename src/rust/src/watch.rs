@@ -3,17 +3,28 @@
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::Once;
 use std::time::Duration;
 
 use extendr_api::prelude::*;
-use nix::sys::signal::{kill, killpg, pthread_sigmask, SigSet, SigmaskHow, Signal};
-use nix::unistd::{dup2_stdin, getpgrp, getpid, getppid};
+use faucet_core::serve::with_signals_blocked;
+use nix::sys::signal::{kill, killpg, Signal};
+use nix::unistd::{dup2_stdin, getpgrp, getpid, getppid, Pid};
 
 /// How long R may take to run its exit hooks when the front has vanished.
 const GRACE: Duration = Duration::from_secs(1);
 
 static WATCHING: Once = Once::new();
+
+/// The front's pid, if this process was forked by a template; otherwise the front is its parent.
+static FRONT: AtomicI32 = AtomicI32::new(0);
+
+/// From now on the front is the process with this pid, not the parent.
+pub fn set_front(pid: Pid) {
+    FRONT.store(pid.as_raw(), Ordering::Relaxed);
+}
 
 /// Ends this process when standard input ends: the front holds its other end, and whatever becomes of
 /// the front, the system closes it.
@@ -24,27 +35,19 @@ fn worker_watch() {
         let Ok(front) = take_stdin() else {
             return;
         };
-        // The thread must never run one of R's signal handlers, so it is born with all of them blocked.
-        let mut before = SigSet::empty();
-        let masked = pthread_sigmask(
-            SigmaskHow::SIG_BLOCK,
-            Some(&SigSet::all()),
-            Some(&mut before),
-        );
         // Without the thread there is still the system's own notice (Linux).
-        let _ = std::thread::Builder::new()
-            .name("faucet-watch".into())
-            .stack_size(128 * 1024)
-            .spawn(move || watch(front));
-        if masked.is_ok() {
-            let _ = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&before), None);
-        }
+        let _ = with_signals_blocked(|| {
+            std::thread::Builder::new()
+                .name("faucet-watch".into())
+                .stack_size(128 * 1024)
+                .spawn(move || watch(front))
+        });
     });
 }
 
 /// Takes the pipe away from standard input, which is empty from then on: an app that read there, or a
 /// child of it, would wait for ever for what nobody writes.
-fn take_stdin() -> std::io::Result<File> {
+pub fn take_stdin() -> std::io::Result<File> {
     let front = std::io::stdin().as_fd().try_clone_to_owned()?;
     // To watch matters more.
     let _ = File::open("/dev/null").map(dup2_stdin);
@@ -52,7 +55,7 @@ fn take_stdin() -> std::io::Result<File> {
 }
 
 fn watch(mut front: File) {
-    let parent = getppid();
+    let alive = front_is_alive();
     let (sender, ended) = std::sync::mpsc::channel();
     let reader = std::thread::Builder::new()
         .name("faucet-stdin".into())
@@ -72,11 +75,11 @@ fn watch(mut front: File) {
     if reader.is_err() {
         return;
     }
-    // A process that the front's R session forked may hold the pipe open: the parent's death shows too.
+    // A process that the front's R session forked may hold the pipe open: the front's own death shows too.
     while ended.recv_timeout(Duration::from_millis(500))
         == Err(std::sync::mpsc::RecvTimeoutError::Timeout)
     {
-        if getppid() != parent {
+        if !alive() {
             break;
         }
     }
@@ -86,7 +89,35 @@ fn watch(mut front: File) {
         let _ = kill(getpid(), Signal::SIGINT);
         std::thread::sleep(Duration::from_millis(200));
     }
+    remove_sockets();
     let _ = killpg(getpgrp(), Signal::SIGKILL);
+}
+
+/// Asks whether the front lives. A parent that has died is not the parent any more; of a process that is
+/// not the parent, its pid is known.
+fn front_is_alive() -> impl Fn() -> bool {
+    let known = FRONT.load(Ordering::Relaxed);
+    let parent = getppid();
+    move || {
+        if known == 0 {
+            getppid() == parent
+        } else {
+            kill(Pid::from_raw(known), None).is_ok()
+        }
+    }
+}
+
+/// What a front that vanished has left in the file system: its folder goes with the last worker.
+fn remove_sockets() {
+    let Some(socket) = std::env::var_os("FAUCET_SOCKET").map(PathBuf::from) else {
+        return;
+    };
+    let _ = std::fs::remove_file(&socket);
+    let _ = std::fs::remove_file(faucet_core::worker::native::control_path(&socket));
+    if let Some(folder) = socket.parent() {
+        // Fails while others are there.
+        let _ = std::fs::remove_dir(folder);
+    }
 }
 
 extendr_module! {

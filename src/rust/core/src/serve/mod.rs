@@ -17,7 +17,7 @@ pub use answer::{Answer, Content};
 pub use desk::{Desk, Finished};
 pub use pipe::{pipe, PipeReader, PipeWriter, Written};
 pub use request::Request;
-pub use server::{Server, Settings};
+pub use server::{with_signals_blocked, Server, Settings};
 
 #[cfg(test)]
 mod tests;

@@ -96,8 +96,8 @@ impl Drop for Closing {
     }
 }
 
-/// The thread must never run one of R's signal handlers, so it is born with all signals blocked.
-fn with_signals_blocked<T>(work: impl FnOnce() -> T) -> T {
+/// Starts threads that never run one of R's signal handlers: they are born with all signals blocked.
+pub fn with_signals_blocked<T>(work: impl FnOnce() -> T) -> T {
     let mut before = SigSet::empty();
     let masked = pthread_sigmask(
         SigmaskHow::SIG_BLOCK,

@@ -1,0 +1,120 @@
+# The template's side of `preload = TRUE`: an R process that has loaded the app, and forks the workers.
+
+# Run in each worker after the fork, in this order.
+forks <- new.env(parent = emptyenv())
+forks$hooks <- list()
+
+#' Make something anew in each worker
+#'
+#' With `run(preload = TRUE)` the app's code runs once, in a template process, and workers are forked
+#' from it. They share what it has loaded, but there are things that two processes must not share: connections
+#' to databases, open sockets, threads. `after_fork()` says how each worker makes its own.
+#'
+#' In a process that is not going to be forked (a worker without `preload`, or plumber by itself) `fun` is
+#' called at once, so that the same code runs everywhere.
+#'
+#' Each worker draws its own random numbers anyway: `.Random.seed` is removed after the fork.
+#'
+#' @param fun Function without arguments, called for what it does. Assign with `<<-` what the app needs.
+#'   Several are called in the order of their registration. If one fails, so does the worker's start.
+#' @return `NULL`, invisibly.
+#'
+#' @section Error conditions:
+#' `faucet_error_option` if `fun` is not a function.
+#'
+#' @seealso The setting `preload` in [`faucet-options`].
+#' @export
+#' @examples
+#' connection <- NULL
+#' after_fork(function() connection <<- file(tempfile(), "w+"))
+#' close(connection)
+after_fork <- function(fun) {
+  if (!is.function(fun)) {
+    got <- describe_value(fun)
+    abort("option", "{.arg fun} must be a function, not {got}.", option = "fun", call = rlang::current_env())
+  }
+  if (is_template()) {
+    forks$hooks <- c(forks$hooks, fun)
+  } else {
+    fun()
+  }
+  invisible()
+}
+
+is_template <- function() {
+  nzchar(Sys.getenv("FAUCET_TEMPLATE"))
+}
+
+# The app cannot be preloaded: the front starts ordinary workers instead.
+end_template <- function(why) {
+  template_say(paste("unable", gsub("[\r\n]+", " ", why)))
+  invisible()
+}
+
+# Returns in the template when the front is gone, and in each worker when that is told to leave.
+serve_forks <- function(app, host) {
+  warm_up()
+  gc(full = TRUE)
+  template_say("ready")
+  worker <- suspendInterrupts(fork_workers())
+  if (is.null(worker)) {
+    return(invisible())
+  }
+  become_worker(worker)
+  serve_native(app, host, worker$port, worker$socket)
+}
+
+# NULL in the template, at the end; in a worker, what the front says of it.
+fork_workers <- function() {
+  repeat {
+    order <- template_next(as.integer(longest_wait))
+    if (isTRUE(order$end) || is_interrupted()) {
+      return(NULL)
+    }
+    if (!is.null(order)) {
+      flush_streams()
+      if (template_fork()) {
+        return(order)
+      }
+    }
+  }
+}
+
+become_worker <- function(worker) {
+  worker_watch()
+  Sys.unsetenv("FAUCET_TEMPLATE")
+  Sys.setenv(
+    FAUCET_FORK = "true", FAUCET_WORKER_ID = worker$id, FAUCET_PORT = worker$port, FAUCET_SOCKET = worker$socket
+  )
+  suppressWarnings(rm(".Random.seed", envir = globalenv()))
+  for (hook in forks$hooks) hook()
+}
+
+# The first requests of a process are slow, as R compiles functions when they are called for the second time. Those of
+# faucet, and of plumber as far as every app uses them, are compiled before the fork, so that no worker has to.
+warm_up <- function() {
+  constants <- rook_constants()
+  app <- list(call = function(req) list(status = 200L, headers = list("Content-Type" = "text/plain"), body = "x"))
+  if (isNamespaceLoaded("plumber")) {
+    plumber <- asNamespace("plumber")
+    app <- plumber$pr_get(plumber$pr(), "/", function(x = 1) list(x = x))
+  }
+  fields <- list(
+    REQUEST_METHOD = "GET", PATH_INFO = "/", QUERY_STRING = "?x=2", SERVER_NAME = "localhost", SERVER_PORT = "80",
+    HTTP_HOST = "localhost", HTTP_ACCEPT = "*/*", HEADERS = c(accept = "*/*", host = "localhost")
+  )
+  # What fails here fails for real requests too, where it is seen.
+  tryCatch(
+    for (i in 1:5) answer(respond(app, NULL, list(fields = fields, length = 0), constants)),
+    error = function(error) NULL
+  )
+}
+
+# The end of a forked worker. It shares R's temporary folder with its template, so that it must not remove it as quit()
+# does.
+leave_worker <- function() {
+  last <- get0(".Last", globalenv(), mode = "function")
+  if (!is.null(last)) tryCatch(last(), error = function(error) message("Error in .Last: ", conditionMessage(error)))
+  grDevices::graphics.off()
+  fork_exit()
+}

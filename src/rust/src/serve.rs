@@ -1,0 +1,368 @@
+//! A native worker's own side, as R drives it: the next request, its answer, its stream.
+//!
+//! All of it belongs to R's main thread; the thread that speaks HTTP is behind the desk.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::time::Duration;
+
+use extendr_api::prelude::*;
+use extendr_api::AsTypedSlice;
+use faucet_core::body::Buffered;
+use faucet_core::serve::{
+    pipe, Answer, Content, Desk, PipeWriter, Request, Server, Settings, Written,
+};
+use nix::sys::pthread::{pthread_kill, pthread_self};
+use nix::sys::signal::Signal;
+
+use crate::answer::{bad, failure, good};
+
+/// What R's thread has at hand.
+struct Serving {
+    server: Server,
+    /// The same for every request: names and values.
+    constants: Arc<[(&'static str, String)]>,
+    /// The body of the request in hand.
+    body: Buffered,
+    stream: Stream,
+}
+
+/// `None -> Open -> Ended`: whether a stream answers the request in hand.
+enum Stream {
+    None,
+    Open(PipeWriter),
+    Ended,
+}
+
+impl Stream {
+    fn writer(&self) -> Option<&PipeWriter> {
+        match self {
+            Self::Open(writer) => Some(writer),
+            Self::None | Self::Ended => None,
+        }
+    }
+}
+
+thread_local! {
+    static SERVING: RefCell<Option<Serving>> = const { RefCell::new(None) };
+}
+
+/// Does something with what is being served, if anything is.
+fn with<T>(f: impl FnOnce(&mut Serving) -> T) -> Option<T> {
+    SERVING.with(|serving| serving.borrow_mut().as_mut().map(f))
+}
+
+fn patience(milliseconds: f64) -> Duration {
+    Duration::from_secs_f64((milliseconds / 1000.0).clamp(0.0, 3600.0))
+}
+
+/// Begins to serve on a Unix socket: from now on requests can be had.
+/// @param socket Path of the socket.
+/// @param host,port What requests are told of where they arrived.
+/// @noRd
+#[extendr]
+fn serve_start(socket: String, host: String, port: String) -> List {
+    // Requests are interrupted as a user would do it: R's handler runs on this thread, and system
+    // calls that wait are broken off.
+    let main = pthread_self();
+    let desk = Desk::new(move || {
+        // The main thread lives as long as the process.
+        let _ = pthread_kill(main, Signal::SIGINT);
+    });
+    let settings = Settings {
+        socket: socket.into(),
+        body_memory: 1 << 20,
+    };
+    match Server::start(settings, Arc::new(desk)) {
+        Err(error) => bad(&failure("boot", format!("Cannot serve: {error}"))),
+        Ok(server) => {
+            let constants = [
+                ("SCRIPT_NAME", String::new()),
+                ("SERVER_NAME", host),
+                ("SERVER_PORT", port),
+                ("REMOTE_ADDR", "127.0.0.1".into()),
+                ("REMOTE_PORT", "0".into()),
+                ("rook.version", "1.1-0".into()),
+                ("rook.url_scheme", "http".into()),
+            ];
+            SERVING.with(|serving| {
+                *serving.borrow_mut() = Some(Serving {
+                    server,
+                    constants: constants.into(),
+                    body: Buffered::default(),
+                    stream: Stream::None,
+                });
+            });
+            good([])
+        }
+    }
+}
+
+/// Ends serving: the sockets are gone.
+/// @noRd
+#[extendr(invisible)]
+fn serve_stop() {
+    SERVING.with(|serving| serving.borrow_mut().take());
+}
+
+/// The next request, or `NULL` if none came within `timeout_ms`.
+/// @return A list: `fields`, a named list of what Rook asks for, and `length`, that of the body in bytes.
+/// @noRd
+#[extendr]
+fn serve_next(timeout_ms: f64) -> Robj {
+    let next = with(|serving| {
+        let request = serving.server.desk().next(patience(timeout_ms))?;
+        serving.body = request.body.clone();
+        serving.stream = Stream::None;
+        Some((request, serving.constants.clone()))
+    });
+    // Out here, as R may run out of memory, which must not leave what is shared locked.
+    match next.flatten() {
+        None => r!(NULL),
+        Some((request, constants)) => List::from_pairs([
+            ("fields", fields(&request, &constants).into()),
+            ("length", Robj::from(request.body.len() as f64)),
+        ])
+        .into(),
+    }
+}
+
+/// What httpuv puts into a request's environment, but for what R makes.
+fn fields(request: &Request, constants: &[(&'static str, String)]) -> List {
+    let headers = headers(request);
+    let mut names: Vec<String> = Vec::with_capacity(headers.len() + 12);
+    let mut values: Vec<Robj> = Vec::with_capacity(headers.len() + 12);
+    let mut put = |name: String, value: Robj| {
+        names.push(name);
+        values.push(value);
+    };
+    let query = request
+        .target
+        .query()
+        .map(|query| format!("?{query}"))
+        .unwrap_or_default();
+    put("REQUEST_METHOD".into(), request.method.as_str().into());
+    put("PATH_INFO".into(), request.target.path().into());
+    put("QUERY_STRING".into(), query.into());
+    for (name, value) in constants {
+        put((*name).into(), value.as_str().into());
+    }
+    for (name, value) in &headers {
+        let variable = format!("HTTP_{}", name.to_ascii_uppercase().replace('-', "_"));
+        match name.as_str() {
+            "content-type" => put("CONTENT_TYPE".into(), value.as_str().into()),
+            "content-length" => put("CONTENT_LENGTH".into(), value.as_str().into()),
+            _ => {}
+        }
+        put(variable, value.as_str().into());
+    }
+    let mut all: Robj = headers
+        .iter()
+        .map(|(_, value)| value.as_str())
+        .collect_robj();
+    // Of the same length, so that it cannot fail.
+    let _ = all.set_names(headers.iter().map(|(name, _)| name.as_str()));
+    put("HEADERS".into(), all);
+    List::from_names_and_values(names, values).unwrap_or_else(|_| List::new(0))
+}
+
+/// Names and values, sorted by name; those that came twice are joined by a comma, as httpuv does.
+fn headers(request: &Request) -> Vec<(String, String)> {
+    let mut headers: Vec<(String, String)> = request
+        .headers
+        .keys()
+        .map(|name| {
+            let values: Vec<_> = request
+                .headers
+                .get_all(name)
+                .iter()
+                .map(|value| String::from_utf8_lossy(value.as_bytes()))
+                .collect();
+            (name.as_str().to_owned(), values.join(","))
+        })
+        .collect();
+    // A body's length is known, however it came.
+    let length = request.body.len();
+    if length > 0 || request.headers.contains_key("content-length") {
+        headers.retain(|(name, _)| name != "content-length" && name != "transfer-encoding");
+        headers.push(("content-length".into(), length.to_string()));
+    }
+    headers.sort_unstable();
+    headers
+}
+
+/// Fills a raw vector with the body from byte `at` on; returns how many bytes there were.
+/// @noRd
+#[extendr]
+fn serve_body(mut buffer: Robj, at: f64) -> List {
+    let bytes = buffer.as_typed_slice_mut().unwrap_or_default();
+    let copied = with(|serving| serving.body.copy_to(at as u64, bytes));
+    match copied.unwrap_or(Ok(0)) {
+        Ok(count) => good([("count", (count as f64).into())]),
+        Err(error) => bad(&failure(
+            "body",
+            format!("The request's body is lost: {error}"),
+        )),
+    }
+}
+
+/// Answers the request in hand.
+/// @param status A number.
+/// @param names,values Headers, in order.
+/// @param body Raw bytes, or the absolute path of a file, or `NULL`.
+/// @noRd
+#[extendr]
+fn serve_answer(status: f64, names: Strings, values: Strings, body: Robj) -> List {
+    let content = if let Some(bytes) = body.as_raw() {
+        Content::Bytes(bytes.as_slice().to_vec().into())
+    } else if let Some(path) = body.as_str() {
+        Content::File(path.into())
+    } else {
+        Content::Bytes(Vec::new().into())
+    };
+    begin(status, &names, &values, content)
+}
+
+/// Answers with a head, and a body that is written from now on.
+/// @noRd
+#[extendr]
+fn serve_stream(status: f64, names: Strings, values: Strings) -> List {
+    let (writer, reader) = pipe();
+    let begun = begin(status, &names, &values, Content::Stream(reader));
+    with(|serving| serving.stream = Stream::Open(writer));
+    begun
+}
+
+fn begin(status: f64, names: &Strings, values: &Strings, content: Content) -> List {
+    let headers = names
+        .iter()
+        .zip(values.iter())
+        .map(|(name, value)| (name.to_string(), value.as_bytes().to_vec()));
+    match Answer::new(status as i64, headers, content) {
+        Err(error) => bad(&failure("response", error.to_string())),
+        Ok(answer) => {
+            let sent = with(|serving| serving.server.desk().answer(answer));
+            good([("sent", sent.unwrap_or(false).into())])
+        }
+    }
+}
+
+/// Writes to the stream; waits at most `timeout_ms` for room.
+/// @return `"done"`, `"full"` (try again) or `"closed"`.
+/// @noRd
+#[extendr]
+fn serve_write(chunk: Raw, timeout_ms: f64) -> &'static str {
+    let written = with(|serving| {
+        let stream = serving.stream.writer()?;
+        let chunk = chunk.as_slice().to_vec().into();
+        Some(stream.write(&chunk, patience(timeout_ms)))
+    });
+    match written.flatten() {
+        Some(Written::Done) => "done",
+        Some(Written::Full) => "full",
+        Some(Written::Closed) | None => "closed",
+    }
+}
+
+/// The stream is complete.
+/// @noRd
+#[extendr(invisible)]
+fn serve_stream_end() {
+    with(|serving| {
+        if let Stream::Open(writer) = std::mem::replace(&mut serving.stream, Stream::Ended) {
+            writer.finish();
+        }
+    });
+}
+
+/// Whether somebody reads the stream.
+/// @noRd
+#[extendr]
+fn serve_is_open() -> bool {
+    with(|serving| {
+        let read = serving.stream.writer().is_some_and(PipeWriter::is_open);
+        read && !serving.server.desk().is_cancelled()
+    })
+    .unwrap_or(false)
+}
+
+/// Whether a stream has been begun for the request in hand.
+/// @noRd
+#[extendr]
+fn serve_has_streamed() -> bool {
+    with(|serving| !matches!(serving.stream, Stream::None)).unwrap_or(false)
+}
+
+/// Whether the thread that speaks HTTP has ended.
+/// @noRd
+#[extendr]
+fn serve_is_closed() -> bool {
+    with(|serving| serving.server.desk().is_closed()).unwrap_or(true)
+}
+
+/// Whether a request is in hand.
+/// @noRd
+#[extendr]
+fn serve_is_busy() -> bool {
+    with(|serving| serving.server.desk().is_busy()).unwrap_or(false)
+}
+
+/// Whether the client of the request in hand has left, or its time is over.
+/// @noRd
+#[extendr]
+fn serve_is_cancelled() -> bool {
+    with(|serving| serving.server.desk().is_cancelled()).unwrap_or(false)
+}
+
+/// Begins (`TRUE`) or ends what a client that leaves does not interrupt.
+/// @noRd
+#[extendr(invisible)]
+fn serve_shield(on: bool) {
+    with(|serving| {
+        let desk = serving.server.desk();
+        if on {
+            desk.shield();
+        } else {
+            desk.unshield();
+        }
+    });
+}
+
+/// The request in hand is over. No interrupt is sent for it from now on, but one that was sent may be pending.
+/// @return Whether one was sent.
+/// @noRd
+#[extendr]
+fn serve_finish() -> bool {
+    let finished = with(|serving| {
+        // A stream that its handler did not end breaks off; the body is not needed any more.
+        serving.stream = Stream::None;
+        serving.body = Buffered::default();
+        serving.server.desk().finish()
+    });
+    let interrupted = finished.is_some_and(|finished| finished.interrupted);
+    if interrupted {
+        // The signal was sent before the desk let go; on its way back from a system call this thread has
+        // taken it, so that whoever polls after this finds it.
+        let _ = nix::sys::signal::SigSet::thread_get_mask();
+    }
+    interrupted
+}
+
+extendr_module! {
+    mod serve;
+    fn serve_start;
+    fn serve_stop;
+    fn serve_next;
+    fn serve_body;
+    fn serve_answer;
+    fn serve_stream;
+    fn serve_write;
+    fn serve_stream_end;
+    fn serve_is_open;
+    fn serve_has_streamed;
+    fn serve_is_closed;
+    fn serve_is_busy;
+    fn serve_is_cancelled;
+    fn serve_shield;
+    fn serve_finish;
+}
