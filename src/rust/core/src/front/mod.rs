@@ -5,6 +5,7 @@ mod cause;
 mod client_io;
 mod connection;
 mod exchange;
+mod flight;
 mod headers;
 mod limits;
 mod listener;

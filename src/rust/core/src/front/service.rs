@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::cause::Cause;
 use super::exchange::{exchange, Answer, AnswerBody, Failed, Sendable};
+use super::flight::Flight;
 use super::headers::{self, X_REQUEST_ID};
 use super::limits::Limits;
 use super::queue;
@@ -25,9 +26,8 @@ use super::tunnel;
 use super::watch::Watch;
 use super::Front;
 use crate::body::{BufferError, Buffered};
-use crate::lock::Lease;
 use crate::ops;
-use crate::worker::{Report, Worker};
+use crate::worker::Report;
 
 /// How many workers may turn out unreachable before a request gives up.
 const MAX_ATTEMPTS: usize = 5;
@@ -219,7 +219,7 @@ async fn forward(
         call.commit(true);
         // Only the log asks for it.
         let sent = record.line.is_some().then(std::time::Instant::now);
-        let outcome = exchange_within(limits, lease, request).await;
+        let outcome = exchange_within(limits, Flight::new(lease), request).await;
         record.in_worker = sent.map(|sent| sent.elapsed());
         match outcome {
             Ok(answer) => return Ok(respond(answer, upgrade, limits.idle_timeout)),
@@ -344,29 +344,31 @@ fn origin_form(uri: &Uri) -> Result<Uri, Cause> {
 /// One exchange, limited by `timeout` if there is one.
 async fn exchange_within(
     limits: &Limits,
-    lease: Lease<Worker>,
+    flight: Flight,
     request: Box<Sendable>,
 ) -> Result<Answer, Failed> {
     match limits.timeout {
-        None => exchange(lease, request, limits.body_memory, None).await,
-        Some(timeout) => Box::pin(with_deadline(lease, request, limits.body_memory, timeout)).await,
+        None => exchange(flight, request, limits.body_memory, None).await,
+        Some(timeout) => {
+            Box::pin(with_deadline(flight, request, limits.body_memory, timeout)).await
+        }
     }
 }
 
 /// Past the deadline the client gets its `504`, and the exchange goes on in a task of its own: the
 /// worker is still busy, so its lease stays.
 async fn with_deadline(
-    lease: Lease<Worker>,
+    flight: Flight,
     request: Box<Sendable>,
     memory: u64,
     timeout: Duration,
 ) -> Result<Answer, Failed> {
     let deadline = Instant::now() + timeout;
-    let worker = lease.worker().clone();
+    let worker = flight.worker().clone();
     let (done, outcome) = tokio::sync::oneshot::channel();
     tokio::spawn(async move {
         // The receiver is gone after the deadline; then nobody wants the answer.
-        let _ = done.send(exchange(lease, request, memory, Some(deadline)).await);
+        let _ = done.send(exchange(flight, request, memory, Some(deadline)).await);
     });
     match tokio::time::timeout_at(deadline, outcome).await {
         Ok(Ok(outcome)) => outcome,
@@ -385,7 +387,9 @@ fn respond(
     patience: Option<Duration>,
 ) -> Response<Reply> {
     let mut headers = answer.headers;
-    if !matches!(answer.body, AnswerBody::Tunnel(..)) {
+    if matches!(answer.body, AnswerBody::Tunnel(..)) {
+        headers::strip_ours(&mut headers);
+    } else {
         headers::strip_hop_by_hop(&mut headers, &[]);
     }
     let reply = match answer.body {

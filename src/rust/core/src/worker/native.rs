@@ -14,6 +14,7 @@
 //! the worker know that the client has gone.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use hyper::header::HeaderName;
@@ -47,11 +48,14 @@ pub struct Cancelling {
     pub interrupt_timeout: Duration,
 }
 
-/// The front's line to a native worker.
+/// The front's line to a native worker. It takes one request at a time: its lease has one slot.
 #[derive(Debug)]
 pub struct Native {
     control: PathBuf,
     cancelling: Cancelling,
+    last: AtomicU64,
+    /// The number of the request in flight, 0 when there is none.
+    current: AtomicU64,
 }
 
 impl Native {
@@ -60,6 +64,23 @@ impl Native {
         Self {
             control: control_path(socket),
             cancelling,
+            last: AtomicU64::new(0),
+            current: AtomicU64::new(0),
         }
+    }
+
+    /// A request is about to be sent; returns its number.
+    pub fn begin(&self) -> u64 {
+        let number = self.last.fetch_add(1, Ordering::Relaxed) + 1;
+        self.current.store(number, Ordering::Relaxed);
+        number
+    }
+
+    /// A request's exchange is over.
+    pub fn end(&self, number: u64) {
+        // Only its own: what came after it is still in flight.
+        let _ = self
+            .current
+            .compare_exchange(number, 0, Ordering::Relaxed, Ordering::Relaxed);
     }
 }
