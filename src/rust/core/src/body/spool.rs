@@ -41,6 +41,10 @@ struct State {
     end: End,
     reader: Option<Waker>,
     reader_gone: bool,
+    /// It went while there was more for it to read.
+    reader_left: bool,
+    /// Who wants to know that the reader has left.
+    left: Option<Waker>,
 }
 
 impl State {
@@ -91,6 +95,8 @@ pub fn spool(memory: u64, length: Option<u64>) -> (SpoolWriter, SpoolReader) {
         end: End::Open,
         reader: None,
         reader_gone: false,
+        reader_left: false,
+        left: None,
     })));
     let writer = SpoolWriter {
         shared: shared.clone(),
@@ -142,6 +148,19 @@ impl SpoolWriter {
             state.written = at + len;
         });
         Ok(())
+    }
+
+    /// Resolves when the reader has left before it had everything.
+    pub async fn left(&self) {
+        std::future::poll_fn(|cx| {
+            let mut state = self.shared.lock();
+            if state.reader_left {
+                return Poll::Ready(());
+            }
+            state.left = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
     }
 
     /// The response is complete.
@@ -231,6 +250,12 @@ impl Drop for SpoolReader {
         let mut state = self.shared.lock();
         state.reader_gone = true;
         state.chunks.clear();
+        // Whoever knows the length does not wait for the end.
+        state.reader_left = matches!(state.end, End::Open) && self.rest != Some(0);
+        if let Some(waker) = state.left.take().filter(|_| state.reader_left) {
+            drop(state);
+            waker.wake();
+        }
     }
 }
 
@@ -280,6 +305,25 @@ mod tests {
             .expect("kept");
         drop(writer);
         assert_eq!(reader.collect().await.err(), Some(Abort::WorkerDied));
+    }
+
+    #[tokio::test]
+    async fn the_writer_hears_of_a_reader_that_leaves_but_not_of_one_that_has_everything() {
+        let (writer, reader) = spool(100, Some(4));
+        let mut left = Box::pin(writer.left());
+        let first = std::future::poll_fn(|cx| Poll::Ready(left.as_mut().poll(cx))).await;
+        assert!(first.is_pending());
+        drop(reader);
+        left.await;
+
+        let (writer, mut reader) = spool(100, Some(4));
+        writer
+            .push(Bytes::from_static(b"four"))
+            .await
+            .expect("kept");
+        reader.frame().await.expect("data").expect("no abort");
+        drop(reader);
+        assert!(!writer.shared.lock().reader_left);
     }
 
     #[tokio::test]

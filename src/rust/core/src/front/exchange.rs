@@ -1,7 +1,6 @@
 //! One request on one worker: from the lease to the last byte of the response.
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
@@ -13,14 +12,11 @@ use tokio::time::Instant;
 
 use super::cause::Cause;
 use super::flight::Flight;
-use crate::body::{spool, Abort, Buffered, SpoolReader, SpoolWriter};
+use super::pump::pump;
+use crate::body::{spool, Buffered, SpoolReader};
 use crate::lock::Ticket;
 use crate::worker::native::REQUEST_NUMBER;
 use crate::worker::{Connection, Outgoing, Report, SendFailed, TunnelGuard, Worker};
-
-/// How long what a worker sends after its deadline is waited for, before its connection is dropped.
-/// The source will have replaced the worker long before.
-const LATE_ANSWER: Duration = Duration::from_secs(3600);
 
 /// A complete request, ready to be sent, and to be sent again.
 pub struct Sendable {
@@ -117,7 +113,7 @@ pub async fn exchange(
     let body = if length.is_some_and(|length| length <= body_memory) {
         match whole(&mut connection, &mut body).await {
             Ok(body) => {
-                finish(flight, connection, bodiless).await;
+                flight.landed(connection, bodiless).await;
                 body
             }
             Err(_) => return Err(died(flight)),
@@ -233,77 +229,9 @@ async fn whole(
     Ok(AnswerBody::Pieces(chunks, trailers))
 }
 
-/// Reads a response as fast as the worker produces it, whoever still wants it.
-async fn pump(
-    flight: Flight,
-    mut connection: Connection,
-    mut body: Incoming,
-    writer: SpoolWriter,
-    deadline: Option<Instant>,
-) {
-    let copied = {
-        let copy = copy(&mut connection, &mut body, &writer);
-        let mut copy = std::pin::pin!(copy);
-        match deadline {
-            None => copy.await,
-            Some(deadline) => match tokio::time::timeout_at(deadline, copy.as_mut()).await {
-                Ok(copied) => copied,
-                Err(_) => {
-                    writer.abort(Abort::Timeout);
-                    flight.report(Report::Stuck);
-                    tokio::time::timeout(LATE_ANSWER, copy)
-                        .await
-                        .unwrap_or(Err(Abort::Timeout))
-                }
-            },
-        }
-    };
-    match copied {
-        Ok(trailers) => {
-            finish(flight, connection, false).await;
-            writer.finish(trailers);
-        }
-        Err(why) => {
-            writer.abort(why);
-            died(flight);
-        }
-    }
-}
-
-async fn copy(
-    connection: &mut Connection,
-    body: &mut Incoming,
-    writer: &SpoolWriter,
-) -> Result<Option<HeaderMap>, Abort> {
-    let mut trailers = None;
-    while let Some(frame) = connection.drive(body.frame()).await {
-        match frame.map_err(|_| Abort::WorkerDied)?.into_data() {
-            Ok(chunk) => {
-                if let Err(error) = writer.push(chunk).await {
-                    tracing::error!("a response cannot be kept: {error}");
-                    writer.abort(Abort::Storage);
-                }
-            }
-            Err(frame) => trailers = frame.into_trailers().ok(),
-        }
-    }
-    Ok(trailers)
-}
-
-/// The worker broke its connection off. It is set aside until its source has looked after it: whoever
-/// waits must not be handed a worker that is about to be gone.
 fn died(flight: Flight) -> Failed {
-    flight.report(Report::Unreachable);
-    flight.suspend();
+    flight.broke_off();
     Failed::Lost(Cause::WorkerDied)
-}
-
-/// The worker has answered: keep the connection if it can be used again, then give the lease back.
-async fn finish(flight: Flight, mut connection: Connection, spoilt: bool) {
-    if !spoilt && connection.is_reusable().await {
-        flight.keep_connection(connection);
-    }
-    flight.report(Report::Served);
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ mod flight;
 mod headers;
 mod limits;
 mod listener;
+mod pump;
 mod queue;
 mod raw_head;
 mod record;

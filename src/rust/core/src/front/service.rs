@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::net::IpAddr;
-use std::pin::Pin;
+use std::pin::{pin, Pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -219,7 +219,20 @@ async fn forward(
         call.commit(true);
         // Only the log asks for it.
         let sent = record.line.is_some().then(std::time::Instant::now);
-        let outcome = exchange_within(limits, Flight::new(lease), request).await;
+        let flight = Flight::new(lease, &peer.front.ops);
+        let mut recall = flight.recall();
+        let mut exchange = pin!(exchange_within(limits, flight, request));
+        let outcome = std::future::poll_fn(|cx| {
+            let polled = exchange.as_mut().poll(cx);
+            // Whoever leaves has this polled once more, in a task of its own.
+            if polled.is_pending() && call.has_client_left() {
+                if let Some(recall) = recall.take() {
+                    recall.client_left();
+                }
+            }
+            polled
+        })
+        .await;
         record.in_worker = sent.map(|sent| sent.elapsed());
         match outcome {
             Ok(answer) => return Ok(respond(answer, upgrade, limits.idle_timeout)),
@@ -365,6 +378,7 @@ async fn with_deadline(
 ) -> Result<Answer, Failed> {
     let deadline = Instant::now() + timeout;
     let worker = flight.worker().clone();
+    let recall = flight.recall();
     let (done, outcome) = tokio::sync::oneshot::channel();
     tokio::spawn(async move {
         // The receiver is gone after the deadline; then nobody wants the answer.
@@ -375,7 +389,10 @@ async fn with_deadline(
         // Its task ended without a word: only the end of the runtime does that.
         Ok(Err(_)) => Err(Failed::Lost(Cause::WorkerDied)),
         Err(_) => {
-            worker.report(Report::Stuck);
+            match recall {
+                Some(recall) => recall.deadline_passed(),
+                None => worker.report(Report::Stuck),
+            }
             Err(Failed::Lost(Cause::Timeout))
         }
     }
