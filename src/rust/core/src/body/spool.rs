@@ -45,6 +45,8 @@ struct State {
     reader_left: bool,
     /// Who wants to know that the reader has left.
     left: Option<Waker>,
+    /// Who waits for the reader to take something.
+    room: Option<Waker>,
 }
 
 impl State {
@@ -83,7 +85,7 @@ impl Shared {
     }
 }
 
-/// A pipe that never makes its writer wait for its reader: what the reader has not taken is kept,
+/// A pipe that never makes its writer wait for its reader, unless it [wants to](SpoolWriter::room): what the reader has not taken is kept,
 /// up to `memory` bytes in memory, the rest in a temporary file. `length` is the declared length.
 pub fn spool(memory: u64, length: Option<u64>) -> (SpoolWriter, SpoolReader) {
     let shared = Shared(Arc::new(Mutex::new(State {
@@ -97,6 +99,7 @@ pub fn spool(memory: u64, length: Option<u64>) -> (SpoolWriter, SpoolReader) {
         reader_gone: false,
         reader_left: false,
         left: None,
+        room: None,
     })));
     let writer = SpoolWriter {
         shared: shared.clone(),
@@ -148,6 +151,32 @@ impl SpoolWriter {
             state.written = at + len;
         });
         Ok(())
+    }
+
+    /// Hands a chunk to the reader, which is awaited in [`room`](Self::room): no file is needed.
+    pub fn hand_over(&self, chunk: Bytes) {
+        if chunk.is_empty() {
+            return;
+        }
+        self.shared.change(|state| {
+            if !state.reader_gone {
+                state.in_memory += chunk.len() as u64;
+                state.chunks.push_back(chunk);
+            }
+        });
+    }
+
+    /// Resolves when there is no more unread than may be in memory, or nobody reads any more.
+    pub async fn room(&self) {
+        std::future::poll_fn(|cx| {
+            let mut state = self.shared.lock();
+            if state.reader_gone || state.in_memory <= self.memory {
+                return Poll::Ready(());
+            }
+            state.room = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
     }
 
     /// Resolves when the reader has left before it had everything.
@@ -214,7 +243,11 @@ impl Body for SpoolReader {
             let mut state = this.shared.lock();
             if let Some(chunk) = state.chunks.pop_front() {
                 state.in_memory -= chunk.len() as u64;
+                let waker = state.room.take();
                 drop(state);
+                if let Some(waker) = waker {
+                    waker.wake();
+                }
                 return this.took(chunk);
             }
             let behind = state.read < state.written;
@@ -252,10 +285,10 @@ impl Drop for SpoolReader {
         state.chunks.clear();
         // Whoever knows the length does not wait for the end.
         state.reader_left = matches!(state.end, End::Open) && self.rest != Some(0);
-        if let Some(waker) = state.left.take().filter(|_| state.reader_left) {
-            drop(state);
-            waker.wake();
-        }
+        let left = state.left.take().filter(|_| state.reader_left);
+        let room = state.room.take();
+        drop(state);
+        left.into_iter().chain(room).for_each(Waker::wake);
     }
 }
 
@@ -305,6 +338,38 @@ mod tests {
             .expect("kept");
         drop(writer);
         assert_eq!(reader.collect().await.err(), Some(Abort::WorkerDied));
+    }
+
+    #[tokio::test]
+    async fn a_writer_that_waits_for_room_needs_no_file() {
+        let (writer, mut reader) = spool(10, None);
+        let write = async {
+            for number in 0..100u8 {
+                writer.room().await;
+                assert!(writer.shared.lock().in_memory <= 10);
+                writer.hand_over(vec![number; 7].into());
+            }
+            assert!(writer.shared.lock().file.is_none());
+            writer.finish(None);
+        };
+        let read = async {
+            let mut read = Vec::new();
+            while let Some(frame) = reader.frame().await {
+                tokio::task::yield_now().await;
+                let frame = frame.expect("no abort");
+                read.extend_from_slice(&frame.into_data().expect("data"));
+            }
+            read
+        };
+        let ((), read) = tokio::join!(write, read);
+        let whole: Vec<u8> = (0..100u8).flat_map(|number| [number; 7]).collect();
+        assert_eq!(read, whole);
+
+        let (writer, reader) = spool(1, None);
+        writer.hand_over(Bytes::from_static(b"more"));
+        let wait = async { writer.room().await };
+        let leave = async { drop(reader) };
+        tokio::join!(wait, leave);
     }
 
     #[tokio::test]

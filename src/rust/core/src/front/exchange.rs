@@ -8,14 +8,13 @@ use hyper::body::{Body, Incoming};
 use hyper::header::{HeaderMap, UPGRADE};
 use hyper::upgrade::Upgraded;
 use hyper::{Method, Request, Response, StatusCode, Uri};
-use tokio::time::Instant;
 
 use super::cause::Cause;
 use super::flight::Flight;
-use super::pump::pump;
+use super::pump::{pump, Deadline, Pace};
 use crate::body::{spool, Buffered, SpoolReader};
 use crate::lock::Ticket;
-use crate::worker::native::REQUEST_NUMBER;
+use crate::worker::native::{REQUEST_NUMBER, STREAM};
 use crate::worker::{Connection, Outgoing, Report, SendFailed, TunnelGuard, Worker};
 
 /// A complete request, ready to be sent, and to be sent again.
@@ -75,7 +74,7 @@ pub async fn exchange(
     flight: Flight,
     mut request: Box<Sendable>,
     body_memory: u64,
-    deadline: Option<Instant>,
+    deadline: Option<Deadline>,
 ) -> Result<Answer, Failed> {
     let may_switch = request.headers.contains_key(UPGRADE);
     if let Some(number) = flight.number() {
@@ -110,7 +109,8 @@ pub async fn exchange(
         );
     let (parts, mut body) = response.into_parts();
     let length = body.size_hint().exact();
-    let body = if length.is_some_and(|length| length <= body_memory) {
+    let streamed = !bodiless && flight.number().is_some() && parts.headers.contains_key(STREAM);
+    let body = if !streamed && length.is_some_and(|length| length <= body_memory) {
         match whole(&mut connection, &mut body).await {
             Ok(body) => {
                 flight.landed(connection, bodiless).await;
@@ -120,7 +120,12 @@ pub async fn exchange(
         }
     } else {
         let (writer, reader) = spool(body_memory, length);
-        tokio::spawn(pump(flight, connection, body, writer, deadline));
+        let pace = if streamed {
+            Pace::Client(deadline.map(Deadline::renewed))
+        } else {
+            Pace::Worker(deadline)
+        };
+        tokio::spawn(pump(flight, connection, body, writer, pace));
         AnswerBody::Coming(reader)
     };
     Ok(Answer {

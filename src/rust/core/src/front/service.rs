@@ -11,13 +11,13 @@ use hyper::body::{Body, Incoming};
 use hyper::header::{self, HeaderValue};
 use hyper::upgrade::OnUpgrade;
 use hyper::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
-use tokio::time::Instant;
 
 use super::cause::Cause;
 use super::exchange::{exchange, Answer, AnswerBody, Failed, Sendable};
 use super::flight::Flight;
 use super::headers::{self, X_REQUEST_ID};
 use super::limits::Limits;
+use super::pump::Deadline;
 use super::queue;
 use super::record::{Call, Record};
 use super::reply::Reply;
@@ -376,7 +376,7 @@ async fn with_deadline(
     memory: u64,
     timeout: Duration,
 ) -> Result<Answer, Failed> {
-    let deadline = Instant::now() + timeout;
+    let deadline = Deadline::new(timeout);
     let worker = flight.worker().clone();
     let recall = flight.recall();
     let (done, outcome) = tokio::sync::oneshot::channel();
@@ -384,7 +384,7 @@ async fn with_deadline(
         // The receiver is gone after the deadline; then nobody wants the answer.
         let _ = done.send(exchange(flight, request, memory, Some(deadline)).await);
     });
-    match tokio::time::timeout_at(deadline, outcome).await {
+    match tokio::time::timeout_at(deadline.at, outcome).await {
         Ok(Ok(outcome)) => outcome,
         // Its task ended without a word: only the end of the runtime does that.
         Ok(Err(_)) => Err(Failed::Lost(Cause::WorkerDied)),
