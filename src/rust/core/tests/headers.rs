@@ -235,3 +235,29 @@ async fn request_trailers_end_at_the_front() {
     // It would announce what does not come.
     assert_eq!(seen.header("trailer"), None);
 }
+
+#[tokio::test]
+async fn what_front_and_worker_say_to_each_other_stays_between_them() {
+    let worker = Upstream::start(|_, wire: Wire| async move {
+        wire.answer(
+            200,
+            "Faucet-File: /etc/hostname\r\nFaucet-Stream: 1\r\nX-Own: 1\r\n",
+            "own",
+        )
+        .await
+    })
+    .await;
+    let house = house(&[&worker], |_| {}).await;
+    let mut client = house.client().await;
+    client
+        .send("GET / HTTP/1.1\r\nHost: a\r\nFaucet-Request: 7\r\nfaucet-body-file: 1 /etc/passwd\r\n\r\n")
+        .await;
+    let response = client.response().await;
+    assert_eq!(
+        (response.text(), response.header("x-own")),
+        ("own", Some("1"))
+    );
+    for (name, _) in worker.last().headers.iter().chain(&response.headers) {
+        assert!(!name.starts_with("faucet-"), "{name}");
+    }
+}

@@ -41,6 +41,12 @@ struct State {
     end: End,
     reader: Option<Waker>,
     reader_gone: bool,
+    /// It went while there was more for it to read.
+    reader_left: bool,
+    /// Who wants to know that the reader has left.
+    left: Option<Waker>,
+    /// Who waits for the reader to take something.
+    room: Option<Waker>,
 }
 
 impl State {
@@ -79,7 +85,7 @@ impl Shared {
     }
 }
 
-/// A pipe that never makes its writer wait for its reader: what the reader has not taken is kept,
+/// A pipe that never makes its writer wait for its reader, unless it [wants to](SpoolWriter::room): what the reader has not taken is kept,
 /// up to `memory` bytes in memory, the rest in a temporary file. `length` is the declared length.
 pub fn spool(memory: u64, length: Option<u64>) -> (SpoolWriter, SpoolReader) {
     let shared = Shared(Arc::new(Mutex::new(State {
@@ -91,6 +97,9 @@ pub fn spool(memory: u64, length: Option<u64>) -> (SpoolWriter, SpoolReader) {
         end: End::Open,
         reader: None,
         reader_gone: false,
+        reader_left: false,
+        left: None,
+        room: None,
     })));
     let writer = SpoolWriter {
         shared: shared.clone(),
@@ -144,6 +153,45 @@ impl SpoolWriter {
         Ok(())
     }
 
+    /// Hands a chunk to the reader, which is awaited in [`room`](Self::room): no file is needed.
+    pub fn hand_over(&self, chunk: Bytes) {
+        if chunk.is_empty() {
+            return;
+        }
+        self.shared.change(|state| {
+            if !state.reader_gone {
+                state.in_memory += chunk.len() as u64;
+                state.chunks.push_back(chunk);
+            }
+        });
+    }
+
+    /// Resolves when there is no more unread than may be in memory, or nobody reads any more.
+    pub async fn room(&self) {
+        std::future::poll_fn(|cx| {
+            let mut state = self.shared.lock();
+            if state.reader_gone || state.in_memory <= self.memory {
+                return Poll::Ready(());
+            }
+            state.room = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Resolves when the reader has left before it had everything.
+    pub async fn left(&self) {
+        std::future::poll_fn(|cx| {
+            let mut state = self.shared.lock();
+            if state.reader_left {
+                return Poll::Ready(());
+            }
+            state.left = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
     /// The response is complete.
     pub fn finish(self, trailers: Option<HeaderMap>) {
         self.shared
@@ -195,7 +243,11 @@ impl Body for SpoolReader {
             let mut state = this.shared.lock();
             if let Some(chunk) = state.chunks.pop_front() {
                 state.in_memory -= chunk.len() as u64;
+                let waker = state.room.take();
                 drop(state);
+                if let Some(waker) = waker {
+                    waker.wake();
+                }
                 return this.took(chunk);
             }
             let behind = state.read < state.written;
@@ -231,6 +283,12 @@ impl Drop for SpoolReader {
         let mut state = self.shared.lock();
         state.reader_gone = true;
         state.chunks.clear();
+        // Whoever knows the length does not wait for the end.
+        state.reader_left = matches!(state.end, End::Open) && self.rest != Some(0);
+        let left = state.left.take().filter(|_| state.reader_left);
+        let room = state.room.take();
+        drop(state);
+        left.into_iter().chain(room).for_each(Waker::wake);
     }
 }
 
@@ -280,6 +338,57 @@ mod tests {
             .expect("kept");
         drop(writer);
         assert_eq!(reader.collect().await.err(), Some(Abort::WorkerDied));
+    }
+
+    #[tokio::test]
+    async fn a_writer_that_waits_for_room_needs_no_file() {
+        let (writer, mut reader) = spool(10, None);
+        let write = async {
+            for number in 0..100u8 {
+                writer.room().await;
+                assert!(writer.shared.lock().in_memory <= 10);
+                writer.hand_over(vec![number; 7].into());
+            }
+            assert!(writer.shared.lock().file.is_none());
+            writer.finish(None);
+        };
+        let read = async {
+            let mut read = Vec::new();
+            while let Some(frame) = reader.frame().await {
+                tokio::task::yield_now().await;
+                let frame = frame.expect("no abort");
+                read.extend_from_slice(&frame.into_data().expect("data"));
+            }
+            read
+        };
+        let ((), read) = tokio::join!(write, read);
+        let whole: Vec<u8> = (0..100u8).flat_map(|number| [number; 7]).collect();
+        assert_eq!(read, whole);
+
+        let (writer, reader) = spool(1, None);
+        writer.hand_over(Bytes::from_static(b"more"));
+        let wait = async { writer.room().await };
+        let leave = async { drop(reader) };
+        tokio::join!(wait, leave);
+    }
+
+    #[tokio::test]
+    async fn the_writer_hears_of_a_reader_that_leaves_but_not_of_one_that_has_everything() {
+        let (writer, reader) = spool(100, Some(4));
+        let mut left = Box::pin(writer.left());
+        let first = std::future::poll_fn(|cx| Poll::Ready(left.as_mut().poll(cx))).await;
+        assert!(first.is_pending());
+        drop(reader);
+        left.await;
+
+        let (writer, mut reader) = spool(100, Some(4));
+        writer
+            .push(Bytes::from_static(b"four"))
+            .await
+            .expect("kept");
+        reader.frame().await.expect("data").expect("no abort");
+        drop(reader);
+        assert!(!writer.shared.lock().reader_left);
     }
 
     #[tokio::test]

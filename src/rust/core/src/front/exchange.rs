@@ -1,7 +1,6 @@
 //! One request on one worker: from the lease to the last byte of the response.
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
@@ -9,16 +8,14 @@ use hyper::body::{Body, Incoming};
 use hyper::header::{HeaderMap, UPGRADE};
 use hyper::upgrade::Upgraded;
 use hyper::{Method, Request, Response, StatusCode, Uri};
-use tokio::time::Instant;
 
 use super::cause::Cause;
-use crate::body::{spool, Abort, Buffered, SpoolReader, SpoolWriter};
-use crate::lock::{Lease, Ticket};
+use super::flight::Flight;
+use super::pump::{pump, Deadline, Pace};
+use crate::body::{spool, Buffered, SpoolReader};
+use crate::lock::Ticket;
+use crate::worker::native::{REQUEST_NUMBER, STREAM};
 use crate::worker::{Connection, Outgoing, Report, SendFailed, TunnelGuard, Worker};
-
-/// How long what a worker sends after its deadline is waited for, before its connection is dropped.
-/// The source will have replaced the worker long before.
-const LATE_ANSWER: Duration = Duration::from_secs(3600);
 
 /// A complete request, ready to be sent, and to be sent again.
 pub struct Sendable {
@@ -55,7 +52,7 @@ pub enum AnswerBody {
     Piece(Bytes),
     /// The same in several.
     Pieces(VecDeque<Bytes>, Option<HeaderMap>),
-    /// On its way; a task of its own holds the lease.
+    /// On its way; a task of its own holds the flight.
     Coming(SpoolReader),
     /// `101`: the lease is given back, the tunnel counted.
     Tunnel(Box<Upgraded>, TunnelGuard),
@@ -69,24 +66,30 @@ pub enum Failed {
     Lost(Cause),
 }
 
-/// Sends `request` to the worker of `lease` and returns its answer. Whoever starts this must let it
-/// run to its end, whatever becomes of the client: it holds the lease.
+/// Sends `request` to the worker of `flight` and returns its answer. Whoever starts this must let it
+/// run to its end, whatever becomes of the client: it holds the flight.
 ///
 /// `deadline` limits bodies that are still coming when this returns.
 pub async fn exchange(
-    lease: Lease<Worker>,
+    flight: Flight,
     mut request: Box<Sendable>,
     body_memory: u64,
-    deadline: Option<Instant>,
+    deadline: Option<Deadline>,
 ) -> Result<Answer, Failed> {
     let may_switch = request.headers.contains_key(UPGRADE);
-    let (mut connection, response) = match send(&lease, &mut request).await {
+    if let Some(number) = flight.number() {
+        request.headers.insert(REQUEST_NUMBER, number.into());
+    }
+    let (mut connection, response) = match send(&flight, &mut request).await {
         Ok(sent) => sent,
         Err(None) => {
-            lease.report(Report::Unreachable);
-            return Err(Failed::Unreachable(lease.suspend(), request));
+            flight.report(Report::Unreachable);
+            if flight.number().is_some() {
+                request.headers.remove(REQUEST_NUMBER);
+            }
+            return Err(Failed::Unreachable(flight.suspend(), request));
         }
-        Err(Some(Cause::WorkerDied)) => return Err(died(lease)),
+        Err(Some(Cause::WorkerDied)) => return Err(died(flight)),
         Err(Some(cause)) => return Err(Failed::Lost(cause)),
     };
 
@@ -94,7 +97,7 @@ pub async fn exchange(
         if !may_switch {
             return Err(Failed::Lost(Cause::BadResponse));
         }
-        return Box::pin(switch(lease, connection, response)).await;
+        return Box::pin(switch(flight, connection, response)).await;
     }
 
     // httpuv sends a body where there must be none (to HEAD, at least); those bytes must not meet
@@ -106,17 +109,23 @@ pub async fn exchange(
         );
     let (parts, mut body) = response.into_parts();
     let length = body.size_hint().exact();
-    let body = if length.is_some_and(|length| length <= body_memory) {
+    let streamed = !bodiless && flight.number().is_some() && parts.headers.contains_key(STREAM);
+    let body = if !streamed && length.is_some_and(|length| length <= body_memory) {
         match whole(&mut connection, &mut body).await {
             Ok(body) => {
-                finish(lease, connection, bodiless).await;
+                flight.landed(connection, bodiless).await;
                 body
             }
-            Err(_) => return Err(died(lease)),
+            Err(_) => return Err(died(flight)),
         }
     } else {
         let (writer, reader) = spool(body_memory, length);
-        tokio::spawn(pump(lease, connection, body, writer, deadline));
+        let pace = if streamed {
+            Pace::Client(deadline.map(Deadline::renewed))
+        } else {
+            Pace::Worker(deadline)
+        };
+        tokio::spawn(pump(flight, connection, body, writer, pace));
         AnswerBody::Coming(reader)
     };
     Ok(Answer {
@@ -187,16 +196,16 @@ async fn attempt(
 
 /// The worker switches protocols: its connection becomes a tunnel, and the lease is given back.
 async fn switch(
-    lease: Lease<Worker>,
+    flight: Flight,
     mut connection: Connection,
     mut response: Response<Incoming>,
 ) -> Result<Answer, Failed> {
     let upgrade = hyper::upgrade::on(&mut response);
     let Ok(upgraded) = connection.drive(upgrade).await else {
-        return Err(died(lease));
+        return Err(died(flight));
     };
-    let tunnel = lease.tunnels.enter();
-    lease.report(Report::Served);
+    let tunnel = flight.tunnels.enter();
+    flight.report(Report::Served);
     let (parts, _) = response.into_parts();
     Ok(Answer {
         status: parts.status,
@@ -225,77 +234,9 @@ async fn whole(
     Ok(AnswerBody::Pieces(chunks, trailers))
 }
 
-/// Reads a response as fast as the worker produces it, whoever still wants it.
-async fn pump(
-    lease: Lease<Worker>,
-    mut connection: Connection,
-    mut body: Incoming,
-    writer: SpoolWriter,
-    deadline: Option<Instant>,
-) {
-    let copied = {
-        let copy = copy(&mut connection, &mut body, &writer);
-        let mut copy = std::pin::pin!(copy);
-        match deadline {
-            None => copy.await,
-            Some(deadline) => match tokio::time::timeout_at(deadline, copy.as_mut()).await {
-                Ok(copied) => copied,
-                Err(_) => {
-                    writer.abort(Abort::Timeout);
-                    lease.report(Report::Stuck);
-                    tokio::time::timeout(LATE_ANSWER, copy)
-                        .await
-                        .unwrap_or(Err(Abort::Timeout))
-                }
-            },
-        }
-    };
-    match copied {
-        Ok(trailers) => {
-            finish(lease, connection, false).await;
-            writer.finish(trailers);
-        }
-        Err(why) => {
-            writer.abort(why);
-            died(lease);
-        }
-    }
-}
-
-async fn copy(
-    connection: &mut Connection,
-    body: &mut Incoming,
-    writer: &SpoolWriter,
-) -> Result<Option<HeaderMap>, Abort> {
-    let mut trailers = None;
-    while let Some(frame) = connection.drive(body.frame()).await {
-        match frame.map_err(|_| Abort::WorkerDied)?.into_data() {
-            Ok(chunk) => {
-                if let Err(error) = writer.push(chunk).await {
-                    tracing::error!("a response cannot be kept: {error}");
-                    writer.abort(Abort::Storage);
-                }
-            }
-            Err(frame) => trailers = frame.into_trailers().ok(),
-        }
-    }
-    Ok(trailers)
-}
-
-/// The worker broke its connection off. It is set aside until its source has looked after it: whoever
-/// waits must not be handed a worker that is about to be gone.
-fn died(lease: Lease<Worker>) -> Failed {
-    lease.report(Report::Unreachable);
-    lease.suspend();
+fn died(flight: Flight) -> Failed {
+    flight.broke_off();
     Failed::Lost(Cause::WorkerDied)
-}
-
-/// The worker has answered: keep the connection if it can be used again, then give the lease back.
-async fn finish(lease: Lease<Worker>, mut connection: Connection, spoilt: bool) {
-    if !spoilt && connection.is_reusable().await {
-        lease.keep_connection(connection);
-    }
-    lease.report(Report::Served);
 }
 
 #[cfg(test)]

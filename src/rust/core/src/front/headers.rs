@@ -24,12 +24,31 @@ const MAX_REQUEST_ID: usize = 128;
 pub const REQUEST_FRAMING: [HeaderName; 3] =
     [header::CONTENT_LENGTH, header::EXPECT, header::TRAILER];
 
-/// Removes what concerns one hop only (RFC 9110, 7.6.1), and `others`.
+/// What front and native worker say to each other: nobody else says it to one of them, nor hears it.
+const OURS: &str = "faucet-";
+
+fn is_ours(name: &HeaderName) -> bool {
+    name.as_str().starts_with(OURS)
+}
+
+/// Removes `faucet-*`.
+pub fn strip_ours(headers: &mut HeaderMap) {
+    let ours: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| is_ours(name))
+        .cloned()
+        .collect();
+    for name in ours {
+        headers.remove(name);
+    }
+}
+
+/// Removes what concerns one hop only (RFC 9110, 7.6.1), what is faucet's own, and `others`.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap, others: &[HeaderName]) {
     // Most heads have none or one of these: one look at each name is cheaper than a search for each.
     let found: Vec<HeaderName> = headers
         .keys()
-        .filter(|name| is_hop_by_hop(name) || others.contains(name))
+        .filter(|name| is_hop_by_hop(name) || is_ours(name) || others.contains(name))
         .cloned()
         .collect();
     for name in found {
@@ -218,6 +237,7 @@ mod tests {
             ("host", "a"),
             ("te", "trailers"),
             ("keep-alive", "5"),
+            ("faucet-request", "1"),
             ("accept", "*/*"),
         ]);
         strip_hop_by_hop(&mut headers, &[]);

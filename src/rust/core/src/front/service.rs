@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::net::IpAddr;
-use std::pin::Pin;
+use std::pin::{pin, Pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -11,12 +11,13 @@ use hyper::body::{Body, Incoming};
 use hyper::header::{self, HeaderValue};
 use hyper::upgrade::OnUpgrade;
 use hyper::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
-use tokio::time::Instant;
 
 use super::cause::Cause;
 use super::exchange::{exchange, Answer, AnswerBody, Failed, Sendable};
+use super::flight::Flight;
 use super::headers::{self, X_REQUEST_ID};
 use super::limits::Limits;
+use super::pump::Deadline;
 use super::queue;
 use super::record::{Call, Record};
 use super::reply::Reply;
@@ -25,9 +26,8 @@ use super::tunnel;
 use super::watch::Watch;
 use super::Front;
 use crate::body::{BufferError, Buffered};
-use crate::lock::Lease;
 use crate::ops;
-use crate::worker::{Report, Worker};
+use crate::worker::Report;
 
 /// How many workers may turn out unreachable before a request gives up.
 const MAX_ATTEMPTS: usize = 5;
@@ -219,7 +219,20 @@ async fn forward(
         call.commit(true);
         // Only the log asks for it.
         let sent = record.line.is_some().then(std::time::Instant::now);
-        let outcome = exchange_within(limits, lease, request).await;
+        let flight = Flight::new(lease, &peer.front.ops);
+        let mut recall = flight.recall();
+        let mut exchange = pin!(exchange_within(limits, flight, request));
+        let outcome = std::future::poll_fn(|cx| {
+            let polled = exchange.as_mut().poll(cx);
+            // Whoever leaves has this polled once more, in a task of its own.
+            if polled.is_pending() && call.has_client_left() {
+                if let Some(recall) = recall.take() {
+                    recall.client_left();
+                }
+            }
+            polled
+        })
+        .await;
         record.in_worker = sent.map(|sent| sent.elapsed());
         match outcome {
             Ok(answer) => return Ok(respond(answer, upgrade, limits.idle_timeout)),
@@ -344,36 +357,42 @@ fn origin_form(uri: &Uri) -> Result<Uri, Cause> {
 /// One exchange, limited by `timeout` if there is one.
 async fn exchange_within(
     limits: &Limits,
-    lease: Lease<Worker>,
+    flight: Flight,
     request: Box<Sendable>,
 ) -> Result<Answer, Failed> {
     match limits.timeout {
-        None => exchange(lease, request, limits.body_memory, None).await,
-        Some(timeout) => Box::pin(with_deadline(lease, request, limits.body_memory, timeout)).await,
+        None => exchange(flight, request, limits.body_memory, None).await,
+        Some(timeout) => {
+            Box::pin(with_deadline(flight, request, limits.body_memory, timeout)).await
+        }
     }
 }
 
 /// Past the deadline the client gets its `504`, and the exchange goes on in a task of its own: the
 /// worker is still busy, so its lease stays.
 async fn with_deadline(
-    lease: Lease<Worker>,
+    flight: Flight,
     request: Box<Sendable>,
     memory: u64,
     timeout: Duration,
 ) -> Result<Answer, Failed> {
-    let deadline = Instant::now() + timeout;
-    let worker = lease.worker().clone();
+    let deadline = Deadline::new(timeout);
+    let worker = flight.worker().clone();
+    let recall = flight.recall();
     let (done, outcome) = tokio::sync::oneshot::channel();
     tokio::spawn(async move {
         // The receiver is gone after the deadline; then nobody wants the answer.
-        let _ = done.send(exchange(lease, request, memory, Some(deadline)).await);
+        let _ = done.send(exchange(flight, request, memory, Some(deadline)).await);
     });
-    match tokio::time::timeout_at(deadline, outcome).await {
+    match tokio::time::timeout_at(deadline.at, outcome).await {
         Ok(Ok(outcome)) => outcome,
         // Its task ended without a word: only the end of the runtime does that.
         Ok(Err(_)) => Err(Failed::Lost(Cause::WorkerDied)),
         Err(_) => {
-            worker.report(Report::Stuck);
+            match recall {
+                Some(recall) => recall.deadline_passed(),
+                None => worker.report(Report::Stuck),
+            }
             Err(Failed::Lost(Cause::Timeout))
         }
     }
@@ -385,7 +404,9 @@ fn respond(
     patience: Option<Duration>,
 ) -> Response<Reply> {
     let mut headers = answer.headers;
-    if !matches!(answer.body, AnswerBody::Tunnel(..)) {
+    if matches!(answer.body, AnswerBody::Tunnel(..)) {
+        headers::strip_ours(&mut headers);
+    } else {
         headers::strip_hop_by_hop(&mut headers, &[]);
     }
     let reply = match answer.body {

@@ -44,6 +44,7 @@ pub struct Metrics {
     queue_length: Gauge,
     workers: Family<ByState, Gauge>,
     restarts: Family<ByReason, Counter>,
+    cancelled: Family<ByReason, Counter>,
     connections: Gauge,
     tunnels: Gauge,
     log_dropped: Counter<u64, AtomicU64>,
@@ -89,6 +90,12 @@ impl Default for Metrics {
         registry.register("workers", "Workers, by state", workers.clone());
         let restarts = Family::<ByReason, Counter>::default();
         registry.register("restarts", "Workers replaced, by reason", restarts.clone());
+        let cancelled = Family::<ByReason, Counter>::default();
+        registry.register(
+            "cancelled",
+            "Requests that a worker was made to give up, by reason",
+            cancelled.clone(),
+        );
         let connections = Gauge::default();
         registry.register("connections", "Client connections now", connections.clone());
         let tunnels = Gauge::default();
@@ -108,6 +115,7 @@ impl Default for Metrics {
             queue_length,
             workers,
             restarts,
+            cancelled,
             connections,
             tunnels,
             log_dropped,
@@ -133,6 +141,11 @@ impl Metrics {
     /// A worker was replaced.
     pub fn restart(&self, reason: &'static str) {
         self.restarts.get_or_create(&ByReason { reason }).inc();
+    }
+
+    /// A worker was made to give up a request.
+    pub fn cancelled(&self, reason: &'static str) {
+        self.cancelled.get_or_create(&ByReason { reason }).inc();
     }
 
     /// The text a Prometheus server scrapes. Gauges are read from `status` now.

@@ -13,10 +13,16 @@
 //! `left` waits for the answer until the worker is past what it shields; `deadline` does not; `tell` only lets
 //! the worker know that the client has gone.
 
+use std::io;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use hyper::header::HeaderName;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
+use tokio::sync::Notify;
 
 /// On a request: its number on this worker, decimal, rising. Taken off by the worker.
 pub const REQUEST_NUMBER: HeaderName = HeaderName::from_static("faucet-request");
@@ -47,11 +53,32 @@ pub struct Cancelling {
     pub interrupt_timeout: Duration,
 }
 
-/// The front's line to a native worker.
+/// The longest answer on the control socket, in bytes.
+const LONGEST: u64 = 64;
+
+/// An answer on the control socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// What was asked for is done: `interrupted`, `told`.
+    Done,
+    /// It knows no such request in flight.
+    Over,
+}
+
+/// The front's line to a native worker. It takes one request at a time: its lease has one slot.
 #[derive(Debug)]
 pub struct Native {
     control: PathBuf,
     cancelling: Cancelling,
+    last: AtomicU64,
+    /// The number of the request in flight, 0 when there is none.
+    current: AtomicU64,
+    /// Tells that a request is not in flight any more.
+    ended: Notify,
+    /// The last request that counts as cancelled.
+    cancelled: AtomicU64,
+    /// The last request that the worker is known not to give up.
+    stuck: AtomicU64,
 }
 
 impl Native {
@@ -60,6 +87,78 @@ impl Native {
         Self {
             control: control_path(socket),
             cancelling,
+            last: AtomicU64::new(0),
+            current: AtomicU64::new(0),
+            ended: Notify::new(),
+            cancelled: AtomicU64::new(0),
+            stuck: AtomicU64::new(0),
+        }
+    }
+
+    /// A request is about to be sent; returns its number.
+    pub fn begin(&self) -> u64 {
+        let number = self.last.fetch_add(1, Ordering::Relaxed) + 1;
+        self.current.store(number, Ordering::Relaxed);
+        number
+    }
+
+    /// A request's exchange is over.
+    pub fn end(&self, number: u64) {
+        // Only its own: what came after it is still in flight.
+        let _ = self
+            .current
+            .compare_exchange(number, 0, Ordering::Relaxed, Ordering::Relaxed);
+        self.ended.notify_waiters();
+    }
+
+    fn is_in_flight(&self, number: u64) -> bool {
+        self.current.load(Ordering::Relaxed) == number
+    }
+
+    /// Resolves when that request is not in flight any more.
+    pub async fn over(&self, number: u64) {
+        loop {
+            let mut ended = pin!(self.ended.notified());
+            // Before the look, so that an end between look and wait is not missed.
+            ended.as_mut().enable();
+            if !self.is_in_flight(number) {
+                return;
+            }
+            ended.await;
+        }
+    }
+
+    pub fn cancelling(&self) -> Cancelling {
+        self.cancelling
+    }
+
+    /// Whether that request counts as cancelled from now on: it may be asked twice to stop, as its client left
+    /// and its deadline passed.
+    pub fn note_cancelled(&self, number: u64) -> bool {
+        self.cancelled.swap(number, Ordering::Relaxed) != number
+    }
+
+    /// Whether the worker counts as stuck with that request from now on.
+    pub fn note_stuck(&self, number: u64) -> bool {
+        self.stuck.swap(number, Ordering::Relaxed) != number
+    }
+
+    /// Says a line at the control socket and waits for its answer, however long that takes.
+    ///
+    /// # Errors
+    /// There is no connection, it broke, or what came over it is not an answer.
+    pub async fn say(&self, line: &str) -> io::Result<Said> {
+        let mut stream = UnixStream::connect(&self.control).await?;
+        stream.write_all(line.as_bytes()).await?;
+        let mut answer = String::new();
+        BufReader::new(stream.take(LONGEST))
+            .read_line(&mut answer)
+            .await?;
+        match answer.as_str() {
+            "interrupted\n" | "told\n" => Ok(Said::Done),
+            "over\n" => Ok(Said::Over),
+            "" => Err(io::ErrorKind::UnexpectedEof.into()),
+            _ => Err(io::ErrorKind::InvalidData.into()),
         }
     }
 }

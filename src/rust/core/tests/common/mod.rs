@@ -6,6 +6,7 @@
 mod client;
 mod house;
 pub mod local;
+pub mod native;
 mod upstream;
 
 pub use client::{Client, Incomplete, Response};

@@ -1,0 +1,129 @@
+//! A response's body from the worker to the spool, whoever still wants it.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::HeaderMap;
+use tokio::time::Instant;
+
+use super::flight::Flight;
+use crate::body::{Abort, SpoolWriter};
+use crate::worker::{Connection, Report};
+
+/// How long what a worker sends after its deadline is waited for, before its connection is dropped.
+/// The source will have replaced the worker long before.
+const LATE_ANSWER: Duration = Duration::from_secs(3600);
+
+/// When a worker is late.
+#[derive(Clone, Copy)]
+pub struct Deadline {
+    pub at: Instant,
+    timeout: Duration,
+}
+
+impl Deadline {
+    /// `timeout` from now on.
+    pub fn new(timeout: Duration) -> Self {
+        Self {
+            at: Instant::now() + timeout,
+            timeout,
+        }
+    }
+
+    /// The same time again, from now on.
+    pub fn renewed(self) -> Self {
+        Self::new(self.timeout)
+    }
+}
+
+/// Who says how fast a body is read, and when it is late.
+#[derive(Clone, Copy)]
+pub enum Pace {
+    /// The worker, whose lease is given back as soon as it has written everything, by the deadline.
+    Worker(Option<Deadline>),
+    /// The client: the worker writes for one that listens, without an end maybe. It has its deadline for
+    /// each chunk, and the time that it waits for the client is not its own.
+    Client(Option<Deadline>),
+}
+
+/// Reads a response to its end, then gives its worker free.
+pub async fn pump(
+    flight: Flight,
+    mut connection: Connection,
+    body: Incoming,
+    writer: SpoolWriter,
+    pace: Pace,
+) {
+    match copy(&flight, &mut connection, body, &writer, pace).await {
+        Ok(trailers) => {
+            flight.landed(connection, false).await;
+            writer.finish(trailers);
+        }
+        Err(why) => {
+            writer.abort(why);
+            flight.broke_off();
+        }
+    }
+}
+
+async fn copy(
+    flight: &Flight,
+    connection: &mut Connection,
+    mut body: Incoming,
+    writer: &SpoolWriter,
+    pace: Pace,
+) -> Result<Option<HeaderMap>, Abort> {
+    let (Pace::Worker(deadline) | Pace::Client(deadline)) = pace;
+    let mut timer = pin!(tokio::time::sleep_until(
+        deadline.map_or_else(Instant::now, |deadline| deadline.at)
+    ));
+    let mut late = false;
+    let mut recall = flight.recall();
+    let mut trailers = None;
+    loop {
+        let frame = tokio::select! {
+            biased;
+            frame = connection.drive(body.frame()) => frame,
+            () = timer.as_mut(), if deadline.is_some() => {
+                if late {
+                    return Err(Abort::Timeout);
+                }
+                late = true;
+                writer.abort(Abort::Timeout);
+                match flight.recall() {
+                    Some(recall) => recall.deadline_passed(),
+                    None => flight.report(Report::Stuck),
+                }
+                timer.as_mut().reset(Instant::now() + LATE_ANSWER);
+                continue;
+            }
+            () = writer.left(), if recall.is_some() => {
+                if let Some(recall) = recall.take() {
+                    recall.client_left();
+                }
+                continue;
+            }
+        };
+        let Some(frame) = frame else {
+            return Ok(trailers);
+        };
+        match (frame.map_err(|_| Abort::WorkerDied)?.into_data(), pace) {
+            (Ok(chunk), Pace::Client(deadline)) => {
+                writer.hand_over(chunk);
+                writer.room().await;
+                if let (Some(deadline), false) = (deadline, late) {
+                    timer.as_mut().reset(deadline.renewed().at);
+                }
+            }
+            (Ok(chunk), Pace::Worker(_)) => {
+                if let Err(error) = writer.push(chunk).await {
+                    tracing::error!("a response cannot be kept: {error}");
+                    writer.abort(Abort::Storage);
+                }
+            }
+            (Err(frame), _) => trailers = frame.into_trailers().ok(),
+        }
+    }
+}
