@@ -13,6 +13,21 @@ setting_definitions <- function() {
       "count", function() usable_cores(), "R processes to run.",
       min = 1, max = 10000, shown = "usable cores"
     ),
+    worker = setting(
+      "choice", "auto",
+      paste(
+        "Who serves HTTP in a worker: faucet itself (`native`), or what the app starts on a TCP port (`http`).",
+        "`auto` is native for every app that can be."
+      ),
+      choices = c("auto", "native", "http")
+    ),
+    preload = setting(
+      "flag", FALSE,
+      paste(
+        "Load the app once, and fork native workers from the process that has: they start in no time and share its",
+        "memory."
+      )
+    ),
     host = setting("string", "127.0.0.1", "Address to listen on. `\"0.0.0.0\"` takes requests from other machines."),
     port = setting("count", 8080L, "Port to listen on. `0` takes any free one.", min = 0, max = 65535),
     queue = setting(
@@ -25,8 +40,12 @@ setting_definitions <- function() {
     ),
     timeout = setting(
       "duration", Inf,
-      "How long R may take for one request. Then the client gets 504 and the worker is replaced.",
+      "How long R may take for one request. Then the client gets 504, and R is interrupted or replaced.",
       infinite = TRUE
+    ),
+    cancel = setting("flag", TRUE, "Interrupt R when the client has left. For native workers."),
+    interrupt_timeout = setting(
+      "duration", 5, "How long R may take to obey an interrupt. Then the worker is replaced."
     ),
     boot_timeout = setting("duration", 60, "How long a worker may take to start."),
     shutdown_timeout = setting("duration", 30, "How long requests in flight may take to finish when the server stops."),
@@ -53,7 +72,7 @@ setting_definitions <- function() {
       min = 1, infinite = TRUE
     ),
     max_memory = setting(
-      "size", Inf, "Resident memory above which a worker is recycled.",
+      "size", Inf, "Resident memory above which a worker is recycled. With `preload`, what it shares does not count.",
       min = 1, infinite = TRUE
     ),
     max_failures = setting("count", 5L, "Failed starts in a row after which a worker is given up.", min = 1),

@@ -41,20 +41,23 @@ faucet_server <- R6::R6Class(
     #' @description How each worker is doing.
     #' @return A data frame with a row for each worker: `worker` (its number), `pid` (`NA` while it
     #'   has no process), `state` (`"starting"`, `"ready"`, `"busy"`, `"draining"`, `"stopping"`,
-    #'   `"dead"` or `"failed"`, the latter meaning that it was given up), `in_flight` (requests it is
-    #'   working on), `requests` (those it has answered), `restarts`, `memory` (resident, in bytes) and
-    #'   `started` (when the process was started).
+    #'   `"dead"` or `"failed"`, the latter meaning that it was given up), `type` (`"native"` or `"http"`:
+    #'   who serves in it, `NA` while it starts), `in_flight` (requests it is working on), `requests`
+    #'   (those it has answered), `restarts`, `memory` (resident, in bytes), `started` (when the process
+    #'   was started) and `boot` (seconds from then, or from its fork, until it accepted requests).
     status = function() {
       status <- server_state(private$link, call = rlang::current_env())
       data.frame(
         worker = status$worker,
         pid = status$pid,
         state = status$state,
+        type = status$type,
         in_flight = status$in_flight,
         requests = status$requests,
         restarts = status$restarts,
         memory = status$memory,
-        started = .POSIXct(status$started)
+        started = .POSIXct(status$started),
+        boot = status$boot
       )
     },
 
@@ -183,11 +186,13 @@ format_workers <- function(status) {
     worker = status$worker,
     pid = ifelse(is.na(status$pid), "-", status$pid),
     state = status$state,
+    type = ifelse(is.na(status$type), "-", status$type),
     in_flight = status$in_flight,
     requests = format(status$requests, scientific = FALSE, trim = TRUE),
     restarts = status$restarts,
     memory = format_memory(status$memory),
-    started = ifelse(is.na(status$started), "-", format(.POSIXct(status$started), "%Y-%m-%d %H:%M:%S"))
+    started = ifelse(is.na(status$started), "-", format(.POSIXct(status$started), "%Y-%m-%d %H:%M:%S")),
+    boot = ifelse(is.na(status$boot), "-", sprintf("%.2f s", status$boot))
   )
   cells <- Map(function(name, values) format(c(name, values), justify = "right"), names(columns), columns)
   lines <- do.call(paste, c(unname(cells), sep = "  "))

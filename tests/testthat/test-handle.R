@@ -7,7 +7,10 @@ test_that("the handle tells how the server is doing", {
 
   status <- wait_for_workers(server, 2)
   expect_identical(class(status), "data.frame")
-  expect_named(status, c("worker", "pid", "state", "in_flight", "requests", "restarts", "memory", "started"))
+  columns <- c(
+    "worker", "pid", "state", "type", "in_flight", "requests", "restarts", "memory", "started", "boot"
+  )
+  expect_named(status, columns)
   expect_identical(status$worker, 1:2)
   expect_type(status$pid, "integer")
   expect_true(all(is_alive(status$pid)))
@@ -16,6 +19,8 @@ test_that("the handle tells how the server is doing", {
   expect_true(all(status$memory > 1e7))
   expect_s3_class(status$started, "POSIXct")
   expect_true(all(abs(as.numeric(Sys.time()) - as.numeric(status$started)) < 600))
+  expect_true(all(status$boot > 0 & status$boot < 600))
+  expect_true(all(status$type %in% c("native", "http")))
   expect_error(server$url <- "x", class = "faucet_error")
 })
 
@@ -28,6 +33,7 @@ test_that("the handle prints itself as a short table", {
     lines <- sub("^(\\S*/)?\\S*basic-\\S+$", "<dir>", lines)
     lines <- gsub(" +[0-9]+ MB", " <memory>", lines)
     lines <- gsub("[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9:]{8}", "<started>", lines)
+    lines <- sub(" [0-9.]+ s$", " <boot>", lines)
     lines <- gsub("^( +[12] +)[0-9]+", "\\1<pid>", lines)
     gsub(" +", " ", lines)
   }

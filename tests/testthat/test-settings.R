@@ -4,6 +4,10 @@ test_that("each setting has the documented default", {
   settings <- resolve()
   expect_named(settings, names(setting_definitions()))
   expect_identical(settings$workers, usable_cores())
+  expect_identical(settings$worker, "auto")
+  expect_false(settings$preload)
+  expect_true(settings$cancel)
+  expect_identical(settings$interrupt_timeout, 5)
   expect_identical(settings$host, "127.0.0.1")
   expect_identical(settings$port, 8080L)
   expect_identical(settings$queue, 1024L)
@@ -98,6 +102,7 @@ test_that("times are seconds above 0", {
     expect_error(resolve(timeout = bad), class = "faucet_error_option", info = deparse(bad))
   }
   expect_error(resolve(boot_timeout = Inf), class = "faucet_error_option")
+  expect_error(resolve(interrupt_timeout = Inf), class = "faucet_error_option")
 })
 
 test_that("numbers are whole and within their limits", {

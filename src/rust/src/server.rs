@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use extendr_api::prelude::*;
-use faucet_core::ops::status::unix_seconds;
+use faucet_core::ops::status::{unix_seconds, Kind};
 use faucet_core::server::{Phase, Request, Server};
 use faucet_core::sources::local::Failure;
 
@@ -138,10 +138,15 @@ fn server_status(handle: Robj) -> List {
             Integers::from_values(values).into()
         };
         let state: Vec<&str> = workers.iter().map(|worker| worker.state.name()).collect();
+        let kind: Vec<Option<&str>> = workers
+            .iter()
+            .map(|worker| worker.kind.map(Kind::name))
+            .collect();
         good([
             ("worker", whole(&|worker| Some(worker.worker))),
             ("pid", whole(&|worker| worker.pid)),
             ("state", state.into()),
+            ("type", kind.into()),
             ("in_flight", whole(&|worker| Some(worker.in_flight))),
             ("requests", column(&|worker| Some(worker.requests as f64))),
             ("restarts", whole(&|worker| Some(worker.restarts))),
@@ -152,6 +157,10 @@ fn server_status(handle: Robj) -> List {
             (
                 "started",
                 column(&|worker| worker.started.map(unix_seconds)),
+            ),
+            (
+                "boot",
+                column(&|worker| worker.boot.map(|boot| boot.as_secs_f64())),
             ),
             ("queue", (status.queue as i32).into()),
         ])

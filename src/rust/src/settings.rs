@@ -6,8 +6,10 @@ use std::time::Duration;
 use extendr_api::prelude::*;
 use faucet_core::front::{Limits, TrustedProxies};
 use faucet_core::ops::access::Format;
+use faucet_core::ops::status::Kind;
 use faucet_core::server::Settings;
 use faucet_core::sources::local::{Failure, LocalSettings};
+use faucet_core::worker::native::Cancelling;
 
 use crate::answer::failure;
 
@@ -70,6 +72,10 @@ impl<'a> Named<'a> {
         Ok(u32::try_from(number).unwrap_or(u32::MAX))
     }
 
+    fn flag(&self, name: &str) -> Result<bool, Failure> {
+        self.take(name, "TRUE or FALSE", Robj::as_bool)
+    }
+
     fn strings(&self, name: &str) -> Result<Vec<String>, Failure> {
         self.take(name, "a character vector", Robj::as_string_vector)
     }
@@ -108,6 +114,11 @@ pub fn read(list: &List) -> Result<Settings, Failure> {
         "json" => Some(Format::Json),
         _ => None,
     };
+    let worker = match named.string("worker")?.as_str() {
+        "native" => Some(Kind::Native),
+        "http" => Some(Kind::Http),
+        _ => None,
+    };
     Ok(Settings {
         host: named.string("host")?,
         port: named.port("port")?,
@@ -139,6 +150,12 @@ pub fn read(list: &List) -> Result<Settings, Failure> {
             dir: named.string("dir")?.into(),
             env: named.environment("env")?,
             workers: named.count("workers")?,
+            worker,
+            cancelling: Cancelling {
+                cancel: named.flag("cancel")?,
+                interrupt_timeout: named.finite_seconds("interrupt_timeout")?,
+            },
+            preload: named.flag("preload")?,
             boot_timeout: named.finite_seconds("boot_timeout")?,
             max_requests: named.whole("max_requests")?,
             max_memory: named.whole("max_memory")?,

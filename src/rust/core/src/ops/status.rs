@@ -1,6 +1,6 @@
 //! The server's state as plain data: one source for `$status()`, `/status`, `/metrics` and readiness.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{json, Value};
 
@@ -48,12 +48,32 @@ impl State {
     }
 }
 
+/// Who serves HTTP in a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// faucet itself, on a Unix socket.
+    Native,
+    /// What the app starts, on a TCP port; for R, usually httpuv.
+    Http,
+}
+
+impl Kind {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Http => "http",
+        }
+    }
+}
+
 /// One worker.
 #[derive(Clone, Debug)]
 pub struct WorkerStatus {
     pub worker: u32,
     pub pid: Option<u32>,
     pub state: State,
+    /// Known once it has begun to accept connections.
+    pub kind: Option<Kind>,
     pub in_flight: u32,
     /// Requests answered by this process.
     pub requests: u64,
@@ -62,6 +82,8 @@ pub struct WorkerStatus {
     /// Resident memory, in bytes.
     pub memory: Option<u64>,
     pub started: Option<SystemTime>,
+    /// From its start, or its fork, until it accepted connections.
+    pub boot: Option<Duration>,
     pub tunnels: usize,
 }
 
@@ -108,11 +130,13 @@ impl Status {
                     "worker": worker.worker,
                     "pid": worker.pid,
                     "state": worker.state.name(),
+                    "type": worker.kind.map(Kind::name),
                     "in_flight": worker.in_flight,
                     "requests": worker.requests,
                     "restarts": worker.restarts,
                     "memory": worker.memory,
                     "started": worker.started.map(|time| humantime::format_rfc3339_millis(time).to_string()),
+                    "boot": worker.boot.map(|boot| boot.as_secs_f64()),
                     "tunnels": worker.tunnels,
                 })
             })

@@ -18,9 +18,10 @@ use crate::lock::Table;
 use crate::ops::access::AccessLog;
 use crate::ops::log::{Line, Log};
 use crate::ops::metrics::Metrics;
+use crate::ops::status::Kind;
 use crate::ops::status::Status;
 use crate::ops::Ops;
-use crate::sources::local::{Failure, Pool, Spawner};
+use crate::sources::local::{Failure, Pool, Sockets, Spawner};
 use crate::sources::Roster;
 
 /// A server on a thread of its own. Dropping it kills its workers.
@@ -69,6 +70,10 @@ impl Server {
             access,
             log: log.clone(),
         });
+        let sockets = match settings.local.worker {
+            Some(Kind::Http) => None,
+            _ => Some(Sockets::make().map_err(system)?),
+        };
         let table = Table::new(settings.queue);
         let roster = Arc::new(Roster::new(table.clone()));
         let shared = Shared::new(log.clone());
@@ -101,7 +106,8 @@ impl Server {
                     ops: ops.clone(),
                     connections: Connections::default(),
                 });
-                let (pool, asker, notices) = Pool::new(settings.local, spawner, table, roster, ops);
+                let (pool, asker, notices) =
+                    Pool::new(settings.local, sockets, spawner, table, roster, ops);
                 let life = Life {
                     shared: shared.clone(),
                     front,

@@ -44,6 +44,7 @@ pub async fn run(
             state: State::Ready,
             restarts: 0,
             started: Some(SystemTime::now()),
+            boot: None,
             worker: Some(worker.clone()),
         });
         members.push((table.add(worker.clone(), slots), worker));

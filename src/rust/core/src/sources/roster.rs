@@ -2,10 +2,10 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::lock::Table;
-use crate::ops::status::{State, Status, WorkerStatus};
+use crate::ops::status::{Kind, State, Status, WorkerStatus};
 use crate::sources::local::resident_memory;
 use crate::worker::Worker;
 
@@ -18,6 +18,7 @@ pub struct Entry {
     pub state: State,
     pub restarts: u32,
     pub started: Option<SystemTime>,
+    pub boot: Option<Duration>,
     pub worker: Option<Arc<Worker>>,
 }
 
@@ -87,11 +88,16 @@ impl Roster {
                         State::Ready if in_flight > 0 => State::Busy,
                         state => state,
                     },
+                    kind: entry.worker.as_ref().map(|worker| match worker.native {
+                        Some(_) => Kind::Native,
+                        None => Kind::Http,
+                    }),
                     in_flight,
                     requests: entry.worker.as_ref().map_or(0, |worker| worker.requests()),
                     restarts: entry.restarts,
                     memory: None,
                     started: entry.started,
+                    boot: entry.boot,
                     tunnels: entry
                         .worker
                         .as_ref()

@@ -4,6 +4,7 @@
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -12,6 +13,7 @@ use faucet_core::front::{Limits, TrustedProxies};
 use faucet_core::ops::status::{State, Status, WorkerStatus};
 use faucet_core::server::{Phase, Request, Server, Settings};
 use faucet_core::sources::local::{Failure, LocalSettings};
+use faucet_core::worker::native::Cancelling;
 use tempfile::TempDir;
 
 use super::PATIENCE;
@@ -74,6 +76,12 @@ impl Local {
                 dir: dir.path().to_owned(),
                 env: [(ROLE.to_owned(), "1".to_owned())].into(),
                 workers: 1,
+                worker: None,
+                cancelling: Cancelling {
+                    cancel: true,
+                    interrupt_timeout: PATIENCE,
+                },
+                preload: false,
                 boot_timeout: PATIENCE,
                 max_requests: None,
                 max_memory: None,
@@ -223,7 +231,8 @@ pub fn get(url: &str, path: &str) -> io::Result<(u16, String)> {
 /// - `hang`: never does anything more;
 /// - `only:ID`: the rest is for that worker alone;
 /// - `child`: has a child that lives long, whose pid is in the file `child`;
-/// - `says:TEXT`: what it answers to `/says`.
+/// - `says:TEXT`: what it answers to `/says`;
+/// - `native`: it serves on its Unix socket.
 pub fn be_a_worker() {
     if std::env::var_os(ROLE).is_none() {
         return;
@@ -232,7 +241,7 @@ pub fn be_a_worker() {
     println!();
     let code = fs::read_to_string("code").expect("code");
     let id = std::env::var("FAUCET_WORKER_ID").expect("a number");
-    let mut says = "";
+    let (mut says, mut native) = ("", false);
     for word in code.split_whitespace() {
         match word.split_once(':').unwrap_or((word, "")) {
             ("fail", _) => fail(),
@@ -260,18 +269,36 @@ pub fn be_a_worker() {
                 }
             }
             ("says", text) => says = text,
+            ("native", _) => native = true,
             _ => panic!("not a word of the workers' language: {word}"),
         }
     }
-    let port: u16 = std::env::var("FAUCET_PORT")
-        .ok()
-        .and_then(|port| port.parse().ok())
-        .expect("a port");
-    let listener = TcpListener::bind(("127.0.0.1", port)).expect("the port is free");
-    std::thread::scope(|threads| {
-        for stream in listener.incoming() {
-            threads.spawn(|| answer(stream.expect("a connection"), says));
-        }
+    if native {
+        let socket = std::env::var("FAUCET_SOCKET").expect("a path");
+        let listener = UnixListener::bind(socket).expect("nobody else's");
+        let accept = || listener.accept().map(|(stream, _)| stream);
+        serve(accept, UnixStream::try_clone, says);
+    } else {
+        let port: u16 = std::env::var("FAUCET_PORT")
+            .ok()
+            .and_then(|port| port.parse().ok())
+            .expect("a port");
+        let listener = TcpListener::bind(("127.0.0.1", port)).expect("the port is free");
+        let accept = || listener.accept().map(|(stream, _)| stream);
+        serve(accept, TcpStream::try_clone, says);
+    }
+}
+
+/// Answers on every connection, at the same time.
+fn serve<S: Read + Write + Send>(
+    accept: impl Fn() -> io::Result<S>,
+    twin: fn(&S) -> io::Result<S>,
+    says: &str,
+) {
+    std::thread::scope(|threads| loop {
+        let stream = accept().expect("a connection");
+        let writer = twin(&stream).expect("a socket");
+        threads.spawn(|| answer(stream, writer, says));
     });
 }
 
@@ -288,8 +315,7 @@ fn fail() {
 }
 
 /// Answers all requests of one connection.
-fn answer(stream: TcpStream, says: &str) {
-    let mut writer = stream.try_clone().expect("a socket");
+fn answer(stream: impl Read, mut writer: impl Write, says: &str) {
     let mut lines = BufReader::new(stream).lines();
     while let Some(Ok(line)) = lines.next() {
         let path = line.split(' ').nth(1).unwrap_or_default().to_owned();
@@ -299,12 +325,16 @@ fn answer(stream: TcpStream, says: &str) {
         {}
         let body = match path.as_str() {
             "/says" => says.to_owned(),
+            "/hang-up" => return,
             "/pid" => std::process::id().to_string(),
             "/die" => std::process::exit(9),
             "/never" => loop {
                 fs::write("reached", "").expect("written");
                 std::thread::sleep(PATIENCE);
             },
+            path if path.starts_with("/env:") => {
+                std::env::var(&path["/env:".len()..]).unwrap_or_default()
+            }
             other => panic!("no such path: {other}"),
         };
         let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());

@@ -1,14 +1,16 @@
-//! Has a worker begun to accept connections?
+//! Has a worker begun to accept connections, and where?
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
+
+use crate::worker::Address;
 
 /// Between two looks. R needs hundreds of milliseconds to start.
-const LOOK: Duration = Duration::from_millis(20);
+pub const LOOK: Duration = Duration::from_millis(20);
 
 /// A port that is the worker's alone.
 ///
@@ -38,10 +40,19 @@ impl ReservedPort {
     }
 }
 
-/// Resolves once `address` accepts connections.
-pub async fn accepts(address: SocketAddr) {
-    while TcpStream::connect(address).await.is_err() {
-        tokio::time::sleep(LOOK).await;
+/// Resolves once one of `addresses` accepts connections, to the first that does.
+pub async fn accepts(addresses: &[Address], look: Duration) -> Address {
+    loop {
+        for address in addresses {
+            let open = match address {
+                Address::Tcp(address) => TcpStream::connect(address).await.is_ok(),
+                Address::Unix(path) => UnixStream::connect(path).await.is_ok(),
+            };
+            if open {
+                return address.clone();
+            }
+        }
+        tokio::time::sleep(look).await;
     }
 }
 

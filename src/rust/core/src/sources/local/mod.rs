@@ -7,15 +7,20 @@ mod output;
 mod pool;
 mod position;
 mod process;
+mod sockets;
 mod spawn;
 
 pub use memory::resident_memory;
 pub use pool::{Command, Pool, PoolEvent, PoolSender};
+pub use sockets::Sockets;
 pub use spawn::Spawner;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use crate::ops::status::Kind;
+use crate::worker::native::Cancelling;
 
 /// What a worker's process is and when it is replaced.
 #[derive(Clone, Debug)]
@@ -27,6 +32,12 @@ pub struct LocalSettings {
     /// Added to the environment that it inherits.
     pub env: BTreeMap<String, String>,
     pub workers: u32,
+    /// How workers must serve; `None` leaves it to each.
+    pub worker: Option<Kind>,
+    /// What becomes of requests whose client has left, in native workers.
+    pub cancelling: Cancelling,
+    /// Whether workers are forked from a process that has loaded the app.
+    pub preload: bool,
     pub boot_timeout: Duration,
     /// Requests after which a process is replaced, at the latest; `None` for never.
     pub max_requests: Option<u64>,
@@ -34,6 +45,13 @@ pub struct LocalSettings {
     pub max_memory: Option<u64>,
     /// Failed starts in a row after which a worker is given up.
     pub max_failures: u32,
+}
+
+impl LocalSettings {
+    /// `worker` in the words of the setting.
+    fn worker_choice(&self) -> &'static str {
+        self.worker.map_or("auto", Kind::name)
+    }
 }
 
 /// Why an operation on the workers failed.

@@ -87,6 +87,9 @@ fn spawn(launch: &Launch, files: (u64, u64)) -> io::Result<Child> {
     command
         .args(arguments)
         .current_dir(&launch.dir)
+        // A front that is itself a worker must not pass on what it was told.
+        .env_remove("FAUCET_SOCKET")
+        .env_remove("FAUCET_TEMPLATE")
         .envs(&launch.env)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -1,13 +1,15 @@
 //! A process and what is known of it.
 
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::lock::MemberId;
 use crate::ops::status::State;
 use crate::sources::local::boot::ReservedPort;
 use crate::sources::local::process::Process;
-use crate::worker::Worker;
+use crate::sources::local::sockets;
+use crate::worker::{Address, Worker};
 
 /// A process and what is known of it.
 pub(super) struct Member {
@@ -15,16 +17,49 @@ pub(super) struct Member {
     pub(super) state: State,
     pub(super) process: Process,
     pub(super) started: SystemTime,
+    /// The same moment, on the clock that never jumps.
+    pub(super) began: Instant,
+    /// How long it took to accept connections.
+    pub(super) boot: Option<Duration>,
     pub(super) ready_since: Option<Instant>,
     /// Kept for as long as the process lives: the port is its alone.
     pub(super) port: ReservedPort,
+    /// Where it listens if it is native; none if it must not be.
+    pub(super) socket: Option<PathBuf>,
     pub(super) worker: Option<Arc<Worker>>,
     pub(super) lease_id: Option<MemberId>,
     /// The process that leaves when this one is ready.
     pub(super) replaces: Option<(u64, Reason)>,
     /// Its last replacement failed: none before this.
     pub(super) recycle_after: Option<Instant>,
-    pub(super) timed_out: bool,
+    /// Why it was killed while it started.
+    pub(super) problem: Option<BootProblem>,
+}
+
+impl Member {
+    /// Where it may begin to accept connections; once it has, its worker knows which it is.
+    pub(super) fn addresses(&self) -> Vec<Address> {
+        let tcp = Address::Tcp(self.port.address);
+        let unix = self.socket.clone().map(Address::Unix);
+        unix.into_iter().chain([tcp]).collect()
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        if let Some(socket) = &self.socket {
+            sockets::clear(socket);
+        }
+    }
+}
+
+/// What is wrong with a process that runs, but will not become a worker.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum BootProblem {
+    /// It took too long.
+    Timeout,
+    /// It serves TCP, but must be native.
+    NotNative,
 }
 
 /// Why a process is replaced: the `reason` label of `faucet_restarts_total`.

@@ -9,25 +9,25 @@ mod member;
 mod recycle;
 mod restart;
 mod rollout;
+mod start;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
 use self::ending::STOP_GRACE;
 use self::growth::Growth;
-use self::member::{Member, Reason};
+use self::member::{BootProblem, Member, Reason};
 use self::recycle::MEMORY_LOOK;
 use self::rollout::Rollout;
-use super::boot::{accepts, ReservedPort};
 use super::position::{Place, Position};
-use super::process::{Exit, Process};
-use super::spawn::{Launch, Spawner};
-use super::{Failure, LocalSettings};
+use super::process::Exit;
+use super::spawn::Spawner;
+use super::{Failure, LocalSettings, Sockets};
 use crate::lock::Table;
-use crate::ops::status::State;
+use crate::ops::status::{Kind, State};
 use crate::ops::Ops;
 use crate::sources::roster::{Entry, Roster};
 use crate::worker::{Address, Report, Worker};
@@ -56,7 +56,7 @@ pub enum PoolEvent {
 
 enum Event {
     Ask(Command),
-    Started(u64, Result<(), BootProblem>),
+    Started(u64, Result<Address, BootProblem>),
     Exited(u64, Exit),
     Reported(u64, Report),
     RecycleDue(u64, Reason),
@@ -67,13 +67,11 @@ enum Event {
     LookAtMemory,
 }
 
-enum BootProblem {
-    Timeout,
-}
-
 /// Owns the worker processes of one server.
 pub struct Pool {
     settings: LocalSettings,
+    /// None if no worker may be native.
+    sockets: Option<Sockets>,
     spawner: Spawner,
     table: Arc<Table<Worker>>,
     roster: Arc<Roster>,
@@ -106,6 +104,7 @@ impl PoolSender {
 impl Pool {
     pub fn new(
         settings: LocalSettings,
+        sockets: Option<Sockets>,
         spawner: Spawner,
         table: Arc<Table<Worker>>,
         roster: Arc<Roster>,
@@ -116,6 +115,7 @@ impl Pool {
         let asker = PoolSender(sender.clone());
         let pool = Self {
             settings,
+            sockets,
             spawner,
             table,
             roster,
@@ -169,13 +169,13 @@ impl Pool {
             Event::Ask(Command::Reload(reply)) => self.reload(reply).await,
             Event::Ask(Command::Stop(reply)) => self.stop(reply),
             Event::Ask(Command::Kill) => self.kill(),
-            Event::Started(generation, Ok(())) => self.ready(generation).await,
-            Event::Started(generation, Err(BootProblem::Timeout)) => {
-                if let Some(member) = self.members.get_mut(&generation) {
-                    member.timed_out = true;
-                    member.process.ender().kill();
-                }
+            Event::Started(generation, Ok(Address::Tcp(_)))
+                if self.settings.worker == Some(Kind::Native) =>
+            {
+                self.miscarried(generation, BootProblem::NotNative);
             }
+            Event::Started(generation, Ok(address)) => self.ready(generation, address).await,
+            Event::Started(generation, Err(problem)) => self.miscarried(generation, problem),
             Event::Exited(generation, exit) => self.exited(generation, exit).await,
             Event::Reported(generation, report) => self.reported(generation, report).await,
             Event::RecycleDue(generation, reason) => self.recycle(generation, reason).await,
@@ -192,142 +192,6 @@ impl Pool {
             Event::Probed(generation, accepts) => self.probed(generation, accepts),
             Event::LookAtMemory => self.look_at_memory(),
         }
-    }
-
-    /// Starts a process for `id`. What becomes of the position after a failure is seen to already.
-    async fn start(&mut self, id: u32, replaces: Option<(u64, Reason)>) -> Result<u64, Failure> {
-        let generation = self.next_generation;
-        self.next_generation += 1;
-        if let Some(position) = self.positions.get_mut(&id) {
-            position.place = Place::Filled;
-        }
-        let started = async {
-            let port = ReservedPort::take()?;
-            let mut env = self.settings.env.clone();
-            env.insert("FAUCET_PORT".into(), port.address.port().to_string());
-            env.insert("FAUCET_HOST".into(), port.address.ip().to_string());
-            env.insert("FAUCET_WORKER_ID".into(), id.to_string());
-            let launch = Launch {
-                command: self.settings.command.clone(),
-                dir: self.settings.dir.clone(),
-                env,
-            };
-            let log = self.ops.log.clone();
-            let (process, exit) = Process::start(&self.spawner, launch, id, log).await?;
-            Ok::<_, std::io::Error>((port, process, exit))
-        };
-        let (port, process, exit) = match started.await {
-            Ok(started) => started,
-            Err(error) => {
-                let failure = Failure {
-                    class: "boot",
-                    message: format!("Worker {id} could not be started: {error}"),
-                    lines: Vec::new(),
-                };
-                self.start_failed(id, replaces, failure.clone());
-                return Err(failure);
-            }
-        };
-        let address = port.address;
-        let member = Member {
-            id,
-            state: State::Starting,
-            process,
-            started: SystemTime::now(),
-            ready_since: None,
-            port,
-            worker: None,
-            lease_id: None,
-            replaces,
-            recycle_after: None,
-            timed_out: false,
-        };
-        self.members.insert(generation, member);
-        let (sender, timeout) = (self.sender.clone(), self.settings.boot_timeout);
-        let (mut booting, exited) = oneshot::channel::<()>();
-        tokio::spawn(async move {
-            // Ends early with the process: what answers on its port then is not ours.
-            let ready = tokio::select! {
-                ready = tokio::time::timeout(timeout, accepts(address)) => ready,
-                () = booting.closed() => return,
-            };
-            let _ = sender.send(Event::Started(
-                generation,
-                ready.map_err(|_| BootProblem::Timeout),
-            ));
-        });
-        let sender = self.sender.clone();
-        tokio::spawn(async move {
-            if let Ok(exit) = exit.await {
-                drop(exited);
-                let _ = sender.send(Event::Exited(generation, exit));
-            }
-        });
-        Ok(generation)
-    }
-
-    /// Starts a process when nobody waits for it.
-    async fn start_unasked(&mut self, id: u32, replaces: Option<(u64, Reason)>) {
-        // A failure is logged, and tried again if it must be.
-        let _ = self.start(id, replaces).await;
-    }
-
-    /// A process accepts connections.
-    async fn ready(&mut self, generation: u64) {
-        let recycle_at = self.recycle_threshold();
-        let Some(member) = self.members.get_mut(&generation) else {
-            return;
-        };
-        if member.state != State::Starting {
-            return;
-        }
-        let sender = self.sender.clone();
-        let worker = Arc::new(Worker::new(
-            member.id,
-            generation,
-            Address::Tcp(member.port.address),
-            Box::new(move |worker, report| {
-                let event = match report {
-                    // Every time from then on: a replacement may fail.
-                    Report::Served if recycle_at.is_some_and(|at| worker.requests() >= at) => {
-                        Event::RecycleDue(worker.generation, Reason::MaxRequests)
-                    }
-                    Report::Served => return,
-                    Report::Stuck | Report::Unreachable => {
-                        Event::Reported(worker.generation, report)
-                    }
-                };
-                // Fails only when the pool is gone.
-                let _ = sender.send(event);
-            }),
-        ));
-        member.state = State::Ready;
-        member.ready_since = Some(Instant::now());
-        member.worker = Some(worker.clone());
-        member.lease_id = Some(self.table.add(worker, 1));
-        let (id, replaces) = (member.id, member.replaces.take());
-        if let Some(position) = self.positions.get_mut(&id) {
-            position.started();
-        }
-        self.table_admits();
-        if !self.ever_ready {
-            self.ever_ready = true;
-            let _ = self.notify.send(PoolEvent::Ready);
-            for (id, failure) in std::mem::take(&mut self.first_failures) {
-                let still = |position: &Position| position.place == Place::GivenUp;
-                if self.positions.get(&id).is_some_and(still) {
-                    self.start_failed(id, None, failure);
-                }
-            }
-        } else {
-            tracing::info!(worker = id, "is ready");
-        }
-        if let Some((old, reason)) = replaces {
-            self.count_restart(id, reason);
-            self.retire(old);
-        }
-        self.grown(generation, Ok(()));
-        self.roll_on(generation, Ok(())).await;
     }
 
     fn of(&self, id: u32, state: State) -> Vec<u64> {
@@ -363,6 +227,7 @@ impl Pool {
                 state: member.state,
                 restarts: restarts(&member.id),
                 started: Some(member.started),
+                boot: member.boot,
                 worker: member.worker.clone(),
             })
             .collect();
@@ -382,6 +247,7 @@ impl Pool {
                     state,
                     restarts: position.restarts,
                     started: None,
+                    boot: None,
                     worker: None,
                 });
             }

@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use super::ending::SHORT_GRACE;
-use super::member::Reason;
+use super::member::{BootProblem, Reason};
 use super::{Event, Pool, PoolEvent};
 use crate::lock::Refused;
 use crate::ops::status::State;
-use crate::sources::local::boot::accepts;
+use crate::sources::local::boot::{accepts, LOOK};
 use crate::sources::local::position::Place;
 use crate::sources::local::process::Exit;
 use crate::sources::local::Failure;
@@ -35,18 +35,17 @@ impl Pool {
         }
         match member.state {
             State::Starting => {
-                let message = if member.timed_out {
-                    format!(
-                        "Worker {} did not accept connections within {} s (`boot_timeout`).",
-                        member.id,
+                let id = member.id;
+                let message = match member.problem {
+                    Some(BootProblem::Timeout) => format!(
+                        "Worker {id} did not accept connections within {} s (`boot_timeout`).",
                         self.settings.boot_timeout.as_secs_f64()
-                    )
-                } else {
-                    format!(
-                        "Worker {} {} before it was ready.",
-                        member.id,
-                        exit.describe()
-                    )
+                    ),
+                    Some(BootProblem::NotNative) => format!(
+                        "Worker {id} cannot be native (`worker = \"native\"`): the app serves TCP itself, \
+                         not through `httpuv::runServer()` as plumber's `pr_run()` does."
+                    ),
+                    None => format!("Worker {id} {} before it was ready.", exit.describe()),
                 };
                 let failure = Failure {
                     class: "boot",
@@ -201,11 +200,15 @@ impl Pool {
                 }
             }
             Report::Unreachable if member.state == State::Ready => {
-                let (sender, address) = (self.sender.clone(), member.port.address);
+                let Some(worker) = &member.worker else {
+                    return;
+                };
+                let (sender, address) = (self.sender.clone(), [worker.address.clone()]);
                 tokio::spawn(async move {
                     // A dying worker may accept until it is gone: its end is told before this.
                     tokio::time::sleep(DYING).await;
-                    let answer = tokio::time::timeout(UNREACHABLE_GRACE, accepts(address)).await;
+                    let answer =
+                        tokio::time::timeout(UNREACHABLE_GRACE, accepts(&address, LOOK)).await;
                     let _ = sender.send(Event::Probed(generation, answer.is_ok()));
                 });
             }
