@@ -1,0 +1,132 @@
+skip_on_os("windows")
+
+# Who serves in a worker: faucet itself, or what the app starts.
+
+rook_app <- function(extra = NULL, port = "as.integer(Sys.getenv(\"FAUCET_PORT\"))") {
+  c(
+    sprintf("httpuv::runServer(\"127.0.0.1\", %s, list(", port),
+    "  call = function(req) list(status = 200L, headers = list(), body = \"answered\")",
+    extra,
+    "))"
+  )
+}
+
+plumber_app <- c("#* @get /", "#* @serializer text", "function() \"answered\"")
+
+# httpuv::startServer(), as plumber2 does it.
+started_app <- c(
+  "app <- list(call = function(req) list(status = 200L, headers = list(), body = \"answered\"))",
+  "httpuv::startServer(\"127.0.0.1\", as.integer(Sys.getenv(\"FAUCET_PORT\")), app)",
+  "while (TRUE) later::run_now(0.1)"
+)
+
+# Not httpuv at all.
+socket_app <- c(
+  "listener <- serverSocket(as.integer(Sys.getenv(\"FAUCET_PORT\")))",
+  "repeat {",
+  "  connection <- socketAccept(listener, blocking = TRUE, open = \"r+b\")",
+  "  while (length(line <- readLines(connection, n = 1)) > 0 && nzchar(line)) NULL",
+  "  try(writeLines(\"HTTP/1.1 200 OK\\r\\nConnection: close\\r\\nContent-Length: 8\\r\\n\\r\\nanswered\", connection, sep = \"\"))",
+  "  close(connection)",
+  "}"
+)
+
+static_app <- c("dir.create(\"www\", showWarnings = FALSE)", rook_app("  , staticPaths = list(\"/static\" = \"www\")"))
+socket_opened_app <- rook_app("  , onWSOpen = function(ws) ws$close()")
+
+native_apps <- list(
+  "plumber.R" = list("plumber.R" = plumber_app),
+  "a router that entrypoint.R returns" = list(
+    "entrypoint.R" = "pr() %>% pr_get(\"/\", function() \"answered\", serializer = serializer_text())"
+  ),
+  "a router that entrypoint.R runs" = list("entrypoint.R" = c(
+    "router <- pr_get(pr(), \"/\", function() \"answered\", serializer = serializer_text())",
+    "pr_run(router, port = as.integer(Sys.getenv(\"FAUCET_PORT\")), quiet = TRUE)"
+  )),
+  "a router's own run()" = list(
+    "api.R" = plumber_app,
+    "entrypoint.R" = "plumb(\"api.R\")$run(port = as.integer(Sys.getenv(\"FAUCET_PORT\")), quiet = TRUE, docs = FALSE)"
+  ),
+  "httpuv::runServer()" = list("entrypoint.R" = rook_app()),
+  "httpuv::runServer() with a port as text" = list("entrypoint.R" = rook_app(port = "Sys.getenv(\"FAUCET_PORT\")"))
+)
+
+# What cannot be native, and what of the reason is told.
+other_apps <- list(
+  "httpuv::startServer()" = list(app = started_app, why = "serves TCP itself"),
+  "WebSockets" = list(app = socket_opened_app, why = "WebSockets"),
+  "static paths" = list(app = static_app, why = "static paths"),
+  "a server of its own" = list(app = socket_app, why = "serves TCP itself")
+)
+
+for (name in names(native_apps)) {
+  test_that(paste(name, "is served by faucet itself, unless http is asked for"), {
+    dir <- do.call(local_code, native_apps[[name]])
+    # Whatever the suite's own setting is.
+    for (worker in c("auto", "native", "http")) {
+      server <- local_server(dir, workers = 1, worker = worker)
+      expect_identical(request(server, "/")$text, "answered")
+      expect_identical(type_of(server), if (worker == "http") "http" else "native")
+      server$stop()
+    }
+  })
+}
+
+for (name in names(other_apps)) {
+  test_that(paste("an app with", name, "is served by itself"), {
+    server <- local_server(local_code("entrypoint.R" = other_apps[[name]]$app), workers = 1, worker = "auto")
+    expect_identical(request(server, "/")$text, "answered")
+    expect_identical(type_of(server), "http")
+  })
+
+  test_that(paste("an app with", name, "says why it cannot be native"), {
+    dir <- local_code("entrypoint.R" = other_apps[[name]]$app)
+    error <- expect_error(local_server(dir, workers = 1, worker = "native"), class = "faucet_error_boot")
+    expect_match(conditionMessage(error), other_apps[[name]]$why, fixed = TRUE)
+  })
+}
+
+test_that("an app that runs its server on another port is not taken for one on FAUCET_PORT", {
+  port <- httpuv::randomPort()
+  dir <- local_code("entrypoint.R" = rook_app(port = paste0(port, "L")))
+  error <- expect_error(local_server(dir, workers = 1, worker = "native"), class = "faucet_error_boot")
+  expect_match(conditionMessage(error), paste("asks for port", port))
+})
+
+test_that("workers are native by default", {
+  withr::local_envvar(FAUCET_WORKER = NA)
+  server <- local_server(local_app("basic"), workers = 2)
+  expect_identical(type_of(server), c("native", "native"))
+})
+
+test_that("exit hooks and .Last run when a native worker is stopped", {
+  dir <- local_app("hooks")
+  server <- local_server(dir, workers = 2, worker = "native")
+  pids <- wait_for_workers(server, 2)$pid
+  server$stop()
+  expect_setequal(list.files(dir, "^exit-ended-"), paste0("exit-ended-", pids))
+  expect_setequal(list.files(dir, "^last-"), paste0("last-", pids))
+  expect_false(any(is_alive(pids)))
+})
+
+test_that("nothing of a native worker is left in the file system", {
+  dir <- local_code("plumber.R" = c("#* @get /socket", "#* @serializer text", "function() Sys.getenv(\"FAUCET_SOCKET\")"))
+  server <- local_server(dir, workers = 1, worker = "native")
+  socket <- request(server, "/socket")$text
+  expect_true(file.exists(socket))
+  expect_identical(format(file.mode(dirname(socket))), "700")
+  expect_identical(format(file.mode(c(socket, paste0(socket, ".control")))), c("600", "600"))
+  server$stop()
+  expect_false(file.exists(dirname(socket)))
+})
+
+test_that("warnings and errors of handlers are shown with the worker's number", {
+  dir <- local_code("plumber.R" = c(
+    "#* @get /warn", "function() { warning(\"be warned\"); 1 }", "#* @get /fail", "function() stop(\"failed on purpose\")"
+  ))
+  server <- suppressMessages(local_server(dir, workers = 1, worker = "native", quiet = FALSE))
+  expect_identical(request(server, "/warn")$status, 200L)
+  expect_identical(request(server, "/fail")$status, 500L)
+  lines <- messages_until(server, any(grepl("be warned", seen)) && any(grepl("failed on purpose", seen)))
+  expect_match(grep("be warned|failed on purpose", lines, value = TRUE), "^\\[worker 1\\] ")
+})
