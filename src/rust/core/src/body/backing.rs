@@ -10,7 +10,7 @@ use bytes::Bytes;
 /// How much is read from the file at a time, in bytes.
 const READ_SIZE: u64 = 256 * 1024;
 
-/// An unnamed temporary file: the system removes it with the last handle. All access happens on the
+/// A file, mostly an unnamed temporary one that the system removes with the last handle. All access happens on the
 /// runtime's blocking threads, never on the one that serves.
 #[derive(Clone)]
 pub(super) struct Backing {
@@ -54,7 +54,7 @@ impl From<File> for Backing {
     }
 }
 
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
     tokio::task::spawn_blocking(work)
