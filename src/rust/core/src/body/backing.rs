@@ -2,7 +2,9 @@
 
 use std::fs::File;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -28,6 +30,12 @@ impl Backing {
     pub(super) async fn write(&self, chunk: Bytes, at: u64) -> io::Result<()> {
         let file = self.file.clone();
         blocking(move || file.write_all_at(&chunk, at)).await
+    }
+
+    /// Where another process of this machine finds this file, for as long as it is open here.
+    pub(super) fn path_for_others(&self) -> PathBuf {
+        let (pid, fd) = (std::process::id(), self.file.as_raw_fd());
+        format!("/proc/{pid}/fd/{fd}").into()
     }
 
     /// Fills `buffer` from `at` on, on this thread.

@@ -6,6 +6,6 @@ mod buffered;
 mod file;
 mod spool;
 
-pub use buffered::{BufferError, Buffered, BufferedBody};
+pub use buffered::{BufferError, Buffered, BufferedBody, Rest};
 pub use file::FileBody;
 pub use spool::{spool, Abort, SpoolReader, SpoolWriter};

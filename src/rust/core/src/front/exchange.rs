@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
-use hyper::header::{HeaderMap, CONTENT_LENGTH, UPGRADE};
+use hyper::header::{HeaderMap, HeaderValue, CONTENT_LENGTH, UPGRADE};
 use hyper::http::response::Parts;
 use hyper::upgrade::Upgraded;
 use hyper::{Method, Request, Response, StatusCode, Uri};
@@ -18,7 +18,7 @@ use super::flight::Flight;
 use super::pump::{pump, Deadline, Pace};
 use crate::body::{spool, Buffered, FileBody, SpoolReader};
 use crate::lock::Ticket;
-use crate::worker::native::{FILE, REQUEST_NUMBER, STREAM};
+use crate::worker::native::{BODY_FILE, FILE, REQUEST_NUMBER, STREAM};
 use crate::worker::{Connection, Outgoing, Report, SendFailed, TunnelGuard, Worker};
 
 /// A complete request, ready to be sent, and to be sent again.
@@ -33,6 +33,8 @@ impl Sendable {
     fn request(&self, headers: HeaderMap) -> Request<Outgoing> {
         let body = if self.body.is_empty() {
             Outgoing::Empty
+        } else if headers.contains_key(BODY_FILE) {
+            Outgoing::Buffered(Box::new(self.body.beginning()))
         } else {
             Outgoing::Buffered(Box::new(self.body.body()))
         };
@@ -41,6 +43,28 @@ impl Sendable {
         *request.uri_mut() = self.target.clone();
         *request.headers_mut() = headers;
         request
+    }
+
+    /// Adds what only a native worker is told.
+    fn tell(&mut self, flight: &mut Flight) {
+        let Some(number) = flight.number() else {
+            return;
+        };
+        self.headers.insert(REQUEST_NUMBER, number.into());
+        if let Some(rest) = self.body.rest() {
+            if let Ok(value) = HeaderValue::try_from(rest.to_string()) {
+                self.headers.insert(BODY_FILE, value);
+                flight.keep(rest);
+            }
+        }
+    }
+
+    /// The next worker may not be native.
+    fn untell(&mut self, flight: &Flight) {
+        if flight.number().is_some() {
+            self.headers.remove(REQUEST_NUMBER);
+            self.headers.remove(BODY_FILE);
+        }
     }
 }
 
@@ -77,22 +101,18 @@ pub enum Failed {
 ///
 /// `deadline` limits bodies that are still coming when this returns.
 pub async fn exchange(
-    flight: Flight,
+    mut flight: Flight,
     mut request: Box<Sendable>,
     body_memory: u64,
     deadline: Option<Deadline>,
 ) -> Result<Answer, Failed> {
     let may_switch = request.headers.contains_key(UPGRADE);
-    if let Some(number) = flight.number() {
-        request.headers.insert(REQUEST_NUMBER, number.into());
-    }
+    request.tell(&mut flight);
     let (mut connection, response) = match send(&flight, &mut request).await {
         Ok(sent) => sent,
         Err(None) => {
             flight.report(Report::Unreachable);
-            if flight.number().is_some() {
-                request.headers.remove(REQUEST_NUMBER);
-            }
+            request.untell(&flight);
             return Err(Failed::Unreachable(flight.suspend(), request));
         }
         Err(Some(Cause::WorkerDied)) => return Err(died(flight)),
