@@ -2,7 +2,9 @@
 
 use std::fs::File;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -10,7 +12,7 @@ use bytes::Bytes;
 /// How much is read from the file at a time, in bytes.
 const READ_SIZE: u64 = 256 * 1024;
 
-/// An unnamed temporary file: the system removes it with the last handle. All access happens on the
+/// A file, mostly an unnamed temporary one that the system removes with the last handle. All access happens on the
 /// runtime's blocking threads, never on the one that serves.
 #[derive(Clone)]
 pub(super) struct Backing {
@@ -28,6 +30,12 @@ impl Backing {
     pub(super) async fn write(&self, chunk: Bytes, at: u64) -> io::Result<()> {
         let file = self.file.clone();
         blocking(move || file.write_all_at(&chunk, at)).await
+    }
+
+    /// Where another process of this machine finds this file, for as long as it is open here.
+    pub(super) fn path_for_others(&self) -> PathBuf {
+        let (pid, fd) = (std::process::id(), self.file.as_raw_fd());
+        format!("/proc/{pid}/fd/{fd}").into()
     }
 
     /// Fills `buffer` from `at` on, on this thread.
@@ -54,7 +62,7 @@ impl From<File> for Backing {
     }
 }
 
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
     tokio::task::spawn_blocking(work)

@@ -138,13 +138,47 @@ impl Buffered {
 
     /// A body to send, from the beginning.
     pub fn body(&self) -> BufferedBody {
+        self.first(self.len())
+    }
+
+    /// What is in memory of it, to send to whoever finds the [rest](Self::rest) by itself.
+    pub fn beginning(&self) -> BufferedBody {
+        self.first(self.in_memory)
+    }
+
+    /// What is in a file of it, if others can open that.
+    pub fn rest(&self) -> Option<Rest> {
+        let file = self.file.clone().filter(|_| cfg!(target_os = "linux"))?;
+        Some(Rest {
+            file,
+            length: self.in_file,
+        })
+    }
+
+    /// The first `length` bytes: all, or what is in memory.
+    fn first(&self, length: u64) -> BufferedBody {
         BufferedBody {
-            rest: self.len(),
+            rest: length,
             from: self.clone(),
             chunk: 0,
             offset: 0,
             reading: None,
         }
+    }
+}
+
+/// The part of a [`Buffered`] that is in a file. Another process can read it for as long as this exists.
+#[derive(Clone)]
+pub struct Rest {
+    file: Backing,
+    length: u64,
+}
+
+impl std::fmt::Display for Rest {
+    /// The number of bytes, a space, and the path.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let path = self.file.path_for_others();
+        write!(f, "{} {}", self.length, path.display())
     }
 }
 

@@ -22,6 +22,8 @@ pub enum Abort {
     Timeout,
     #[error("the response could not be kept")]
     Storage,
+    #[error("the file could not be read to its end")]
+    File,
 }
 
 /// `Open` while the worker writes; then how it ended.

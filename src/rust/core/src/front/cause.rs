@@ -28,6 +28,8 @@ pub enum Cause {
     Timeout,
     /// faucet could not keep a body (no space for a temporary file).
     Storage,
+    /// The file that a worker answered with cannot be read.
+    FileUnreadable,
 }
 
 impl Cause {
@@ -50,6 +52,7 @@ impl Cause {
             Self::BadResponse => "bad_response",
             Self::Timeout => "timeout",
             Self::Storage => "storage",
+            Self::FileUnreadable => "file_unreadable",
         }
     }
 
@@ -70,6 +73,7 @@ impl Cause {
             }
             Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
             Self::Storage => StatusCode::INSUFFICIENT_STORAGE,
+            Self::FileUnreadable => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 
@@ -91,6 +95,7 @@ impl Cause {
             Self::BadResponse => "the worker's answer is not HTTP",
             Self::Timeout => "the worker did not answer in time",
             Self::Storage => "no room to keep the body",
+            Self::FileUnreadable => "the file to answer with cannot be read",
         }
     }
 

@@ -1,20 +1,24 @@
 //! One request on one worker: from the lease to the last byte of the response.
 
 use std::collections::VecDeque;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
-use hyper::header::{HeaderMap, UPGRADE};
+use hyper::header::{HeaderMap, HeaderValue, CONTENT_LENGTH, UPGRADE};
+use hyper::http::response::Parts;
 use hyper::upgrade::Upgraded;
 use hyper::{Method, Request, Response, StatusCode, Uri};
 
 use super::cause::Cause;
 use super::flight::Flight;
 use super::pump::{pump, Deadline, Pace};
-use crate::body::{spool, Buffered, SpoolReader};
+use crate::body::{spool, Buffered, FileBody, SpoolReader};
 use crate::lock::Ticket;
-use crate::worker::native::{REQUEST_NUMBER, STREAM};
+use crate::worker::native::{BODY_FILE, FILE, REQUEST_NUMBER, STREAM};
 use crate::worker::{Connection, Outgoing, Report, SendFailed, TunnelGuard, Worker};
 
 /// A complete request, ready to be sent, and to be sent again.
@@ -29,6 +33,8 @@ impl Sendable {
     fn request(&self, headers: HeaderMap) -> Request<Outgoing> {
         let body = if self.body.is_empty() {
             Outgoing::Empty
+        } else if headers.contains_key(BODY_FILE) {
+            Outgoing::Buffered(Box::new(self.body.beginning()))
         } else {
             Outgoing::Buffered(Box::new(self.body.body()))
         };
@@ -37,6 +43,28 @@ impl Sendable {
         *request.uri_mut() = self.target.clone();
         *request.headers_mut() = headers;
         request
+    }
+
+    /// Adds what only a native worker is told.
+    fn tell(&mut self, flight: &mut Flight) {
+        let Some(number) = flight.number() else {
+            return;
+        };
+        self.headers.insert(REQUEST_NUMBER, number.into());
+        if let Some(rest) = self.body.rest() {
+            if let Ok(value) = HeaderValue::try_from(rest.to_string()) {
+                self.headers.insert(BODY_FILE, value);
+                flight.keep(rest);
+            }
+        }
+    }
+
+    /// The next worker may not be native.
+    fn untell(&mut self, flight: &Flight) {
+        if flight.number().is_some() {
+            self.headers.remove(REQUEST_NUMBER);
+            self.headers.remove(BODY_FILE);
+        }
     }
 }
 
@@ -54,6 +82,8 @@ pub enum AnswerBody {
     Pieces(VecDeque<Bytes>, Option<HeaderMap>),
     /// On its way; a task of its own holds the flight.
     Coming(SpoolReader),
+    /// Open, and the lease is given back.
+    File(FileBody),
     /// `101`: the lease is given back, the tunnel counted.
     Tunnel(Box<Upgraded>, TunnelGuard),
 }
@@ -71,22 +101,18 @@ pub enum Failed {
 ///
 /// `deadline` limits bodies that are still coming when this returns.
 pub async fn exchange(
-    flight: Flight,
+    mut flight: Flight,
     mut request: Box<Sendable>,
     body_memory: u64,
     deadline: Option<Deadline>,
 ) -> Result<Answer, Failed> {
     let may_switch = request.headers.contains_key(UPGRADE);
-    if let Some(number) = flight.number() {
-        request.headers.insert(REQUEST_NUMBER, number.into());
-    }
+    request.tell(&mut flight);
     let (mut connection, response) = match send(&flight, &mut request).await {
         Ok(sent) => sent,
         Err(None) => {
             flight.report(Report::Unreachable);
-            if flight.number().is_some() {
-                request.headers.remove(REQUEST_NUMBER);
-            }
+            request.untell(&flight);
             return Err(Failed::Unreachable(flight.suspend(), request));
         }
         Err(Some(Cause::WorkerDied)) => return Err(died(flight)),
@@ -108,12 +134,17 @@ pub async fn exchange(
             StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
         );
     let (parts, mut body) = response.into_parts();
+    let native = flight.number().is_some();
+    if native && parts.headers.contains_key(FILE) {
+        let head = request.method == Method::HEAD;
+        return Box::pin(from_file(flight, connection, parts, body, head)).await;
+    }
     let length = body.size_hint().exact();
-    let streamed = !bodiless && flight.number().is_some() && parts.headers.contains_key(STREAM);
+    let streamed = native && !bodiless && parts.headers.contains_key(STREAM);
     let body = if !streamed && length.is_some_and(|length| length <= body_memory) {
         match whole(&mut connection, &mut body).await {
             Ok(body) => {
-                flight.landed(connection, bodiless).await;
+                flight.landed(connection, bodiless && !native).await;
                 body
             }
             Err(_) => return Err(died(flight)),
@@ -232,6 +263,57 @@ async fn whole(
         }
     }
     Ok(AnswerBody::Pieces(chunks, trailers))
+}
+
+/// The body of the response is a file. It is opened before the lease is given back: what a later request
+/// does to the file's name is of no matter to this one.
+async fn from_file(
+    flight: Flight,
+    mut connection: Connection,
+    mut parts: Parts,
+    mut body: Incoming,
+    head: bool,
+) -> Result<Answer, Failed> {
+    while let Some(frame) = connection.drive(body.frame()).await {
+        if frame.is_err() {
+            return Err(died(flight));
+        }
+    }
+    parts.headers.remove(CONTENT_LENGTH);
+    let none = matches!(
+        parts.status,
+        StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+    );
+    let path = parts.headers.remove(FILE).filter(|_| !none);
+    let opened = match path {
+        None => None,
+        Some(path) => {
+            let path = PathBuf::from(OsStr::from_bytes(path.as_bytes()));
+            Some((FileBody::open(path.clone()).await, path))
+        }
+    };
+    let worker = flight.id;
+    flight.landed(connection, false).await;
+    let body = match opened {
+        None => AnswerBody::Piece(Bytes::new()),
+        Some((Ok(file), _)) => {
+            parts.headers.insert(CONTENT_LENGTH, file.rest().into());
+            if head {
+                AnswerBody::Piece(Bytes::new())
+            } else {
+                AnswerBody::File(file)
+            }
+        }
+        Some((Err(error), path)) => {
+            tracing::error!(worker, file = %path.display(), "cannot be read: {error}");
+            return Err(Failed::Lost(Cause::FileUnreadable));
+        }
+    };
+    Ok(Answer {
+        status: parts.status,
+        headers: parts.headers,
+        body,
+    })
 }
 
 fn died(flight: Flight) -> Failed {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::body::Rest;
 use crate::lock::{Lease, Ticket};
 use crate::ops::Ops;
 use crate::worker::native::Said;
@@ -21,6 +22,8 @@ pub struct Flight {
     /// First: whoever gets the lease next begins a request of its own.
     numbered: Option<Numbered>,
     lease: Lease<Worker>,
+    /// What the worker reads of the request's body, only kept open.
+    _body: Option<Rest>,
 }
 
 /// A request that a native worker knows by its number; known no more once this is dropped.
@@ -43,7 +46,11 @@ impl Flight {
                 ops: ops.clone(),
             })
         });
-        Self { numbered, lease }
+        Self {
+            numbered,
+            lease,
+            _body: None,
+        }
     }
 
     /// The request's number, if the worker is native.
@@ -59,6 +66,11 @@ impl Flight {
     /// The worker, to keep beyond the lease.
     pub fn worker(&self) -> &Arc<Worker> {
         self.lease.worker()
+    }
+
+    /// Keeps a file open that the worker was told of.
+    pub fn keep(&mut self, body: Rest) {
+        self._body = Some(body);
     }
 
     /// Gives the lease back and sets its worker aside.

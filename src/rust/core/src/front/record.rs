@@ -109,6 +109,7 @@ impl Record {
             Abort::WorkerDied => Cause::WorkerDied,
             Abort::Timeout => Cause::Timeout,
             Abort::Storage => Cause::Storage,
+            Abort::File => Cause::FileUnreadable,
         });
     }
 }

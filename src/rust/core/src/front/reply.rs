@@ -9,13 +9,14 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::HeaderMap;
 
 use super::record::Record;
-use crate::body::{Abort, SpoolReader};
+use crate::body::{Abort, FileBody, SpoolReader};
 
 enum Kind {
     Empty,
     Whole(Bytes),
     Chunks(VecDeque<Bytes>, u64, Option<HeaderMap>),
     Spool(SpoolReader),
+    File(FileBody),
     /// Broken off; the connection is closed next.
     Broken(Abort),
 }
@@ -54,6 +55,10 @@ impl Reply {
         Self::of(Kind::Spool(reader))
     }
 
+    pub fn file(file: FileBody) -> Self {
+        Self::of(Kind::File(file))
+    }
+
     fn of(kind: Kind) -> Self {
         Self { kind, record: None }
     }
@@ -88,18 +93,17 @@ impl Body for Reply {
                 }
                 None => trailers.take().map(|map| Ok(Frame::trailers(map))),
             },
-            Kind::Spool(reader) => match std::task::ready!(Pin::new(reader).poll_frame(cx)) {
-                Some(Err(abort)) => {
-                    // On an error hyper drops what it has not yet written, maybe even the head, and
-                    // the client would see a bare closed connection: let it write first.
-                    this.kind = Kind::Broken(abort);
-                    cx.waker().wake_by_ref();
-                    return Poll::Pending;
-                }
-                frame => frame,
-            },
+            Kind::Spool(reader) => std::task::ready!(Pin::new(reader).poll_frame(cx)),
+            Kind::File(file) => std::task::ready!(Pin::new(file).poll_frame(cx)),
             Kind::Broken(abort) => Some(Err(*abort)),
         };
+        if let (Some(Err(abort)), Kind::Spool(_) | Kind::File(_)) = (&frame, &this.kind) {
+            // On an error hyper drops what it has not yet written, maybe even the head, and
+            // the client would see a bare closed connection: let it write first.
+            this.kind = Kind::Broken(*abort);
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         if let Some(record) = &mut this.record {
             match &frame {
                 Some(Ok(frame)) => {
@@ -115,7 +119,11 @@ impl Body for Reply {
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self.kind, Kind::Empty)
+        match &self.kind {
+            Kind::Empty => true,
+            Kind::File(file) => file.is_end_stream(),
+            _ => false,
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -124,6 +132,7 @@ impl Body for Reply {
             Kind::Whole(body) => SizeHint::with_exact(body.len() as u64),
             Kind::Chunks(_, length, _) => SizeHint::with_exact(*length),
             Kind::Spool(reader) => reader.size_hint(),
+            Kind::File(file) => file.size_hint(),
             Kind::Broken(_) => SizeHint::default(),
         }
     }

@@ -413,6 +413,7 @@ fn respond(
         AnswerBody::Piece(chunk) => Reply::whole(chunk),
         AnswerBody::Pieces(chunks, trailers) => Reply::chunks(chunks, trailers),
         AnswerBody::Coming(reader) => Reply::spool(reader),
+        AnswerBody::File(file) => Reply::file(file),
         AnswerBody::Tunnel(worker, guard) => {
             if let Some((client, _)) = upgrade {
                 tokio::spawn(tunnel::run(client, *worker, guard, patience));
