@@ -170,7 +170,7 @@ answer <- function(response) {
 }
 
 response_head <- function(status, headers) {
-  if (!is.numeric(status) || length(status) != 1) {
+  if (!is.numeric(status) || length(status) != 1 || is.na(status)) {
     stop("The status of a response must be a number, not ", describe_value(status), ".", call. = FALSE)
   }
   names <- as.character(names(headers))

@@ -2,7 +2,6 @@
 
 kinds <- c("native", "http")
 
-# Runs the test's code with the answer of each kind: `native` first.
 type_of <- function(server) {
   wait_for_workers(server)$type
 }
@@ -23,8 +22,7 @@ rook_value <- function(server, code, path = "/", ..., headers = list()) {
 }
 
 as_code <- function(code) {
-  # A header has one line, in ASCII.
-  list(`X-Code` = paste(deparse(code, width.cutoff = 500L, control = c("keepNA", "keepInteger")), collapse = " "))
+  list(`X-Code` = gsub("\n", "", jsonlite::base64_enc(serialize(utils::removeSource(code), NULL))))
 }
 
 # Files that an app in `dir` makes, to tell how far it is.
