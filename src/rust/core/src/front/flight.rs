@@ -86,6 +86,26 @@ impl Flight {
         self.suspend();
     }
 
+    /// Resolves to whether the worker lives and is free, though it broke its connection off: a native one
+    /// does that to a response that it cannot finish. Only a living one says so, and it says when.
+    pub async fn outlived(&self) -> bool {
+        let Some((native, number)) = self.native.as_ref().zip(self.number()) else {
+            return false;
+        };
+        let line = format!("tell {number}\n");
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match native.say(&line).await {
+                Ok(Said::Over) => return true,
+                Ok(Said::Done) => {
+                    tokio::time::sleep(pause).await;
+                    pause = LAST_PAUSE.min(pause * 2);
+                }
+                Err(_) => return false,
+            }
+        }
+    }
+
     /// The worker has answered: keep the connection if it can be used again, then give the lease back.
     pub async fn landed(self, mut connection: Connection, spoilt: bool) {
         if !spoilt && connection.is_reusable().await {

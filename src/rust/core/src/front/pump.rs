@@ -63,7 +63,12 @@ pub async fn pump(
         }
         Err(why) => {
             writer.abort(why);
-            flight.broke_off();
+            drop(connection);
+            if why == Abort::WorkerDied && flight.outlived().await {
+                flight.report(Report::Served);
+            } else {
+                flight.broke_off();
+            }
         }
     }
 }
