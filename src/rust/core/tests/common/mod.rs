@@ -6,6 +6,7 @@
 mod client;
 mod house;
 pub mod local;
+pub mod template;
 mod upstream;
 
 pub use client::{Client, Incomplete, Response};
