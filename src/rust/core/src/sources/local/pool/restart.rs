@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::ending::SHORT_GRACE;
-use super::member::{BootProblem, Reason};
+use super::member::{BootProblem, Member, Reason};
 use super::{Event, Pool, PoolEvent};
 use crate::lock::Refused;
 use crate::ops::status::State;
@@ -50,11 +50,9 @@ impl Pool {
                 let failure = Failure {
                     class: "boot",
                     message,
-                    lines: member.process.tail.lines(),
+                    lines: member.lines(),
                 };
-                self.grown(generation, Err(failure.clone()));
-                self.roll_on(generation, Err(failure.clone())).await;
-                self.start_failed(member.id, member.replaces, failure);
+                self.stillborn(generation, &member, failure).await;
             }
             State::Ready => {
                 tracing::warn!(worker = member.id, "{}", exit.describe());
@@ -64,6 +62,13 @@ impl Pool {
             // It was told to go.
             _ => {}
         }
+    }
+
+    /// A process is gone that was not ready yet.
+    pub(super) async fn stillborn(&mut self, generation: u64, member: &Member, failure: Failure) {
+        self.grown(generation, Err(failure.clone()));
+        self.roll_on(generation, Err(failure.clone())).await;
+        self.start_failed(member.id, member.replaces, failure);
     }
 
     /// A serving process is gone. If a replacement is on its way already, that one takes its place.
@@ -225,7 +230,7 @@ impl Pool {
             (State::Ready, Some(lease_id)) if accepts => self.table.resume(lease_id),
             (State::Ready, _) => {
                 tracing::warn!(worker = member.id, "refuses connections and is replaced");
-                member.process.ender().kill();
+                member.kill();
             }
             _ => {}
         }
