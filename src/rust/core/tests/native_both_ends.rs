@@ -34,8 +34,7 @@ impl Whole {
         let desk = Arc::new(Desk::new(move || flag.store(true, Ordering::SeqCst)));
         let settings = Settings {
             socket: folder.path().join("1"),
-            // As much as any front here keeps in memory.
-            body_memory: 100_000_000,
+            body_memory: 1000,
         };
         let server = Server::start(settings, desk.clone()).expect("it starts");
         let ended = over.clone();

@@ -10,7 +10,7 @@ use crate::body::Rest;
 use crate::lock::{Lease, Ticket};
 use crate::ops::Ops;
 use crate::worker::native::Said;
-use crate::worker::{Connection, Native, Report, Worker};
+use crate::worker::{Connection, Native, Report, Unwanted, Worker};
 
 /// A worker that does not know a request may not have read it yet, or have answered it just now: it is
 /// asked again, ever more rarely, until the answer is here.
@@ -171,7 +171,7 @@ impl Recall {
             .await;
         self.count(native, "client_left");
         tokio::time::sleep(cancelling.interrupt_timeout).await;
-        self.give_up(native);
+        self.give_up(native, Unwanted::ClientLeft);
     }
 
     async fn after_deadline(&self, native: &Native) {
@@ -181,7 +181,7 @@ impl Recall {
         // The time counts from the deadline: nothing is shielded from it.
         let _ = tokio::time::timeout_at(end, self.say(native, &line)).await;
         tokio::time::sleep_until(end).await;
-        self.give_up(native);
+        self.give_up(native, Unwanted::Deadline);
     }
 
     /// Resolves when the worker has done what the line asks for, or nothing can be said to it. Then it is as
@@ -209,10 +209,9 @@ impl Recall {
         }
     }
 
-    fn give_up(&self, native: &Native) {
+    fn give_up(&self, native: &Native, why: Unwanted) {
         if native.note_stuck(self.number) {
-            tracing::info!(worker = self.worker.id, "does not obey an interrupt");
-            self.worker.report(Report::Stuck);
+            self.worker.report(Report::Stuck(why));
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::sources::local::boot::{accepts, LOOK};
 use crate::sources::local::position::Place;
 use crate::sources::local::process::Exit;
 use crate::sources::local::Failure;
-use crate::worker::Report;
+use crate::worker::{Report, Unwanted};
 
 /// How long a process that was killed may take to be seen dead.
 const DYING: Duration = Duration::from_millis(50);
@@ -192,12 +192,24 @@ impl Pool {
             return;
         };
         match report {
-            Report::Stuck if matches!(member.state, State::Ready | State::Draining) => {
+            Report::Stuck(why) if matches!(member.state, State::Ready | State::Draining) => {
                 let (id, was_ready) = (member.id, member.state == State::Ready);
-                tracing::warn!(worker = id, "passed its deadline and is replaced");
+                let reason = match why {
+                    Unwanted::Deadline => {
+                        tracing::warn!(worker = id, "passed its deadline and is replaced");
+                        Reason::Timeout
+                    }
+                    Unwanted::ClientLeft => {
+                        tracing::warn!(
+                            worker = id,
+                            "does not stop though its client has left, and is replaced"
+                        );
+                        Reason::Cancelled
+                    }
+                };
                 self.end(generation, SHORT_GRACE);
                 if was_ready && self.stopping.is_none() && self.positions.contains_key(&id) {
-                    self.count_restart(id, Reason::Timeout);
+                    self.count_restart(id, reason);
                     // A replacement that is on its way already takes its place.
                     if self.of(id, State::Starting).is_empty() {
                         self.start_unasked(id, None).await;

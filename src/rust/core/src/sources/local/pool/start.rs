@@ -253,7 +253,7 @@ impl Pool {
                         Event::RecycleDue(worker.generation, Reason::MaxRequests)
                     }
                     Report::Served => return,
-                    Report::Stuck | Report::Unreachable => {
+                    Report::Stuck(_) | Report::Unreachable => {
                         Event::Reported(worker.generation, report)
                     }
                 };
