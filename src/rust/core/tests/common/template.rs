@@ -153,7 +153,7 @@ impl Front {
                 &self.socket,
                 &mut [IoSliceMut::new(&mut bytes)],
                 &mut ancillary,
-                RecvFlags::CMSG_CLOEXEC,
+                RecvFlags::empty(),
             );
             let read = match read {
                 Err(rustix::io::Errno::INTR) => continue,
