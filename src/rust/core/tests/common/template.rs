@@ -10,8 +10,6 @@ use nix::sys::wait::{waitpid, WaitStatus};
 use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout, fork, setpgid, ForkResult, Pid};
 use rustix::net::{recvmsg, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 
-use super::PATIENCE;
-
 /// What a template does.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Manner {
@@ -47,9 +45,7 @@ pub fn be_a_template(native: bool, manner: Manner) {
     let mut front = Front::take();
     if !native {
         front.say("unable it is of another time");
-        loop {
-            std::thread::sleep(PATIENCE);
-        }
+        std::process::exit(0);
     }
     front.say("ready");
     while let Some(line) = front.line() {
@@ -153,7 +149,7 @@ impl Front {
                 &self.socket,
                 &mut [IoSliceMut::new(&mut bytes)],
                 &mut ancillary,
-                RecvFlags::CMSG_CLOEXEC,
+                RecvFlags::empty(),
             );
             let read = match read {
                 Err(rustix::io::Errno::INTR) => continue,

@@ -64,7 +64,8 @@ impl Exit {
 }
 
 impl Process {
-    /// Starts a process, whose lines are shown with its name; the receiver resolves when it has ended and its output was read.
+    /// Starts a process, whose lines are shown with its name; the receiver resolves when it has ended and
+    /// its output was read.
     ///
     /// # Errors
     /// It cannot be started.

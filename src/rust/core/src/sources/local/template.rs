@@ -246,7 +246,8 @@ impl Said {
     }
 }
 
-/// The line and, with its first byte, the descriptors.
+/// The line and, with its first byte, the descriptors. A template that is gone is an error, no signal: the
+/// server's threads block those.
 async fn send_fork(writer: &mut OwnedWriteHalf, fork: Fork) -> io::Result<()> {
     let socket = fork.socket.display();
     let line = format!(
@@ -263,12 +264,7 @@ async fn send_fork(writer: &mut OwnedWriteHalf, fork: Fork) -> io::Result<()> {
             let streams = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
             ancillary.push(SendAncillaryMessage::ScmRights(&streams));
             let bytes = [IoSlice::new(line.as_bytes())];
-            Ok(sendmsg(
-                stream,
-                &bytes,
-                &mut ancillary,
-                SendFlags::NOSIGNAL,
-            )?)
+            Ok(sendmsg(stream, &bytes, &mut ancillary, SendFlags::empty())?)
         });
         match sent {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}

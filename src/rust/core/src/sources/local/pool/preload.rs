@@ -196,6 +196,8 @@ impl Pool {
         let address = [Address::Tcp(port.address)];
         tokio::spawn(async move {
             let loaded = tokio::select! {
+                // In this order: one that is unable says so, and ends.
+                biased;
                 word = word => match word {
                     Ok(word) => word.map_err(Unloaded::Unable),
                     // It hung up, and ends.
