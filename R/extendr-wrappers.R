@@ -142,4 +142,9 @@ fork_exit <- function() .Call(wrap__fork_exit)
 #' @noRd
 worker_watch <- function() invisible(.Call(wrap__worker_watch))
 
+#' From now on this process ends, and is not interrupted at that: SIGINT waits for ever. Whoever asked has
+#' other means.
+#' @noRd
+worker_leave <- function() invisible(.Call(wrap__worker_leave))
+
 # nolint end

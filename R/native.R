@@ -39,6 +39,9 @@ serve_native <- function(app, host, port, socket = Sys.getenv("FAUCET_SOCKET")) 
     add = TRUE
   )
   suspendInterrupts(serve_requests(app))
+  # The front asks again and again. What runs from here on, exit hooks among it, is not to be interrupted: even a call
+  # of Sys.sleep() that is resumed begins anew each time.
+  worker_leave()
   # The interrupt that ended it, for whoever waits for one further up.
   signalCondition(structure(class = c("interrupt", "condition"), list()))
   invisible()

@@ -12,6 +12,12 @@
 #'   `Sys.getenv("FAUCET_PORT")` of 127.0.0.1.
 #' - `plumber.R`: an API annotated for plumber.
 #'
+#' Or it holds nothing of that, and `app` is an R object: a plumber router that was built in this session, or a function that
+#' takes a request and returns a response, both as Rook describes them (see `httpuv::runServer()`):
+#' `function(req) list(status = 200L, headers = list("Content-Type" = "text/plain"), body = "hello")`.
+#' Workers get a copy of it, together with those objects of the global environment that it mentions by name, and with the
+#' packages that are attached. A connection, or another handle of something outside of R, cannot be taken along: let the app make it.
+#'
 #' Workers run in `dir`, with the library paths of this session, and with plumber attached in the
 #' latter two cases. Each finds its number in the environment variable `FAUCET_WORKER_ID`.
 #'
@@ -30,6 +36,7 @@
 #' With `block = FALSE` they appear whenever R is idle and with each use of the handle.
 #'
 #' @param dir Directory with the API.
+#' @param app Instead of code in `dir`: a plumber router, or a function of a request.
 #' @param workers Number of R processes. By default as many as there are usable cores, in a
 #'   container those of its quota.
 #' @param host Address to listen on, by default `"127.0.0.1"`. `"0.0.0.0"` takes requests from
@@ -45,9 +52,10 @@
 #'   `block = TRUE`, invisibly, that of the stopped one.
 #'
 #' @section Error conditions:
-#' All inherit from `faucet_error`. The first four are raised before anything starts.
+#' All inherit from `faucet_error`. The first five are raised before anything starts.
 #'
 #' - `faucet_error_dir`: `dir` does not exist, or holds nothing that faucet can run.
+#' - `faucet_error_app`: `app` is neither a function nor a router, or cannot be copied.
 #' - `faucet_error_option`: a setting is unknown or has a value that it does not take. Field `option`: its name.
 #' - `faucet_error_port_in_use`: somebody else listens on `port`.
 #' - `faucet_error_listen`: `host` is no address of this machine, or `port` needs privileges.
@@ -68,8 +76,13 @@
 #' server
 #' server$reload()
 #' server$stop()
+#'
+#' # An R object instead of files
+#' run(app = function(req) {
+#'   list(status = 200L, headers = list("Content-Type" = "text/plain"), body = req$PATH_INFO)
+#' })
 #' }
-run <- function(dir = ".", workers = NULL, host = NULL, port = NULL, block = TRUE, ...) {
+run <- function(dir = ".", workers = NULL, host = NULL, port = NULL, block = TRUE, ..., app = NULL) {
   call <- rlang::current_env()
   given <- c(Filter(Negate(is.null), list(workers = workers, host = host, port = port)), list(...))
   settings <- resolve_settings(given, call = call)
@@ -77,7 +90,13 @@ run <- function(dir = ".", workers = NULL, host = NULL, port = NULL, block = TRU
     got <- describe_value(block)
     abort("option", "{.arg block} must be TRUE or FALSE, not {got}.", option = "block", call = call)
   }
-  settings$dir <- check_app(dir, call = call)
+  if (is.null(app)) {
+    settings$dir <- check_app(dir, call = call)
+  } else {
+    app <- check_app_object(app, call = call)
+    settings$dir <- check_dir(dir, call = call)
+    settings$app <- save_app(app, tempfile("faucet-app-", fileext = ".rds"), call = call)
+  }
 
   link <- start_server(settings, call = call)
   if (block) {
@@ -94,6 +113,18 @@ run <- function(dir = ".", workers = NULL, host = NULL, port = NULL, block = TRU
 
 # The absolute path of a directory that holds something to run.
 check_app <- function(dir, call = NULL) {
+  path <- check_dir(dir, call = call)
+  if (!any(app_files() %in% tolower(list.files(dir)))) {
+    abort("dir", c(
+      "There is nothing to run in {.path {dir}}.",
+      i = "It must hold {.file _server.yml}, {.file entrypoint.R} or {.file plumber.R}."
+    ), dir = dir, call = call)
+  }
+  path
+}
+
+# The absolute path of a directory.
+check_dir <- function(dir, call = NULL) {
   if (!rlang::is_string(dir) || !nzchar(dir)) {
     got <- describe_value(dir)
     abort("dir", "{.arg dir} must be the path of one directory, not {got}.", call = call)
@@ -103,12 +134,6 @@ check_app <- function(dir, call = NULL) {
       "There is no directory {.path {dir}}.",
       i = if (file.exists(dir)) "It is a file: pass the directory that holds it.",
       i = if (!file.exists(dir) && !is_absolute(dir)) "The working directory is {.path {getwd()}}."
-    ), dir = dir, call = call)
-  }
-  if (!any(app_files() %in% tolower(list.files(dir)))) {
-    abort("dir", c(
-      "There is nothing to run in {.path {dir}}.",
-      i = "It must hold {.file _server.yml}, {.file entrypoint.R} or {.file plumber.R}."
     ), dir = dir, call = call)
   }
   absolute_path(dir)
@@ -137,7 +162,7 @@ is_absolute <- function(path) {
 
 start_server <- function(settings, call = NULL) {
   settings$command <- worker_command()
-  settings$env <- worker_env()
+  settings$env <- c(worker_env(), FAUCET_APP = settings$app)
   started <- check_result(server_start(settings), call = call)
   new_link(started, settings)
 }

@@ -26,6 +26,25 @@ function(s = 0.05) {
   "slept"
 }
 
+#* A handler that says in a file that it has begun, and then keeps its R process for long.
+#* @get /linger
+#* @serializer text
+function(mark, s = 30) {
+  file.create(mark)
+  Sys.sleep(as.numeric(s))
+  "lingered"
+}
+
+#* Events, the first of which says when it was written, in milliseconds.
+#* @get /events
+function(req, res) {
+  faucet::stream(req, res, function(out) {
+    out$event(format(as.numeric(Sys.time()) * 1000, digits = 17))
+    Sys.sleep(0.05)
+    out$event("last")
+  })
+}
+
 #* Gives the body back, byte for byte.
 #* @post /echo
 #* @parser octet

@@ -1,32 +1,56 @@
 """faucet: as R users run it, and its front alone over upstreams that something else started."""
 
+import json
+
 from lib import build
 from lib.contender import Contender
-from lib.http import wait_until_parallel
+from lib.http import request, wait_until
 from lib.machine import r_package
 from lib.places import API
+from lib.ports import free_port
 from lib.problem import Problem
 
 
 class Faucet(Contender):
-    """`faucet::run()` with R workers of its own."""
+    """`faucet::run()` with R workers of its own. Further settings are by their names there."""
 
-    def __init__(self, workers):
-        super().__init__("faucet")
+    def __init__(self, workers, name="faucet", app=API, **settings):
+        super().__init__(name)
         self.workers = workers
+        self.app = app
+        self.admin_port = free_port()
+        self.settings = settings
 
     def command(self):
         if not r_package("faucet"):
             raise Problem("faucet is not installed in R")
-        call = (
-            f'faucet::run("{API}", workers = {self.workers}, port = {self.port}, '
-            'access_log = "none", quiet = TRUE)'
-        )
-        return ["Rscript", "-e", call]
+        settings = {
+            "workers": self.workers,
+            "port": self.port,
+            "admin_port": self.admin_port,
+            "access_log": "none",
+            "quiet": True,
+            **self.settings,
+        }
+        arguments = ", ".join(f"{name} = {_r(value)}" for name, value in settings.items())
+        return ["Rscript", "-e", f'faucet::run("{self.app}", {arguments})']
 
     def wait(self):
         super().wait()
-        wait_until_parallel(self.process, self.address, self.workers)
+        wait_until(self.process, self._all_ready)
+
+    def status(self):
+        return json.loads(request(f"127.0.0.1:{self.admin_port}", "/status"))
+
+    def _all_ready(self):
+        states = [worker["state"] for worker in self.status()["workers"]]
+        if states.count("ready") < self.workers:
+            raise Problem(f"workers are {', '.join(states)}")
+
+
+def _r(value):
+    """A value as R code: a flag, a number or a string."""
+    return str(value).upper() if isinstance(value, bool) else json.dumps(value)
 
 
 class Front(Contender):

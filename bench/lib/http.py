@@ -2,7 +2,6 @@
 
 import http.client
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 from lib.problem import Problem
 
@@ -27,23 +26,11 @@ def request(address, path, method="GET", body=None, timeout=30):
 
 
 def wait_until_served(process, address, path="/fast", seconds=60):
-    _wait(process, seconds, lambda: request(address, path, timeout=5))
+    wait_until(process, lambda: request(address, path, timeout=5), seconds)
 
 
-def wait_until_parallel(process, address, workers, seconds=60):
-    """Waits until as many sleeps as there are workers take hardly longer than one: then all workers serve."""
-
-    def all_at_once():
-        start = time.monotonic()
-        with ThreadPoolExecutor(workers) as pool:
-            list(pool.map(lambda _: request(address, "/sleep?s=0.3", timeout=10), range(workers)))
-        if time.monotonic() - start > 0.55:
-            raise Problem(f"{workers} requests did not run in parallel")
-
-    _wait(process, seconds, all_at_once)
-
-
-def _wait(process, seconds, attempt):
+def wait_until(process, attempt, seconds=60, pause=PAUSE):
+    """Attempts it until it raises no Problem, as long as the process runs."""
     deadline = time.monotonic() + seconds
     while True:
         process.check()
@@ -52,4 +39,4 @@ def _wait(process, seconds, attempt):
         except Problem as problem:
             if time.monotonic() > deadline:
                 raise Problem(f"not ready after {seconds} s: {problem}; {process.last_lines()}") from problem
-        time.sleep(PAUSE)
+        time.sleep(pause)

@@ -29,9 +29,9 @@ def closed(contender, clients, seconds, path="/fast", script="report.lua"):
     return load
 
 
-def latency(targets, seconds):
-    """One client that asks all targets (name: "keep:ADDRESS" or "new:ADDRESS") in turns."""
-    command = [build.tools() / "lat", "--seconds", seconds]
+def latency(targets, seconds, path="/fast", body=0):
+    """One client that asks all targets (name: "keep:ADDRESS", "quick:ADDRESS" or "new:ADDRESS") in turns."""
+    command = [build.tools() / "lat", "--seconds", seconds, "--path", path, "--body", body]
     for name, target in targets.items():
         command += ["--target", f"{name}={target}"]
     return json.loads(output_of(command, timeout=seconds + GRACE))
@@ -45,6 +45,20 @@ def arrivals(contender, rate, seconds, seed):
     if load["errors"]:
         raise Problem(f"{load['errors']} errors under open load")
     return load
+
+
+def leaves(contender, times):
+    """The next request's time, when clients leave while R works for them."""
+    mark = contender.directory / "begun"
+    command = [build.tools() / "leave", "--address", contender.address, "--times", times]
+    command += ["--path", f"/linger?mark={mark}", "--mark", mark]
+    return json.loads(output_of(command, timeout=times + GRACE))
+
+
+def first_events(contender, times):
+    """How long a stream's first event is on its way to its client."""
+    command = [build.tools() / "events", "--address", contender.address, "--times", times]
+    return json.loads(output_of(command, timeout=times + GRACE))
 
 
 class IdleClients:

@@ -6,6 +6,7 @@ BENCH = Path(__file__).resolve().parent.parent
 API = BENCH / "api"
 CONFIG = BENCH / "config"
 LUA = BENCH / "lua"
+PRELOAD = BENCH / "preload"
 RESULTS = BENCH / "RESULTS.md"
 TOOLS = BENCH / "tools"
 RUST = BENCH.parent / "src" / "rust"

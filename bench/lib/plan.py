@@ -20,6 +20,11 @@ class Plan:
     one_client_everywhere: bool
     latency: Timing
     open: Timing
+    # Of each route with one client; with many clients, it is `plumber_reach`.
+    native: Timing
+    leaves: int
+    streams: int
+    kills: int
     idle_clients: int = 5000
     workers: int = 4
 
@@ -31,6 +36,10 @@ FULL = Plan(
     one_client_everywhere=True,
     latency=Timing(rounds=3, seconds=6),
     open=Timing(rounds=3, seconds=15),
+    native=Timing(rounds=5, seconds=6),
+    leaves=1000,
+    streams=500,
+    kills=5,
 )
 
 QUICK = Plan(
@@ -40,4 +49,8 @@ QUICK = Plan(
     one_client_everywhere=False,
     latency=Timing(rounds=3, seconds=2),
     open=Timing(rounds=3, seconds=8),
+    native=Timing(rounds=3, seconds=2),
+    leaves=200,
+    streams=300,
+    kills=2,
 )

@@ -26,6 +26,7 @@ class Reach:
         return "ok" if kept else "short"
 
 
+NATIVE = "one native worker, one keep-alive client"
 OPEN = "open load, 1 in 10 sleeping 1 s, to round robin (nginx)"
 
 REACHES = [
@@ -39,6 +40,14 @@ REACHES = [
     Reach("stub", "cpu 64", "stub upstream, 64 clients, to HAProxy: CPU per request", "at most", 1.0),
     Reach("idle", "faucet", "memory of 5,000 idle keep-alive clients, faucet in R", "at most", 60, " MB"),
     Reach("idle", "front", "memory of 5,000 idle keep-alive clients, faucet's front alone", "at most", 60, " MB"),
+    Reach("native", "fast", f"{NATIVE}, fast, to plumber: requests/s", "at least", 1.3),
+    Reach("native", "json", f"{NATIVE}, json, to plumber: requests/s", "at least", 1.3),
+    Reach("native", "echo", f"{NATIVE}, 1 MiB echo, to plumber: requests/s", "at least", 2.0),
+    Reach("native", "many", "4 workers, 32 clients, fast, native to http: requests/s", "at least", 1.25),
+    Reach("native", "left", "client left a 30 s handler: p99 of the worker's next answer", "at most", 50, " ms"),
+    Reach("native", "event", "first event of a stream at the client: p99", "at most", 5, " ms"),
+    Reach("native", "replaced", "killed worker's replacement answers, preload to without: time", "at most", 0.1),
+    Reach("native", "memory", "500 MB object, 8 preloaded workers to one fresh: memory", "at most", 2.0),
 ]
 
 

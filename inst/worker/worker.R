@@ -109,8 +109,19 @@ local({
     }
   }
 
+  # An app that is an R object of the session that started the server.
+  run_object <- function(file) {
+    faucet <- load_faucet()
+    if (is.null(faucet)) {
+      stop("run(app = ) needs an installed faucet.", call. = FALSE)
+    }
+    faucet$run_app(file, host, port)
+  }
+
   serve <- function() {
-    if (file.exists("_server.yml")) {
+    if (nzchar(app <- Sys.getenv("FAUCET_APP"))) {
+      run_object(app)
+    } else if (file.exists("_server.yml")) {
       launch_engine("_server.yml")
     } else if (!is.null(file <- find_file("entrypoint.R"))) {
       run_entrypoint(file)
@@ -127,9 +138,9 @@ local({
     serve_natively()
   }
 
-  # The front asks with SIGINT, and asks again, as one that comes while a request is being handled ends just that
-  # request. An interrupt that gets as far as here ends the server; from then on exit hooks are running, so that
-  # further ones are waved through.
+  # The front asks with SIGINT, and asks again, as one that comes while httpuv's request is being handled ends just that
+  # request. An interrupt that gets as far as here ends the server; from then on exit hooks are running, so that further
+  # ones are waved through.
   leaving <- FALSE
   wave_through <- function(condition) {
     if (leaving) {

@@ -61,7 +61,7 @@ test_that("a client that leaves while it waits never reaches R", {
 
 test_that("a worker is busy until it has answered, also when its client has left", {
   dir <- local_app("basic")
-  server <- local_server(dir, workers = 1)
+  server <- local_server(dir, workers = 1, cancel = FALSE)
   clients <- crowd()
   hold(clients, server, dir, "left")
   clients$leave("left")

@@ -1,6 +1,6 @@
 """What is compared, a file for each comparison: `run(plan)` gives its section of the report."""
 
-from lib.suites import idle, latency, open, plumber, stub
+from lib.suites import idle, latency, native, open, plumber, stub
 
 SUITES = {
     "stub": stub.run,
@@ -8,4 +8,5 @@ SUITES = {
     "open": open.run,
     "latency": latency.run,
     "idle": idle.run,
+    "native": native.run,
 }

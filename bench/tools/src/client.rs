@@ -4,13 +4,28 @@ use std::io::{Error, ErrorKind, Read, Result, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use socket2::SockRef;
+
 #[derive(Debug)]
 pub struct Client {
     stream: TcpStream,
+    acknowledging: Acknowledging,
     buffer: Vec<u8>,
+    chunk: Box<[u8]>,
 }
 
-/// A GET, written once and sent as often as needed.
+/// When the kernel acknowledges what it received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Acknowledging {
+    /// As for any client: after up to 40 ms, if nothing is sent sooner.
+    Delayed,
+    /// At once. The kernel forgets `TCP_QUICKACK` again and again, so every read asks for it anew.
+    AtOnce,
+}
+
+const CHUNK: usize = 64 * 1024;
+
+/// A request, written once and sent as often as needed.
 #[derive(Debug, Clone)]
 pub struct Request(Vec<u8>);
 
@@ -24,6 +39,14 @@ struct Head {
 impl Request {
     pub fn kept_alive(path: &str) -> Self {
         Self(format!("GET {path} HTTP/1.1\r\nHost: bench\r\n\r\n").into_bytes())
+    }
+
+    pub fn posting(path: &str, body: &[u8]) -> Self {
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: bench\r\nContent-Type: application/octet-stream\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        Self([head.as_bytes(), body].concat())
     }
 
     pub fn closing(path: &str) -> Self {
@@ -42,20 +65,39 @@ impl Client {
         stream.set_write_timeout(Some(timeout))?;
         Ok(Self {
             stream,
+            acknowledging: Acknowledging::Delayed,
             buffer: Vec::new(),
+            chunk: vec![0; CHUNK].into(),
         })
+    }
+
+    pub fn acknowledging(self, acknowledging: Acknowledging) -> Self {
+        Self {
+            acknowledging,
+            ..self
+        }
+    }
+
+    /// Sends `request`, whose answer is then to be read. What is left of the last answer is forgotten.
+    pub fn send(&mut self, request: &Request) -> Result<()> {
+        self.buffer.clear();
+        self.stream.write_all(&request.0)
+    }
+
+    /// Reads until `find` finds something in all that was read since the last request.
+    pub fn read_until<T>(&mut self, find: impl Fn(&[u8]) -> Result<Option<T>>) -> Result<T> {
+        loop {
+            if let Some(found) = find(&self.buffer)? {
+                return Ok(found);
+            }
+            self.fill()?;
+        }
     }
 
     /// Sends `request` and reads its answer to the last byte; anything but a 200 is an error.
     pub fn exchange(&mut self, request: &Request) -> Result<()> {
-        self.stream.write_all(&request.0)?;
-        self.buffer.clear();
-        let head = loop {
-            self.fill()?;
-            if let Some(head) = head(&self.buffer)? {
-                break head;
-            }
-        };
+        self.send(request)?;
+        let head = self.read_until(head)?;
         while self.buffer.len() < head.body_at + head.length {
             self.fill()?;
         }
@@ -74,11 +116,13 @@ impl Client {
     }
 
     fn fill(&mut self) -> Result<()> {
-        let mut chunk = [0; 16 * 1024];
-        match self.stream.read(&mut chunk)? {
+        if self.acknowledging == Acknowledging::AtOnce {
+            SockRef::from(&self.stream).set_tcp_quickack(true)?;
+        }
+        match self.stream.read(&mut self.chunk)? {
             0 => Err(ErrorKind::UnexpectedEof.into()),
             n => {
-                self.buffer.extend_from_slice(&chunk[..n]);
+                self.buffer.extend_from_slice(&self.chunk[..n]);
                 Ok(())
             }
         }

@@ -103,7 +103,11 @@ impl Template {
 
     /// The front has seen that a worker is dead: only now its pid may be used again.
     fn reap(&mut self, pid: i32) {
-        let end = match waitpid(Pid::from_raw(pid), None) {
+        let mut status = waitpid(Pid::from_raw(pid), None);
+        while status == Err(nix::errno::Errno::EINTR) {
+            status = waitpid(Pid::from_raw(pid), None);
+        }
+        let end = match status {
             Ok(WaitStatus::Exited(_, code)) => format!("code {code}"),
             Ok(WaitStatus::Signaled(_, signal, _)) => format!("signal {}", signal as i32),
             _ => "code 0".to_owned(),

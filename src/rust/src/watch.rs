@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use extendr_api::prelude::*;
 use faucet_core::serve::with_signals_blocked;
-use nix::sys::signal::{kill, killpg, Signal};
+use nix::sys::signal::{kill, killpg, SigSet, Signal};
 use nix::unistd::{dup2_stdin, getpgrp, getpid, getppid, Pid};
 
 /// How long R may take to run its exit hooks when the front has vanished.
@@ -43,6 +43,17 @@ fn worker_watch() {
                 .spawn(move || watch(front))
         });
     });
+}
+
+/// From now on this process ends, and is not interrupted at that: SIGINT waits for ever. Whoever asked has
+/// other means.
+/// @noRd
+#[extendr(invisible)]
+fn worker_leave() {
+    let mut interrupt = SigSet::empty();
+    interrupt.add(Signal::SIGINT);
+    // Of a valid signal: cannot fail.
+    let _ = interrupt.thread_block();
 }
 
 /// Takes the pipe away from standard input, which is empty from then on: an app that read there, or a
@@ -123,4 +134,5 @@ fn remove_sockets() {
 extendr_module! {
     mod watch;
     fn worker_watch;
+    fn worker_leave;
 }

@@ -1,14 +1,16 @@
-//! `lat --target NAME=keep:ADDRESS --target NAME=new:ADDRESS --seconds S [--path P]`: one client, one request at a time.
+//! `lat --target NAME=KIND:ADDRESS ... --seconds S [--path P] [--body BYTES]`: one client, one request at a time.
 //!
-//! A `keep` target is asked on one kept-alive connection, a `new` one on a new connection for each request, whose
-//! time counts. Targets take turns every few requests, so that whatever disturbs the machine disturbs all alike.
+//! A `keep` target is asked on one kept-alive connection; so is a `quick` one, by a client that acknowledges at once
+//! whatever it gets; a `new` one on a new connection for each request, whose time counts. With `--body`, that many
+//! bytes are posted to the kept-alive ones. Targets take turns every few requests, so that whatever disturbs the
+//! machine disturbs all alike.
 
 use std::error::Error;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use tools::args::Args;
-use tools::client::{Client, Request};
+use tools::client::{Acknowledging, Client, Request};
 use tools::times::Times;
 
 const TURN: usize = 20;
@@ -26,14 +28,25 @@ enum Connection {
     Kept(Client),
 }
 
+/// What all targets are asked.
+struct Asked {
+    kept: Request,
+    new: Request,
+}
+
 impl Target {
     fn open(text: &str) -> Result<Self, Box<dyn Error>> {
-        let malformed = || format!("{text}: not NAME=keep:ADDRESS or NAME=new:ADDRESS");
+        let malformed = || format!("{text}: not NAME=KIND:ADDRESS with keep, quick or new as KIND");
         let (name, rest) = text.split_once('=').ok_or_else(malformed)?;
         let (kind, address) = rest.split_once(':').ok_or_else(malformed)?;
         let address = address.parse()?;
+        let kept = |acknowledging| {
+            let client = Client::connect(address, TIMEOUT)?.acknowledging(acknowledging);
+            std::io::Result::Ok(Connection::Kept(client))
+        };
         let connection = match kind {
-            "keep" => Connection::Kept(Client::connect(address, TIMEOUT)?),
+            "keep" => kept(Acknowledging::Delayed)?,
+            "quick" => kept(Acknowledging::AtOnce)?,
             "new" => Connection::New,
             _ => return Err(malformed().into()),
         };
@@ -45,16 +58,12 @@ impl Target {
         })
     }
 
-    fn turn(&mut self, path: &str) -> std::io::Result<()> {
-        let request = match self.connection {
-            Connection::Kept(_) => Request::kept_alive(path),
-            Connection::New => Request::closing(path),
-        };
+    fn turn(&mut self, asked: &Asked) -> std::io::Result<()> {
         for _ in 0..TURN {
             let start = Instant::now();
             match &mut self.connection {
-                Connection::Kept(client) => client.exchange(&request)?,
-                Connection::New => Client::connect(self.address, TIMEOUT)?.exchange(&request)?,
+                Connection::Kept(client) => client.exchange(&asked.kept)?,
+                Connection::New => Client::connect(self.address, TIMEOUT)?.exchange(&asked.new)?,
             }
             self.times.push(start.elapsed());
         }
@@ -63,8 +72,15 @@ impl Target {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let args = Args::from_env(&["target", "seconds", "path"])?;
+    let args = Args::from_env(&["target", "seconds", "path", "body"])?;
     let path: String = args.or("path", "/fast".to_owned())?;
+    let asked = Asked {
+        kept: match args.or("body", 0)? {
+            0 => Request::kept_alive(&path),
+            bytes => Request::posting(&path, &vec![b'x'; bytes]),
+        },
+        new: Request::closing(&path),
+    };
     let seconds = Duration::from_secs_f64(args.need("seconds")?);
     let mut targets = args
         .all("target")
@@ -75,7 +91,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     while start.elapsed() < seconds {
         for target in &mut targets {
             target
-                .turn(&path)
+                .turn(&asked)
                 .map_err(|error| format!("{}: {error}", target.name))?;
         }
     }

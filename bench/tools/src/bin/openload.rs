@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use tools::args::Args;
 use tools::client::{Client, Request};
+use tools::draw::Draw;
 use tools::times::Times;
 
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -74,18 +75,9 @@ fn send(address: SocketAddr, request: &Request, due: Instant) -> IoResult<Durati
 fn kinds(requests: usize, seed: u64) -> Vec<Kind> {
     let mut kinds = vec![Kind::Fast; requests];
     kinds[..requests / SLOW_ONE_IN].fill(Kind::Slow);
-    let mut state = seed;
+    let mut draw = Draw::seeded(seed);
     for last in (1..requests).rev() {
-        let drawn = splitmix64(&mut state) % (last as u64 + 1);
-        kinds.swap(last, drawn as usize);
+        kinds.swap(last, draw.below(last as u64 + 1) as usize);
     }
     kinds
-}
-
-fn splitmix64(state: &mut u64) -> u64 {
-    *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    let mut drawn = *state;
-    drawn = (drawn ^ (drawn >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    drawn = (drawn ^ (drawn >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    drawn ^ (drawn >> 31)
 }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use common::native::{stream, text, Asked, Control, NativeWorker, CANCEL, PATIENT, WORK_ON};
 use common::{until, within, Client, Dice, Gate, House, Upstream, SOON};
 use faucet_core::worker::native::Cancelling;
-use faucet_core::worker::{Address, Report, Worker};
+use faucet_core::worker::{Address, Report, Unwanted, Worker};
 use http_body_util::{BodyExt, Full};
 use hyper::Request;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -107,7 +107,7 @@ async fn what_the_worker_shields_goes_on_to_its_end() {
     let (deaf, _gate) = NativeWorker::deaf(Control::Obey);
     let house = deaf.house(CANCEL, |_| {}).await;
     ask_and_leave(&house, &deaf, 1).await;
-    deaf.reported(Report::Stuck).await;
+    deaf.reported(Report::Stuck(Unwanted::ClientLeft)).await;
     assert_eq!((worker.reports().len(), shielding.leases()), (0, 1));
     end.open(1);
     shielding.idle().await;
@@ -123,7 +123,7 @@ async fn a_worker_that_does_not_obey_is_reported_once_and_keeps_its_lease() {
                 .house(CANCEL, |plan| plan.limits.timeout = timeout)
                 .await;
             ask_and_leave(&house, &worker, 1).await;
-            worker.reported(Report::Stuck).await;
+            worker.reported(Report::Stuck(Unwanted::ClientLeft)).await;
             assert_eq!((house.leases(), worker.peak()), (1, 1));
             let mut next = house.client().await;
             next.start_get("/next").await;
@@ -132,7 +132,11 @@ async fn a_worker_that_does_not_obey_is_reported_once_and_keeps_its_lease() {
             assert_eq!(next.response().await.text(), "/next");
             assert_eq!(
                 worker.reports(),
-                [Report::Stuck, Report::Served, Report::Served]
+                [
+                    Report::Stuck(Unwanted::ClientLeft),
+                    Report::Served,
+                    Report::Served
+                ]
             );
             assert_eq!(cancelled(&house, "client_left"), 1.0);
         }
@@ -222,11 +226,14 @@ async fn a_worker_that_ignores_its_deadline_is_reported_once() {
         .house(CANCEL, |plan| plan.limits.timeout = Some(SOON))
         .await;
     assert_eq!(house.client().await.get("/late").await.status, 504);
-    worker.reported(Report::Stuck).await;
+    worker.reported(Report::Stuck(Unwanted::Deadline)).await;
     assert_eq!(house.leases(), 1);
     gate.open(1);
     house.idle().await;
-    assert_eq!(worker.reports(), [Report::Stuck, Report::Served]);
+    assert_eq!(
+        worker.reports(),
+        [Report::Stuck(Unwanted::Deadline), Report::Served]
+    );
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ mod common;
 use std::sync::{Arc, Mutex};
 
 use common::{house, until, Gate, House, Upstream, Wire, SOON};
-use faucet_core::worker::{Address, Report, Worker};
+use faucet_core::worker::{Address, Report, Unwanted, Worker};
 
 #[tokio::test]
 async fn the_client_is_told_and_the_lease_stays() {
@@ -139,11 +139,14 @@ async fn the_source_is_told_that_its_worker_is_stuck() {
         1,
     );
     assert_eq!(house.client().await.get("/").await.status, 504);
-    assert_eq!(*reports.lock().expect("no panic"), [Report::Stuck]);
+    assert_eq!(
+        *reports.lock().expect("no panic"),
+        [Report::Stuck(Unwanted::Deadline)]
+    );
     gate.open(1);
     house.idle().await;
     assert_eq!(
         *reports.lock().expect("no panic"),
-        [Report::Stuck, Report::Served]
+        [Report::Stuck(Unwanted::Deadline), Report::Served]
     );
 }

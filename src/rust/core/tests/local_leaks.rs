@@ -22,22 +22,25 @@ fn servers_come_and_go_without_a_trace() {
     if std::env::var_os("FAUCET_TEST_WORKER").is_some() {
         return;
     }
-    let cycle = |end: &dyn Fn(&mut Local)| {
-        let mut local = Local::ready(2, "", |_| {});
+    let cycle = |preload: bool, end: &dyn Fn(&mut Local)| {
+        let code = if preload { "native" } else { "" };
+        let mut local = Local::ready(2, code, |settings| settings.local.preload = preload);
         assert_eq!(local.get("/pid").0, 200);
         local.get("/die");
         local.until_ready(2);
         end(&mut local);
     };
-    cycle(&|local| local.stop().expect("stopped"));
+    cycle(true, &|local| local.stop().expect("stopped"));
     let (threads, files) = (count("task"), count("fd"));
     for _ in 0..4 {
-        cycle(&|local| local.stop().expect("stopped"));
-        cycle(&|local| local.ask(Request::Kill).expect("killed"));
-        cycle(&|local| {
-            local.write("hang");
-            local.server.ask(Request::Reload);
-        });
+        for preload in [false, true] {
+            cycle(preload, &|local| local.stop().expect("stopped"));
+            cycle(preload, &|local| local.ask(Request::Kill).expect("killed"));
+            cycle(preload, &|local| {
+                local.write("hang");
+                local.server.ask(Request::Reload);
+            });
+        }
     }
     wait_until("all threads have ended", || count("task") <= threads);
     wait_until("all files are closed", || count("fd") <= files);

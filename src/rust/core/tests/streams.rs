@@ -223,3 +223,27 @@ async fn a_worker_that_dies_within_its_stream_breaks_it_off() {
     house.idle().await;
     until("it is counted", || house.counted(200, "worker_died") == 1.0).await;
 }
+
+#[tokio::test]
+async fn a_worker_that_breaks_its_stream_off_serves_on() {
+    let worker = NativeWorker::start(Control::Obey, |asked: Asked| {
+        let (mut answer, writer) = stream();
+        if asked.target == "/broken" {
+            // More than comes.
+            answer.headers_mut().insert("content-length", 100.into());
+        }
+        tokio::spawn(async move {
+            let _ = writer.send(asked.target.clone().into()).await;
+        });
+        async move { answer }
+    });
+    let house = worker.house(CANCEL, |_| {}).await;
+    let mut client = house.client().await;
+    client.start_get("/broken").await;
+    let broken = client.try_response(false).await.expect_err("incomplete");
+    assert_eq!(broken.head, Some(200));
+    let mut client = house.client().await;
+    assert_eq!(client.get("/next").await.text(), "/next");
+    house.idle().await;
+    assert_eq!(worker.reports(), [Report::Served, Report::Served]);
+}

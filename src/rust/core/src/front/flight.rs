@@ -10,7 +10,7 @@ use crate::body::Rest;
 use crate::lock::{Lease, Ticket};
 use crate::ops::Ops;
 use crate::worker::native::Said;
-use crate::worker::{Connection, Native, Report, Worker};
+use crate::worker::{Connection, Native, Report, Unwanted, Worker};
 
 /// A worker that does not know a request may not have read it yet, or have answered it just now: it is
 /// asked again, ever more rarely, until the answer is here.
@@ -86,6 +86,26 @@ impl Flight {
         self.suspend();
     }
 
+    /// Resolves to whether the worker lives and is free, though it broke its connection off: a native one
+    /// does that to a response that it cannot finish. Only a living one says so, and it says when.
+    pub async fn outlived(&self) -> bool {
+        let Some((native, number)) = self.native.as_ref().zip(self.number()) else {
+            return false;
+        };
+        let line = format!("tell {number}\n");
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match native.say(&line).await {
+                Ok(Said::Over) => return true,
+                Ok(Said::Done) => {
+                    tokio::time::sleep(pause).await;
+                    pause = LAST_PAUSE.min(pause * 2);
+                }
+                Err(_) => return false,
+            }
+        }
+    }
+
     /// The worker has answered: keep the connection if it can be used again, then give the lease back.
     pub async fn landed(self, mut connection: Connection, spoilt: bool) {
         if !spoilt && connection.is_reusable().await {
@@ -151,7 +171,7 @@ impl Recall {
             .await;
         self.count(native, "client_left");
         tokio::time::sleep(cancelling.interrupt_timeout).await;
-        self.give_up(native);
+        self.give_up(native, Unwanted::ClientLeft);
     }
 
     async fn after_deadline(&self, native: &Native) {
@@ -161,7 +181,7 @@ impl Recall {
         // The time counts from the deadline: nothing is shielded from it.
         let _ = tokio::time::timeout_at(end, self.say(native, &line)).await;
         tokio::time::sleep_until(end).await;
-        self.give_up(native);
+        self.give_up(native, Unwanted::Deadline);
     }
 
     /// Resolves when the worker has done what the line asks for, or nothing can be said to it. Then it is as
@@ -189,10 +209,9 @@ impl Recall {
         }
     }
 
-    fn give_up(&self, native: &Native) {
+    fn give_up(&self, native: &Native, why: Unwanted) {
         if native.note_stuck(self.number) {
-            tracing::info!(worker = self.worker.id, "does not obey an interrupt");
-            self.worker.report(Report::Stuck);
+            self.worker.report(Report::Stuck(why));
         }
     }
 }

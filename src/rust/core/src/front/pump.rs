@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::flight::Flight;
 use crate::body::{Abort, SpoolWriter};
-use crate::worker::{Connection, Report};
+use crate::worker::{Connection, Report, Unwanted};
 
 /// How long what a worker sends after its deadline is waited for, before its connection is dropped.
 /// The source will have replaced the worker long before.
@@ -63,7 +63,12 @@ pub async fn pump(
         }
         Err(why) => {
             writer.abort(why);
-            flight.broke_off();
+            drop(connection);
+            if why == Abort::WorkerDied && flight.outlived().await {
+                flight.report(Report::Served);
+            } else {
+                flight.broke_off();
+            }
         }
     }
 }
@@ -94,7 +99,7 @@ async fn copy(
                 writer.abort(Abort::Timeout);
                 match flight.recall() {
                     Some(recall) => recall.deadline_passed(),
-                    None => flight.report(Report::Stuck),
+                    None => flight.report(Report::Stuck(Unwanted::Deadline)),
                 }
                 timer.as_mut().reset(Instant::now() + LATE_ANSWER);
                 continue;

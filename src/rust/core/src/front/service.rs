@@ -27,7 +27,7 @@ use super::watch::Watch;
 use super::Front;
 use crate::body::{BufferError, Buffered};
 use crate::ops;
-use crate::worker::Report;
+use crate::worker::{Report, Unwanted};
 
 /// How many workers may turn out unreachable before a request gives up.
 const MAX_ATTEMPTS: usize = 5;
@@ -391,7 +391,7 @@ async fn with_deadline(
         Err(_) => {
             match recall {
                 Some(recall) => recall.deadline_passed(),
-                None => worker.report(Report::Stuck),
+                None => worker.report(Report::Stuck(Unwanted::Deadline)),
             }
             Err(Failed::Lost(Cause::Timeout))
         }

@@ -87,10 +87,19 @@ pub struct WorkerStatus {
     pub tunnels: usize,
 }
 
+/// The process that workers are forked from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TemplateStatus {
+    pub pid: Option<u32>,
+    pub state: State,
+}
+
 /// The whole server.
 #[derive(Clone, Debug, Default)]
 pub struct Status {
     pub workers: Vec<WorkerStatus>,
+    /// None if workers are not forked.
+    pub template: Option<TemplateStatus>,
     /// Requests waiting for a worker.
     pub queue: usize,
     /// The server takes no new requests.
@@ -146,6 +155,10 @@ impl Status {
             "draining": self.draining,
             "queue": self.queue,
             "workers": workers,
+            "template": self.template.map(|template| json!({
+                "pid": template.pid,
+                "state": template.state.name(),
+            })),
         })
     }
 }

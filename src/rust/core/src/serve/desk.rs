@@ -132,8 +132,14 @@ impl Desk {
             .current
             .as_mut()
             .and_then(|current| current.reply.take());
-        // Nobody may want it any more.
-        reply.map(|reply| reply.send(answer)).is_some()
+        match reply {
+            Some(reply) => {
+                // Nobody may want it any more.
+                let _ = reply.send(answer);
+                true
+            }
+            None => false,
+        }
     }
 
     /// The handler is done with its request: no interrupt is sent for it from now on.

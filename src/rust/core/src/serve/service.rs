@@ -82,7 +82,13 @@ pub(super) async fn serve(
     let rest = parts.headers.remove(BODY_FILE);
     // Its sender has seen to limits and times.
     let read = async {
-        let mut body = Buffered::read_from(body, body_memory, u64::MAX, None)
+        // What comes before a file has been in the sender's memory, and is in ours: a body has one file.
+        let memory = if rest.is_some() {
+            u64::MAX
+        } else {
+            body_memory
+        };
+        let mut body = Buffered::read_from(body, memory, u64::MAX, None)
             .await
             .map_err(io::Error::other)?;
         if let Some(rest) = rest {

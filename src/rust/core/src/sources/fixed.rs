@@ -49,7 +49,7 @@ pub async fn run(
         });
         members.push((table.add(worker.clone(), slots), worker));
     }
-    roster.set(entries);
+    roster.set(entries, None);
     while let Some(index) = lost.recv().await {
         let (member, worker) = members[index as usize].clone();
         let table = table.clone();

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use crate::lock::Table;
-use crate::ops::status::{Kind, State, Status, WorkerStatus};
+use crate::ops::status::{Kind, State, Status, TemplateStatus, WorkerStatus};
 use crate::sources::local::resident_memory;
 use crate::worker::Worker;
 
@@ -26,6 +26,7 @@ pub struct Entry {
 pub struct Roster {
     table: Arc<Table<Worker>>,
     entries: Mutex<Vec<Entry>>,
+    template: Mutex<Option<TemplateStatus>>,
     draining: AtomicBool,
 }
 
@@ -34,6 +35,7 @@ impl Roster {
         Self {
             table,
             entries: Mutex::default(),
+            template: Mutex::default(),
             draining: AtomicBool::new(false),
         }
     }
@@ -51,9 +53,14 @@ impl Roster {
         status
     }
 
-    /// Replaces what is known of all workers.
-    pub fn set(&self, entries: Vec<Entry>) {
+    /// Replaces what is known of all workers, and of the template they are forked from.
+    pub fn set(&self, entries: Vec<Entry>, template: Option<TemplateStatus>) {
         *self.lock() = entries;
+        *self.template() = template;
+    }
+
+    fn template(&self) -> MutexGuard<'_, Option<TemplateStatus>> {
+        self.template.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The server takes no new requests from now on.
@@ -107,6 +114,7 @@ impl Roster {
             .collect();
         Status {
             workers,
+            template: *self.template(),
             queue: table.waiting,
             draining: self.is_draining(),
         }

@@ -38,10 +38,17 @@ pub enum Report {
     /// No connection could be opened, or the worker broke one off: it is suspended in the lock table
     /// until its source resumes or removes it.
     Unreachable,
-    /// Its request passed the deadline; the lease stays until the worker answers or is gone.
-    Stuck,
+    /// It does not give up a request; the lease stays until the worker answers or is gone.
+    Stuck(Unwanted),
     /// It has answered a request (between requests now).
     Served,
+}
+
+/// Why a worker was to give up a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unwanted {
+    Deadline,
+    ClientLeft,
 }
 
 /// How a source learns of its workers: called by the front, must not block.

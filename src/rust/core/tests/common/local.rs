@@ -16,6 +16,7 @@ use faucet_core::sources::local::{Failure, LocalSettings};
 use faucet_core::worker::native::Cancelling;
 use tempfile::TempDir;
 
+use super::template::{be_a_template, Manner};
 use super::PATIENCE;
 
 const ROLE: &str = "FAUCET_TEST_WORKER";
@@ -232,7 +233,11 @@ pub fn get(url: &str, path: &str) -> io::Result<(u16, String)> {
 /// - `only:ID`: the rest is for that worker alone;
 /// - `child`: has a child that lives long, whose pid is in the file `child`;
 /// - `says:TEXT`: what it answers to `/says`;
+/// - `template:MANNER`: what kind of template it is;
+/// - `ballast`: it has [`BALLAST`] bytes of memory;
 /// - `native`: it serves on its Unix socket.
+///
+/// As a template it does the same as worker 0 up to where it would serve: see [`template`](super::template).
 pub fn be_a_worker() {
     if std::env::var_os(ROLE).is_none() {
         return;
@@ -241,6 +246,8 @@ pub fn be_a_worker() {
     println!();
     let code = fs::read_to_string("code").expect("code");
     let id = std::env::var("FAUCET_WORKER_ID").expect("a number");
+    let is_template = std::env::var_os("FAUCET_TEMPLATE").is_some();
+    let mut manner = Manner::Good;
     let (mut says, mut native) = ("", false);
     for word in code.split_whitespace() {
         match word.split_once(':').unwrap_or((word, "")) {
@@ -269,9 +276,14 @@ pub fn be_a_worker() {
                 }
             }
             ("says", text) => says = text,
+            ("ballast", _) => grow(),
             ("native", _) => native = true,
+            ("template", how) => manner = Manner::named(how),
             _ => panic!("not a word of the workers' language: {word}"),
         }
+    }
+    if is_template {
+        be_a_template(native, manner);
     }
     if native {
         let socket = std::env::var("FAUCET_SOCKET").expect("a path");
@@ -302,6 +314,14 @@ fn serve<S: Read + Write + Send>(
     });
 }
 
+/// What some workers have in memory, in bytes.
+pub const BALLAST: usize = 64 << 20;
+
+/// Needs memory, for ever.
+fn grow() {
+    std::mem::forget(std::hint::black_box(vec![1u8; BALLAST]));
+}
+
 /// Whether nobody has made this file before.
 fn first_time(file: &str) -> bool {
     let mut options = fs::OpenOptions::new();
@@ -326,6 +346,10 @@ fn answer(stream: impl Read, mut writer: impl Write, says: &str) {
         let body = match path.as_str() {
             "/says" => says.to_owned(),
             "/hang-up" => return,
+            "/grow" => {
+                grow();
+                String::new()
+            }
             "/pid" => std::process::id().to_string(),
             "/die" => std::process::exit(9),
             "/never" => loop {

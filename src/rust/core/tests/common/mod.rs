@@ -7,6 +7,7 @@ mod client;
 mod house;
 pub mod local;
 pub mod native;
+pub mod template;
 mod upstream;
 
 pub use client::{Client, Incomplete, Response};

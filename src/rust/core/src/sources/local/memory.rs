@@ -16,3 +16,28 @@ pub fn resident_memory(pid: u32) -> Option<u64> {
         Some(kib * 1024)
     }
 }
+
+/// Memory that a process shares with no other, in bytes; `None` when the system does not say.
+pub fn private_memory(pid: u32) -> Option<u64> {
+    let maps = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+    let kib = maps
+        .lines()
+        .filter(|line| line.starts_with("Private_Clean:") || line.starts_with("Private_Dirty:"))
+        .map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok())
+        .sum::<Option<u64>>()?;
+    Some(kib * 1024)
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_private_is_a_part_of_what_is_resident() {
+        let own = std::process::id();
+        let (private, resident) = (private_memory(own), resident_memory(own));
+        assert!(private.is_some_and(|bytes| bytes > 0));
+        assert!(private < resident, "{private:?} {resident:?}");
+        assert_eq!(private_memory(u32::MAX), None);
+    }
+}

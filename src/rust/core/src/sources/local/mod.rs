@@ -2,6 +2,7 @@
 
 mod backoff;
 mod boot;
+mod death;
 mod memory;
 mod output;
 mod pool;
@@ -9,6 +10,8 @@ mod position;
 mod process;
 mod sockets;
 mod spawn;
+mod streams;
+mod template;
 
 pub use memory::resident_memory;
 pub use pool::{Command, Pool, PoolEvent, PoolSender};

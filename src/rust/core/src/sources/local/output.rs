@@ -1,4 +1,4 @@
-//! What workers print: read always, shown with the worker's number, the last lines kept.
+//! What workers print: read always, shown with the process's name, the last lines kept.
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
@@ -36,9 +36,9 @@ impl Tail {
 }
 
 /// Reads one stream of a process to its end.
-pub async fn follow(stream: OwnedFd, worker: u32, level: Level, log: Arc<Log>, tail: Tail) {
+pub async fn follow(stream: OwnedFd, name: String, level: Level, log: Arc<Log>, tail: Tail) {
     let Ok(stream) = Receiver::from_owned_fd(stream) else {
-        tracing::error!(worker, "prints what cannot be read");
+        tracing::error!("{name} prints what cannot be read");
         return;
     };
     let mut stream = BufReader::new(stream);
@@ -49,7 +49,7 @@ pub async fn follow(stream: OwnedFd, worker: u32, level: Level, log: Arc<Log>, t
         let read = stream.read(&mut chunk).await.unwrap_or(0);
         let end = read == 0;
         for line in lines.split(&chunk[..read], end) {
-            log.push(Kind::Worker, level, format!("[worker {worker}] {line}"));
+            log.push(Kind::Worker, level, format!("[{name}] {line}"));
             tail.push(line);
         }
         if end {

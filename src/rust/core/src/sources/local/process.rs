@@ -2,17 +2,23 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::process::{Child, ChildStdin, ExitStatus};
+use std::process::{Child, ExitStatus};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use nix::sys::signal::{kill, killpg, Signal};
+use nix::sys::wait::{waitpid, WaitPidFlag, WaitStatus};
 use nix::unistd::Pid;
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 use tracing::Level;
 
+use super::death::Death;
+use super::memory::{private_memory, resident_memory};
 use super::output::{follow, Tail};
 use super::spawn::{Launch, Spawner};
+use super::streams::Streams;
+use super::template::Line;
 use crate::ops::log::Log;
 
 /// Enough for a thread that only waits.
@@ -33,7 +39,8 @@ pub struct Process {
     live: LivePid,
     pub tail: Tail,
     /// Its end of file tells the worker that we are gone.
-    _stdin: Option<ChildStdin>,
+    _stdin: Option<OwnedFd>,
+    forked: bool,
 }
 
 /// How a process ended.
@@ -57,14 +64,15 @@ impl Exit {
 }
 
 impl Process {
-    /// Starts a process; the receiver resolves when it has ended and its output was read.
+    /// Starts a process, whose lines are shown with its name; the receiver resolves when it has ended and
+    /// its output was read.
     ///
     /// # Errors
     /// It cannot be started.
     pub async fn start(
         spawner: &Spawner,
         launch: Launch,
-        worker: u32,
+        name: String,
         log: Arc<Log>,
     ) -> io::Result<(Self, oneshot::Receiver<Exit>)> {
         // First, so that there is never a process for which nobody waits.
@@ -73,22 +81,19 @@ impl Process {
         let pid = Pid::from_raw(child.id() as i32);
         let live: LivePid = Arc::new(Mutex::new(Some(pid)));
         let tail = Tail::default();
-        let streams = [
-            (child.stdout.take().map(OwnedFd::from), Level::INFO),
-            (child.stderr.take().map(OwnedFd::from), Level::WARN),
-        ];
-        let readers: Vec<_> = streams
-            .into_iter()
-            .filter_map(|(stream, level)| Some((stream?, level)))
-            .map(|(stream, level)| {
-                tokio::spawn(follow(stream, worker, level, log.clone(), tail.clone()))
-            })
-            .collect();
+        let readers = Readers::start(
+            child.stdout.take().map(OwnedFd::from),
+            child.stderr.take().map(OwnedFd::from),
+            &name,
+            &log,
+            &tail,
+        );
         let process = Self {
             pid,
             live: live.clone(),
             tail,
-            _stdin: child.stdin.take(),
+            _stdin: child.stdin.take().map(OwnedFd::from),
+            forked: false,
         };
         let waited = waiter.wait(child, live);
         let (ended, exit) = oneshot::channel();
@@ -96,17 +101,72 @@ impl Process {
             let status = waited
                 .await
                 .unwrap_or_else(|_| Err(io::Error::other("its waiting thread is gone")));
-            let all = async {
-                for reader in readers {
-                    let _ = reader.await;
-                }
-            };
-            // What is not read by then stays in the pipe of whoever holds it.
-            let _ = tokio::time::timeout(LAST_WORDS, all).await;
+            readers.end().await;
             // Nobody listens when the pool is gone.
             let _ = ended.send(Exit { status });
         });
         Ok((process, exit))
+    }
+
+    /// The same for a process that a template has forked.
+    ///
+    /// # Errors
+    /// It cannot be watched; it is told to end.
+    pub fn adopt(
+        pid: u32,
+        streams: Streams,
+        template: Line,
+        name: String,
+        log: Arc<Log>,
+    ) -> io::Result<(Self, oneshot::Receiver<Exit>)> {
+        let death = Death::of(pid)?;
+        let own = Pid::from_raw(pid as i32);
+        let live: LivePid = Arc::new(Mutex::new(Some(own)));
+        let tail = Tail::default();
+        let readers = Readers::start(
+            Some(streams.stdout),
+            Some(streams.stderr),
+            &name,
+            &log,
+            &tail,
+        );
+        let process = Self {
+            pid: own,
+            live: live.clone(),
+            tail,
+            _stdin: Some(streams.stdin),
+            forked: true,
+        };
+        let (ended, exit) = oneshot::channel();
+        tokio::spawn(async move {
+            death.wait().await;
+            {
+                let mut live = live.lock().unwrap_or_else(PoisonError::into_inner);
+                // Not reaped while its template lives, so the pid is still ours. Without template the system has
+                // reaped it a moment ago, too short for another group of that number.
+                let _ = killpg(own, Signal::SIGKILL);
+                *live = None;
+            }
+            let status = match template.reap(pid).await {
+                Some(status) => Ok(status),
+                None => reap_orphan(own),
+            };
+            drop(template);
+            readers.end().await;
+            // Nobody listens when the pool is gone.
+            let _ = ended.send(Exit { status });
+        });
+        Ok((process, exit))
+    }
+
+    /// A look at the memory that it alone needs, in bytes.
+    pub fn own_memory(&self) -> impl Fn() -> Option<u64> + Send + 'static {
+        let (pid, forked) = (self.pid(), self.forked);
+        move || match forked {
+            // What it shares with its template would be there without it.
+            true => private_memory(pid).or_else(|| resident_memory(pid)),
+            false => resident_memory(pid),
+        }
     }
 
     pub fn pid(&self) -> u32 {
@@ -144,6 +204,8 @@ impl Ender {
         self.with_pid(|pid| {
             // Already ended is as good.
             let _ = killpg(pid, Signal::SIGKILL);
+            // One that was forked just now may not have a group yet.
+            let _ = kill(pid, Signal::SIGKILL);
         });
     }
 
@@ -160,6 +222,50 @@ impl Ender {
             tokio::time::sleep(NUDGE).await;
         }
         self.kill();
+    }
+}
+
+/// The tasks that read what a process prints.
+struct Readers(Vec<JoinHandle<()>>);
+
+impl Readers {
+    fn start(
+        stdout: Option<OwnedFd>,
+        stderr: Option<OwnedFd>,
+        name: &str,
+        log: &Arc<Log>,
+        tail: &Tail,
+    ) -> Self {
+        let streams = [(stdout, Level::INFO), (stderr, Level::WARN)];
+        let read = |stream, level| {
+            let (name, log, tail) = (name.to_owned(), log.clone(), tail.clone());
+            tokio::spawn(follow(stream, name, level, log, tail))
+        };
+        let readers = streams
+            .into_iter()
+            .filter_map(|(stream, level)| Some(read(stream?, level)));
+        Self(readers.collect())
+    }
+
+    /// Waits until all is read. What is not read by then stays in the pipe of whoever holds it.
+    async fn end(self) {
+        let all = async {
+            for reader in self.0 {
+                let _ = reader.await;
+            }
+        };
+        let _ = tokio::time::timeout(LAST_WORDS, all).await;
+    }
+}
+
+/// How a process ended whose template was gone before. As process 1 of a container we inherit it, and
+/// nobody else would ever reap it.
+fn reap_orphan(pid: Pid) -> io::Result<ExitStatus> {
+    use std::os::unix::process::ExitStatusExt;
+    match waitpid(pid, Some(WaitPidFlag::WNOHANG)) {
+        Ok(WaitStatus::Exited(_, code)) => Ok(ExitStatus::from_raw(code << 8)),
+        Ok(WaitStatus::Signaled(_, signal, _)) => Ok(ExitStatus::from_raw(signal as i32)),
+        _ => Err(io::Error::other("after its template")),
     }
 }
 
@@ -195,7 +301,7 @@ impl Waiter {
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn wait(mut child: Child, live: &LivePid) -> io::Result<ExitStatus> {
-    use nix::sys::wait::{waitid, Id, WaitPidFlag};
+    use nix::sys::wait::{waitid, Id};
     let pid = Pid::from_raw(child.id() as i32);
     let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
     // Ended but not reaped: the pid is still ours, so its group can be cleared safely.

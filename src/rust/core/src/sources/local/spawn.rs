@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -16,11 +17,13 @@ use nix::sys::signal::{sigprocmask, SigHandler, SigSet, SigmaskHow, Signal};
 use tokio::sync::oneshot;
 
 /// What to start.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Launch {
     pub command: Vec<String>,
     pub dir: PathBuf,
     pub env: BTreeMap<String, String>,
+    /// Its standard input; a pipe if none is given.
+    pub stdin: Option<OwnedFd>,
 }
 
 struct Job {
@@ -49,7 +52,7 @@ impl Spawner {
             .name("faucet-spawn".into())
             .spawn(move || {
                 while let Ok(job) = queue.recv() {
-                    let child = spawn(&job.launch, files);
+                    let child = spawn(job.launch, files);
                     if let Err(Ok(mut orphan)) = job.reply.send(child) {
                         // Nobody will look after it: the server is going down.
                         let _ = orphan.kill();
@@ -60,7 +63,7 @@ impl Spawner {
         Ok(Self { jobs, files })
     }
 
-    /// Starts a process in a group of its own, its three standard streams piped.
+    /// Starts a process in a group of its own, its standard streams piped.
     ///
     /// # Errors
     /// The program cannot be started.
@@ -77,7 +80,7 @@ impl Spawner {
     }
 }
 
-fn spawn(launch: &Launch, files: (u64, u64)) -> io::Result<Child> {
+fn spawn(launch: Launch, files: (u64, u64)) -> io::Result<Child> {
     let (program, arguments) = launch
         .command
         .split_first()
@@ -91,7 +94,7 @@ fn spawn(launch: &Launch, files: (u64, u64)) -> io::Result<Child> {
         .env_remove("FAUCET_SOCKET")
         .env_remove("FAUCET_TEMPLATE")
         .envs(&launch.env)
-        .stdin(Stdio::piped())
+        .stdin(launch.stdin.map_or_else(Stdio::piped, Stdio::from))
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         // Ctrl-C in a terminal reaches the front alone, which then stops its workers in order.

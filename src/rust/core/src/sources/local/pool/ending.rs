@@ -54,13 +54,17 @@ impl Pool {
         }
         if member.state != State::Stopping {
             member.state = State::Stopping;
-            tokio::spawn(member.process.ender().stop(grace));
+            // One that is about to be forked is told when it is.
+            if let Some(process) = &member.process {
+                tokio::spawn(process.ender().stop(grace));
+            }
         }
     }
 
     pub(super) fn stop(&mut self, reply: Reply) {
         self.stopping.get_or_insert_with(Vec::new).push(reply);
         self.disappoint();
+        self.preload.release_all();
         let all: Vec<(u64, State)> = self
             .members
             .iter()
@@ -88,8 +92,11 @@ impl Pool {
     pub(super) fn kill(&mut self) {
         self.stopping.get_or_insert_with(Vec::new);
         self.disappoint();
+        // What is forked at this moment is dropped as soon as it is known, and that kills it.
+        self.members.retain(|_, member| member.process.is_some());
         for member in self.members.values() {
-            member.process.ender().kill();
+            member.kill();
         }
+        self.preload.kill_all();
     }
 }

@@ -15,7 +15,8 @@ use crate::worker::{Address, Worker};
 pub(super) struct Member {
     pub(super) id: u32,
     pub(super) state: State,
-    pub(super) process: Process,
+    /// None until the template has told that it was forked.
+    pub(super) process: Option<Process>,
     pub(super) started: SystemTime,
     /// The same moment, on the clock that never jumps.
     pub(super) began: Instant,
@@ -37,6 +38,18 @@ pub(super) struct Member {
 }
 
 impl Member {
+    /// The last lines that it printed.
+    pub(super) fn lines(&self) -> Vec<String> {
+        let process = self.process.as_ref();
+        process.map_or_else(Vec::new, |process| process.tail.lines())
+    }
+
+    pub(super) fn kill(&self) {
+        if let Some(process) = &self.process {
+            process.ender().kill();
+        }
+    }
+
     /// Where it may begin to accept connections; once it has, its worker knows which it is.
     pub(super) fn addresses(&self) -> Vec<Address> {
         let tcp = Address::Tcp(self.port.address);
@@ -68,6 +81,7 @@ pub(super) enum Reason {
     Crashed,
     BootFailed,
     Timeout,
+    Cancelled,
     MaxRequests,
     MaxMemory,
     Reload,
@@ -79,6 +93,7 @@ impl Reason {
             Self::Crashed => "crashed",
             Self::BootFailed => "boot_failed",
             Self::Timeout => "timeout",
+            Self::Cancelled => "cancelled",
             Self::MaxRequests => "max_requests",
             Self::MaxMemory => "max_memory",
             Self::Reload => "reload",

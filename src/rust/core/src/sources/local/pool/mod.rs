@@ -6,6 +6,7 @@
 mod ending;
 mod growth;
 mod member;
+mod preload;
 mod recycle;
 mod restart;
 mod rollout;
@@ -20,10 +21,12 @@ use tokio::sync::{mpsc, oneshot};
 use self::ending::STOP_GRACE;
 use self::growth::Growth;
 use self::member::{BootProblem, Member, Reason};
+use self::preload::{Preload, Unloaded};
 use self::recycle::MEMORY_LOOK;
 use self::rollout::Rollout;
+use self::start::{Newborn, NotBorn};
 use super::position::{Place, Position};
-use super::process::Exit;
+use super::process::{Exit, Process};
 use super::spawn::Spawner;
 use super::{Failure, LocalSettings, Sockets};
 use crate::lock::Table;
@@ -56,6 +59,8 @@ pub enum PoolEvent {
 
 enum Event {
     Ask(Command),
+    /// A worker was forked, or was not.
+    Born(u64, Result<Newborn, NotBorn>),
     Started(u64, Result<Address, BootProblem>),
     Exited(u64, Exit),
     Reported(u64, Report),
@@ -65,6 +70,9 @@ enum Event {
     /// A worker that the front has set aside accepts connections, or does not.
     Probed(u64, bool),
     LookAtMemory,
+    TemplateLoaded(u64, Result<(), Unloaded>),
+    TemplateExited(u64, Exit),
+    TemplateDue,
 }
 
 /// Owns the worker processes of one server.
@@ -85,6 +93,7 @@ pub struct Pool {
     ever_ready: bool,
     /// First starts that failed while others may still come up.
     first_failures: Vec<(u32, Failure)>,
+    preload: Preload,
     rollout: Option<Rollout>,
     growth: Vec<Growth>,
     stopping: Option<Vec<Reply>>,
@@ -128,6 +137,7 @@ impl Pool {
             next_generation: 0,
             ever_ready: false,
             first_failures: Vec::new(),
+            preload: Preload::default(),
             rollout: None,
             growth: Vec::new(),
             stopping: None,
@@ -140,9 +150,7 @@ impl Pool {
         for id in 1..=self.settings.workers {
             self.positions.insert(id, Position::default());
         }
-        for id in 1..=self.settings.workers {
-            self.start_unasked(id, None).await;
-        }
+        self.begin().await;
         if self.settings.max_memory.is_some() {
             self.later(MEMORY_LOOK, Event::LookAtMemory);
         }
@@ -160,7 +168,7 @@ impl Pool {
     }
 
     fn is_over(&self) -> bool {
-        self.stopping.is_some() && self.members.is_empty()
+        self.stopping.is_some() && self.members.is_empty() && self.preload.running.is_empty()
     }
 
     async fn handle(&mut self, event: Event) {
@@ -169,6 +177,7 @@ impl Pool {
             Event::Ask(Command::Reload(reply)) => self.reload(reply).await,
             Event::Ask(Command::Stop(reply)) => self.stop(reply),
             Event::Ask(Command::Kill) => self.kill(),
+            Event::Born(generation, outcome) => self.born(generation, outcome).await,
             Event::Started(generation, Ok(Address::Tcp(_)))
                 if self.settings.worker == Some(Kind::Native) =>
             {
@@ -191,6 +200,9 @@ impl Pool {
             }
             Event::Probed(generation, accepts) => self.probed(generation, accepts),
             Event::LookAtMemory => self.look_at_memory(),
+            Event::TemplateLoaded(serial, loaded) => self.template_loaded(serial, loaded).await,
+            Event::TemplateExited(serial, exit) => self.template_exited(serial, exit).await,
+            Event::TemplateDue => self.template_due().await,
         }
     }
 
@@ -223,7 +235,7 @@ impl Pool {
             .map(|(generation, member)| Entry {
                 id: member.id,
                 generation: *generation,
-                pid: Some(member.process.pid()),
+                pid: member.process.as_ref().map(Process::pid),
                 state: member.state,
                 restarts: restarts(&member.id),
                 started: Some(member.started),
@@ -237,9 +249,10 @@ impl Pool {
                 .any(|entry| entry.id == *id && entry.state != State::Stopping);
             let state = match position.place {
                 Place::GivenUp => State::Failed,
-                _ => State::Dead,
+                Place::Waiting => State::Dead,
+                Place::Filled => State::Starting,
             };
-            if empty && position.place != Place::Filled {
+            if empty && (position.place != Place::Filled || self.awaits_template(*id)) {
                 entries.push(Entry {
                     id: *id,
                     generation: 0,
@@ -253,7 +266,7 @@ impl Pool {
             }
         }
         entries.sort_by_key(|entry| (entry.id, entry.generation));
-        self.roster.set(entries);
+        self.roster.set(entries, self.preload.status());
         self.ops.log.ring();
     }
 }

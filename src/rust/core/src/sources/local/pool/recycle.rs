@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::member::Reason;
 use super::{Event, Pool};
 use crate::ops::status::State;
-use crate::sources::local::{backoff, resident_memory};
+use crate::sources::local::backoff;
 
 /// Between two looks at the workers' memory, if it is limited.
 pub(super) const MEMORY_LOOK: Duration = Duration::from_secs(1);
@@ -35,16 +35,29 @@ impl Pool {
         let Some(limit) = self.settings.max_memory else {
             return;
         };
-        for (generation, member) in &self.members {
-            let over = member.state == State::Ready
-                && resident_memory(member.process.pid()).is_some_and(|memory| memory > limit);
-            if over {
-                let _ = self
-                    .sender
-                    .send(Event::RecycleDue(*generation, Reason::MaxMemory));
+        let looks: Vec<_> = self
+            .members
+            .iter()
+            .filter(|(_, member)| member.state == State::Ready)
+            .filter_map(|(generation, member)| {
+                Some((*generation, member.process.as_ref()?.own_memory()))
+            })
+            .collect();
+        let sender = self.sender.clone();
+        tokio::spawn(async move {
+            // The system counts the pages of a large process for a while.
+            let over = tokio::task::spawn_blocking(move || {
+                let over = looks
+                    .into_iter()
+                    .filter(|(_, memory)| memory().is_some_and(|memory| memory > limit));
+                over.map(|(generation, _)| generation).collect::<Vec<_>>()
+            });
+            for generation in over.await.unwrap_or_default() {
+                let _ = sender.send(Event::RecycleDue(generation, Reason::MaxMemory));
             }
-        }
-        self.later(MEMORY_LOOK, Event::LookAtMemory);
+            tokio::time::sleep(MEMORY_LOOK).await;
+            let _ = sender.send(Event::LookAtMemory);
+        });
     }
 
     pub(super) fn recycle_threshold(&self) -> Option<u64> {

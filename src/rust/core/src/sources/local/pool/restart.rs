@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::ending::SHORT_GRACE;
-use super::member::{BootProblem, Reason};
+use super::member::{BootProblem, Member, Reason};
 use super::{Event, Pool, PoolEvent};
 use crate::lock::Refused;
 use crate::ops::status::State;
@@ -11,7 +11,7 @@ use crate::sources::local::boot::{accepts, LOOK};
 use crate::sources::local::position::Place;
 use crate::sources::local::process::Exit;
 use crate::sources::local::Failure;
-use crate::worker::Report;
+use crate::worker::{Report, Unwanted};
 
 /// How long a process that was killed may take to be seen dead.
 const DYING: Duration = Duration::from_millis(50);
@@ -50,11 +50,9 @@ impl Pool {
                 let failure = Failure {
                     class: "boot",
                     message,
-                    lines: member.process.tail.lines(),
+                    lines: member.lines(),
                 };
-                self.grown(generation, Err(failure.clone()));
-                self.roll_on(generation, Err(failure.clone())).await;
-                self.start_failed(member.id, member.replaces, failure);
+                self.stillborn(generation, &member, failure).await;
             }
             State::Ready => {
                 tracing::warn!(worker = member.id, "{}", exit.describe());
@@ -64,6 +62,13 @@ impl Pool {
             // It was told to go.
             _ => {}
         }
+    }
+
+    /// A process is gone that was not ready yet.
+    pub(super) async fn stillborn(&mut self, generation: u64, member: &Member, failure: Failure) {
+        self.grown(generation, Err(failure.clone()));
+        self.roll_on(generation, Err(failure.clone())).await;
+        self.start_failed(member.id, member.replaces, failure);
     }
 
     /// A serving process is gone. If a replacement is on its way already, that one takes its place.
@@ -187,12 +192,24 @@ impl Pool {
             return;
         };
         match report {
-            Report::Stuck if matches!(member.state, State::Ready | State::Draining) => {
+            Report::Stuck(why) if matches!(member.state, State::Ready | State::Draining) => {
                 let (id, was_ready) = (member.id, member.state == State::Ready);
-                tracing::warn!(worker = id, "passed its deadline and is replaced");
+                let reason = match why {
+                    Unwanted::Deadline => {
+                        tracing::warn!(worker = id, "passed its deadline and is replaced");
+                        Reason::Timeout
+                    }
+                    Unwanted::ClientLeft => {
+                        tracing::warn!(
+                            worker = id,
+                            "does not stop though its client has left, and is replaced"
+                        );
+                        Reason::Cancelled
+                    }
+                };
                 self.end(generation, SHORT_GRACE);
                 if was_ready && self.stopping.is_none() && self.positions.contains_key(&id) {
-                    self.count_restart(id, Reason::Timeout);
+                    self.count_restart(id, reason);
                     // A replacement that is on its way already takes its place.
                     if self.of(id, State::Starting).is_empty() {
                         self.start_unasked(id, None).await;
@@ -225,7 +242,7 @@ impl Pool {
             (State::Ready, Some(lease_id)) if accepts => self.table.resume(lease_id),
             (State::Ready, _) => {
                 tracing::warn!(worker = member.id, "refuses connections and is replaced");
-                member.process.ender().kill();
+                member.kill();
             }
             _ => {}
         }

@@ -11,6 +11,8 @@ use crate::sources::local::Failure;
 pub(super) struct Rollout {
     pub(super) left: VecDeque<u32>,
     pub(super) current: Option<u64>,
+    /// It begins when a template has loaded the new code.
+    pub(super) awaits_template: bool,
     pub(super) reply: Reply,
 }
 
@@ -35,9 +37,14 @@ impl Pool {
         self.rollout = Some(Rollout {
             left: self.positions.keys().copied().collect(),
             current: None,
+            awaits_template: self.preloads(),
             reply,
         });
-        self.roll_next().await;
+        if self.preloads() {
+            self.start_template().await;
+        } else {
+            self.roll_next().await;
+        }
     }
 
     /// Replaces the next position's process, or ends the reload.

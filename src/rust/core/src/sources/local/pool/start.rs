@@ -1,20 +1,38 @@
 //! How processes come: started, awaited, taken into service.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::oneshot;
 
+use super::ending::SHORT_GRACE;
 use super::member::{BootProblem, Member, Reason};
 use super::{Event, Pool, PoolEvent};
 use crate::ops::status::State;
 use crate::sources::local::boot::{accepts, ReservedPort, LOOK};
 use crate::sources::local::position::{Place, Position};
-use crate::sources::local::process::Process;
+use crate::sources::local::process::{Exit, Process};
+use crate::sources::local::sockets;
 use crate::sources::local::spawn::Launch;
-use crate::sources::local::{Failure, Sockets};
+use crate::sources::local::streams::Streams;
+use crate::sources::local::template::{Fork, ForkFailed};
+use crate::sources::local::Failure;
 use crate::worker::{Address, Native, Report, Worker};
+
+/// Between two looks at a worker that was forked, which needs milliseconds to start.
+const FORKED_LOOK: Duration = Duration::from_millis(5);
+
+/// A forked worker, and its end to come.
+pub(super) type Newborn = (Process, oneshot::Receiver<Exit>);
+
+/// Why there is none.
+pub(super) struct NotBorn {
+    /// The template that was asked.
+    serial: u64,
+    failed: ForkFailed,
+}
 
 impl Pool {
     /// Starts a process for `id`. What becomes of the position after a failure is seen to already.
@@ -34,11 +52,7 @@ impl Pool {
                 Ok(generation)
             }
             Err(error) => {
-                let failure = Failure {
-                    class: "boot",
-                    message: format!("Worker {id} could not be started: {error}"),
-                    lines: Vec::new(),
-                };
+                let failure = not_started(id, &error);
                 self.start_failed(id, replaces, failure.clone());
                 Err(failure)
             }
@@ -57,36 +71,19 @@ impl Pool {
         generation: u64,
         replaces: Option<(u64, Reason)>,
     ) -> io::Result<Member> {
-        let (began, started) = (Instant::now(), SystemTime::now());
-        let port = ReservedPort::take()?;
         let socket = self
             .sockets
             .as_ref()
-            .map(|at: &Sockets| at.path(generation));
-        let mut env = self.settings.env.clone();
-        env.insert("FAUCET_WORKER".into(), self.settings.worker_choice().into());
-        env.insert("FAUCET_PORT".into(), port.address.port().to_string());
-        env.insert("FAUCET_HOST".into(), port.address.ip().to_string());
-        env.insert("FAUCET_WORKER_ID".into(), id.to_string());
-        if let Some(socket) = &socket {
-            env.insert("FAUCET_SOCKET".into(), socket.display().to_string());
-        }
-        let launch = Launch {
-            command: self.settings.command.clone(),
-            dir: self.settings.dir.clone(),
-            env,
-        };
-        let log = self.ops.log.clone();
-        let (process, exit) = Process::start(&self.spawner, launch, id, log).await?;
-        let member = Member {
+            .map(|sockets| sockets.path(generation));
+        let mut member = Member {
             id,
             state: State::Starting,
-            process,
-            started,
-            began,
+            process: None,
+            started: SystemTime::now(),
+            began: Instant::now(),
             boot: None,
             ready_since: None,
-            port,
+            port: ReservedPort::take()?,
             socket,
             worker: None,
             lease_id: None,
@@ -94,13 +91,78 @@ impl Pool {
             recycle_after: None,
             problem: None,
         };
-        let addresses = member.addresses();
+        match (self.preload.template(), member.socket.clone()) {
+            (Some((serial, line)), Some(socket)) => {
+                let (streams, its_streams) = Streams::new()?;
+                let fork = Fork {
+                    id,
+                    generation,
+                    port: member.port.address.port(),
+                    socket,
+                    streams: its_streams,
+                };
+                let (sender, log) = (self.sender.clone(), self.ops.log.clone());
+                tokio::spawn(async move {
+                    let born = match line.fork(fork).await {
+                        Ok(pid) => Process::adopt(pid, streams, line, worker_name(id), log)
+                            .map_err(|error| ForkFailed::Refused(error.to_string())),
+                        Err(failed) => Err(failed),
+                    };
+                    // Fails only when the pool is gone, and then it ends with its process.
+                    let _ = sender.send(Event::Born(
+                        generation,
+                        born.map_err(|failed| NotBorn { serial, failed }),
+                    ));
+                });
+            }
+            _ => self.spawn(generation, &mut member).await?,
+        }
+        Ok(member)
+    }
+
+    /// Starts an ordinary process.
+    async fn spawn(&self, generation: u64, member: &mut Member) -> io::Result<()> {
+        let mut env = self.worker_env(member.id, &member.port);
+        if let Some(socket) = &member.socket {
+            env.insert("FAUCET_SOCKET".into(), socket.display().to_string());
+        }
+        let launch = Launch {
+            command: self.settings.command.clone(),
+            dir: self.settings.dir.clone(),
+            env,
+            stdin: None,
+        };
+        let (name, log) = (worker_name(member.id), self.ops.log.clone());
+        let (process, exit) = Process::start(&self.spawner, launch, name, log).await?;
+        member.process = Some(process);
+        self.watch(generation, member.addresses(), LOOK, exit);
+        Ok(())
+    }
+
+    /// What every process is told.
+    pub(super) fn worker_env(&self, id: u32, port: &ReservedPort) -> BTreeMap<String, String> {
+        let mut env = self.settings.env.clone();
+        env.insert("FAUCET_WORKER".into(), self.settings.worker_choice().into());
+        env.insert("FAUCET_PORT".into(), port.address.port().to_string());
+        env.insert("FAUCET_HOST".into(), port.address.ip().to_string());
+        env.insert("FAUCET_WORKER_ID".into(), id.to_string());
+        env
+    }
+
+    /// Sees a process begin to accept connections, and sees it end.
+    fn watch(
+        &self,
+        generation: u64,
+        addresses: Vec<Address>,
+        look: Duration,
+        exit: oneshot::Receiver<Exit>,
+    ) {
         let (sender, timeout) = (self.sender.clone(), self.settings.boot_timeout);
         let (mut booting, exited) = oneshot::channel::<()>();
         tokio::spawn(async move {
             // Ends early with the process: what answers on its port then is not ours.
             let ready = tokio::select! {
-                ready = tokio::time::timeout(timeout, accepts(&addresses, LOOK)) => ready,
+                ready = tokio::time::timeout(timeout, accepts(&addresses, look)) => ready,
                 () = booting.closed() => return,
             };
             let _ = sender.send(Event::Started(
@@ -115,14 +177,53 @@ impl Pool {
                 let _ = sender.send(Event::Exited(generation, exit));
             }
         });
-        Ok(member)
+    }
+
+    /// A worker was forked; or it was not, and starts as an ordinary process.
+    pub(super) async fn born(&mut self, generation: u64, outcome: Result<Newborn, NotBorn>) {
+        let Some(mut member) = self.members.remove(&generation) else {
+            return;
+        };
+        let wanted = member.state == State::Starting;
+        match outcome {
+            Ok((process, exit)) => {
+                if !wanted {
+                    tokio::spawn(process.ender().stop(SHORT_GRACE));
+                }
+                member.process = Some(process);
+                self.watch(generation, member.addresses(), FORKED_LOOK, exit);
+                self.members.insert(generation, member);
+            }
+            Err(NotBorn { serial, failed }) => {
+                if matches!(failed, ForkFailed::Silent) {
+                    self.lose_template(serial, "does not answer and is replaced");
+                }
+                if !wanted {
+                    return;
+                }
+                tracing::warn!(worker = member.id, "could not be forked: {failed}");
+                if let Some(socket) = &member.socket {
+                    // A child that nobody got to know may have come as far as this; it ends with its streams.
+                    sockets::clear(socket);
+                }
+                match self.spawn(generation, &mut member).await {
+                    Ok(()) => {
+                        self.members.insert(generation, member);
+                    }
+                    Err(error) => {
+                        let failure = not_started(member.id, &error);
+                        self.stillborn(generation, &member, failure).await;
+                    }
+                }
+            }
+        }
     }
 
     /// A process will not become a worker.
     pub(super) fn miscarried(&mut self, generation: u64, problem: BootProblem) {
         if let Some(member) = self.members.get_mut(&generation) {
             member.problem = Some(problem);
-            member.process.ender().kill();
+            member.kill();
         }
     }
 
@@ -152,7 +253,7 @@ impl Pool {
                         Event::RecycleDue(worker.generation, Reason::MaxRequests)
                     }
                     Report::Served => return,
-                    Report::Stuck | Report::Unreachable => {
+                    Report::Stuck(_) | Report::Unreachable => {
                         Event::Reported(worker.generation, report)
                     }
                 };
@@ -190,5 +291,17 @@ impl Pool {
         }
         self.grown(generation, Ok(()));
         self.roll_on(generation, Ok(())).await;
+    }
+}
+
+fn worker_name(id: u32) -> String {
+    format!("worker {id}")
+}
+
+fn not_started(id: u32, error: &io::Error) -> Failure {
+    Failure {
+        class: "boot",
+        message: format!("Worker {id} could not be started: {error}"),
+        lines: Vec::new(),
     }
 }
