@@ -102,8 +102,9 @@ stream_output <- function(write, is_open) {
 # Waits in steps, between which interrupts are seen.
 write_native <- function(bytes, call) {
   repeat {
+    # Where nobody is interrupted, the front goes on reading for a client that has left.
     switch(
-      serve_write(bytes, longest_wait),
+      if (serve_is_open()) serve_write(bytes, longest_wait) else "closed",
       done = return(),
       closed = abort("closed", "The client has left.", call = call)
     )

@@ -19,9 +19,12 @@ both <- function(servers, path = "/", ..., headers = list()) {
   })
 }
 
-# Connections, moments and requests differ.
+# Connections, moments and requests differ. `.bodyData` is httpuv's own.
 comparable_request <- function(values) {
-  own <- c("REMOTE_PORT", "SERVER_PORT", "HTTP_X_REQUEST_ID", "HTTP_HOST", "HTTP_X_FORWARDED_HOST", "HTTP_X_CODE")
+  own <- c(
+    ".bodyData", "REMOTE_PORT", "SERVER_PORT", "HTTP_X_REQUEST_ID", "HTTP_HOST", "HTTP_X_FORWARDED_HOST",
+    "HTTP_X_CODE"
+  )
   values <- values[setdiff(names(values), own)]
   headers <- values$HEADERS
   values$HEADERS <- headers[setdiff(names(headers), c("host", "x-request-id", "x-forwarded-host", "x-code"))]
@@ -253,8 +256,8 @@ test_that("an answer that cannot be said in HTTP is a 500 that says why, and cos
   expect_500(list(status = 200L, headers = list("without a name"), body = "x"), "name")
   expect_500(list(status = 200L, headers = list(), body = list(1)), "body")
   expect_500(list(status = 200L, headers = list(), body = 1), "body")
-  expect_500(NULL, "status")
-  expect_500("just text", "")
+  expect_500(invisible(NULL), "status")
+  expect_500(paste("just text"), "")
   expect_500(quote(symbol), "")
   expect_identical(server$status()$pid, pid)
   expect_identical(server$status()$restarts, 0L)
