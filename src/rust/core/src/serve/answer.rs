@@ -7,6 +7,7 @@ use bytes::Bytes;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Response, StatusCode};
 
+use super::compress::compress;
 use super::pipe::PipeReader;
 use super::service::Reply;
 use crate::worker::native::{FILE, STREAM};
@@ -94,12 +95,16 @@ impl Answer {
         }
     }
 
-    pub(super) fn into_response(mut self, method: &Method) -> Response<Reply> {
+    /// `gzip` says whether the client takes that.
+    pub(super) fn into_response(mut self, method: &Method, gzip: bool) -> Response<Reply> {
         // What HEAD would have got is the handler's to say; all other lengths are known here.
         if *method != Method::HEAD {
             self.headers.remove(header::CONTENT_LENGTH);
         }
         let mut response = Response::new(match self.content {
+            Content::Bytes(bytes) if gzip && *method != Method::HEAD => {
+                Reply::whole(compress(&mut self.headers, bytes))
+            }
             Content::Bytes(bytes) => Reply::whole(bytes),
             Content::File(_) => Reply::whole(Bytes::new()),
             Content::Stream(reader) => Reply::Stream(reader),

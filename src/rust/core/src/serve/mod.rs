@@ -6,6 +6,7 @@
 //! flight comes by the control socket (see [`crate::worker::native`]).
 
 mod answer;
+mod compress;
 mod control;
 mod desk;
 mod pipe;

@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 use hyper::{HeaderMap, Request as HttpRequest, Response, StatusCode};
 
 use super::answer::Answer;
+use super::compress;
 use super::desk::{Desk, Ticket};
 use super::pipe::PipeReader;
 use super::request::Request;
@@ -104,6 +105,7 @@ pub(super) async fn serve(
         Err(error) => return Ok(unreadable(&error)),
     };
     let method = parts.method.clone();
+    let gzip = compress::is_accepted(&parts.headers);
     let (ticket, answer) = desk.submit(
         number,
         Request {
@@ -122,7 +124,7 @@ pub(super) async fn serve(
     // Without an answer: it was cancelled before it was begun.
     Ok(answer
         .unwrap_or_else(|_| Answer::cancelled())
-        .into_response(&method))
+        .into_response(&method, gzip))
 }
 
 fn take_number(headers: &mut HeaderMap) -> Option<u64> {
