@@ -47,8 +47,7 @@ native_apps <- list(
     "api.R" = plumber_app,
     "entrypoint.R" = "plumb(\"api.R\")$run(port = as.integer(Sys.getenv(\"FAUCET_PORT\")), quiet = TRUE, docs = FALSE)"
   ),
-  "httpuv::runServer()" = list("entrypoint.R" = rook_app()),
-  "httpuv::runServer() with a port as text" = list("entrypoint.R" = rook_app(port = "Sys.getenv(\"FAUCET_PORT\")"))
+  "httpuv::runServer()" = list("entrypoint.R" = rook_app())
 )
 
 # What cannot be native, and what of the reason is told.

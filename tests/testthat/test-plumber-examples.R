@@ -116,10 +116,14 @@ for (name in names(examples)) {
     dir <- system.file("plumber", name, package = "plumber")
     requests <- c(examples[[name]], of_all)
     direct <- fetch_all(local_plumber(dir), requests)
-    through <- fetch_all(local_server(dir, workers = 1)$url, requests)
-    for (i in seq_along(requests)) {
-      what <- paste(requests[[i]]$method %||% "GET", requests[[i]]$path, requests[[i]]$body)
-      expect_identical(through[[i]], direct[[i]], info = what)
+    for (kind in kinds) {
+      server <- local_server(dir, workers = 1, worker = kind)
+      expect_identical(type_of(server), kind)
+      through <- fetch_all(server$url, requests)
+      for (i in seq_along(requests)) {
+        what <- paste(kind, requests[[i]]$method %||% "GET", requests[[i]]$path, requests[[i]]$body)
+        expect_identical(through[[i]], direct[[i]], info = what)
+      }
     }
   })
 }

@@ -158,10 +158,9 @@ comparable_answer <- function(answer) {
   answer
 }
 
-# What both answer, if they do the same. httpuv would compress it.
-expect_same_answer <- function(servers, code, ..., headers = list()) {
+# What both answer, if they do the same.
+expect_same_answer <- function(servers, code, ..., headers = list(`Accept-Encoding` = "identity")) {
   code <- substitute(code)
-  headers <- c(headers, list(`Accept-Encoding` = "identity"))
   answers <- lapply(servers, function(server) comparable_answer(rlang::inject(rook(server, !!code, ..., headers = headers))))
   expect_identical(answers$native, answers$http)
   answers$native
@@ -182,7 +181,7 @@ test_that("answers of all forms arrive as the app gave them", {
 
   for (nothing in list("", raw())) {
     empty <- expect_same_answer(servers, list(status = 200L, headers = list(), body = if (length(req$HTTP_X_RAW)) raw() else ""),
-      headers = if (is.raw(nothing)) list(`X-Raw` = "1") else list()
+      headers = c(`Accept-Encoding` = "identity", if (is.raw(nothing)) list(`X-Raw` = "1"))
     )
     expect_identical(empty$body, raw())
     expect_identical(empty$headers[["content-length"]], "0")
@@ -195,6 +194,25 @@ test_that("answers of all forms arrive as the app gave them", {
     status = 200L, headers = list("Set-Cookie" = "a=1", "X-Between" = "x", "Set-Cookie" = "b=2; Path=/"), body = "x"
   ))
   expect_identical(unlist(twice$headers[names(twice$headers) == "set-cookie"], use.names = FALSE), c("a=1", "b=2; Path=/"))
+})
+
+test_that("answers are compressed alike, for clients that take that", {
+  servers <- local_pair()
+  for (encoding in c("gzip", "deflate, gzip", "gzip;q=0.5, *", "deflate", "br", "*", "")) {
+    headers <- list(`Accept-Encoding` = encoding)
+    short <- expect_same_answer(servers, list(status = 200L, headers = list(), body = "short"), headers = headers)
+    expect_identical(short$text, "short")
+    long <- expect_same_answer(servers, list(
+      status = 200L, headers = list("Content-Type" = "text/plain"), body = strrep("long ", 10000)
+    ), headers = headers)
+    expect_identical(long$text, strrep("long ", 10000))
+    empty <- expect_same_answer(servers, list(status = 200L, headers = list(), body = ""), headers = headers)
+    expect_length(empty$body, 0)
+    # What is compressed already is left alone.
+    expect_same_answer(servers, list(
+      status = 200L, headers = list("Content-Encoding" = "identity"), body = as.raw(1:10)
+    ), headers = headers)
+  }
 })
 
 test_that("204 and 304 have no body, whatever the app says, and the next answer is whole", {
