@@ -32,10 +32,12 @@ serve_body <- function(buffer, at) .Call(wrap__serve_body, buffer, at)
 #' @param status A number.
 #' @param names,values Headers, in order.
 #' @param body Raw bytes, or the absolute path of a file, or `NULL`.
+#' @return `NULL`, or what is wrong with it.
 #' @noRd
 serve_answer <- function(status, names, values, body) .Call(wrap__serve_answer, status, names, values, body)
 
 #' Answers with a head, and a body that is written from now on.
+#' @return `NULL`, or what is wrong with it.
 #' @noRd
 serve_stream <- function(status, names, values) .Call(wrap__serve_stream, status, names, values)
 
@@ -51,6 +53,14 @@ serve_stream_end <- function() invisible(.Call(wrap__serve_stream_end))
 #' Whether somebody reads the stream.
 #' @noRd
 serve_is_open <- function() .Call(wrap__serve_is_open)
+
+#' Whether an interrupt is pending in R: cheaper than to let R take it.
+#' @noRd
+serve_has_interrupt <- function() .Call(wrap__serve_has_interrupt)
+
+#' Whether less than so many milliseconds have passed since this last said that it was not so.
+#' @noRd
+serve_is_rushed <- function(milliseconds) .Call(wrap__serve_is_rushed, milliseconds)
 
 #' Whether a stream has been begun for the request in hand.
 #' @noRd

@@ -50,6 +50,10 @@ serve_native <- function(app, host, port, socket = Sys.getenv("FAUCET_SOCKET")) 
 # The longest wait for a request, in milliseconds: then R looks for interrupts and for what `later` has to do.
 longest_wait <- 100
 
+# The longest time without a look at what `later` has to do, in milliseconds. A look takes longer than all else between two
+# requests, so that not every request gets one.
+longest_rush <- 5
+
 # Between two requests all interrupts are suspended: one that is meant for the server is taken here, and one that was meant
 # for the last request never hits the next.
 serve_requests <- function(app) {
@@ -58,25 +62,38 @@ serve_requests <- function(app) {
   wait <- 0
   repeat {
     request <- serve_next(wait)
-    if (is_interrupted()) {
+    if (serve_has_interrupt() && is_interrupted()) {
       if (!is.null(request)) answer_text(503L, ending)
       return(invisible())
     }
     if (!is.null(request) && !handle_request(app, on_headers, request, constants)) {
       return(invisible())
     }
-    due <- later::next_op_secs()
-    if (due <= 0) {
-      if (!run_callbacks()) {
+    if (serve_is_rushed(longest_rush)) {
+      wait <- longest_rush
+    } else {
+      due <- look_at_later()
+      if (is.null(due)) {
         return(invisible())
       }
-      due <- later::next_op_secs()
+      wait <- min(longest_wait, 1000 * due)
     }
-    wait <- min(longest_wait, 1000 * max(due, 0))
-    if (serve_is_closed()) {
+    if (is.null(request) && serve_is_closed()) {
       stop("The thread that serves HTTP has ended.", call. = FALSE)
     }
   }
+}
+
+# Runs what is due, and returns the seconds until there is more. NULL if the worker is to end.
+look_at_later <- function() {
+  due <- later::next_op_secs()
+  if (due <= 0) {
+    if (!run_callbacks()) {
+      return(NULL)
+    }
+    due <- later::next_op_secs()
+  }
+  max(due, 0)
 }
 
 # Takes an interrupt that is pending. Sys.sleep() looks for one, whatever its time.
@@ -169,7 +186,8 @@ answer <- function(response) {
     stop("The body of a response must be raw, text or c(file = path), not ", got, ".", call. = FALSE)
   }
   head <- response_head(response$status, response$headers)
-  check_result(serve_answer(head$status, head$names, head$values, body))
+  failure <- serve_answer(head$status, head$names, head$values, body)
+  if (!is.null(failure)) raise_failure(failure)
 }
 
 response_head <- function(status, headers) {

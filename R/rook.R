@@ -3,7 +3,6 @@
 # What is the same for all requests.
 rook_constants <- function() {
   list(
-    no_input = rook_input(0),
     errors = list(
       cat = function(...) cat(..., file = stderr()),
       flush = function() invisible()
@@ -14,11 +13,19 @@ rook_constants <- function() {
 
 rook_request <- function(request, constants) {
   req <- list2env(request$fields, parent = emptyenv())
-  req$rook.input <- if (request$length > 0) rook_input(request$length) else constants$no_input
+  req$rook.input <- if (request$length > 0) rook_input(request$length) else no_input
   req$rook.errors <- constants$errors
   req$httpuv.version <- constants$version
   req
 }
+
+# Most requests have none.
+no_input <- list(
+  read = function(l = -1L) raw(),
+  read_lines = function(n = -1L) character(),
+  rewind = function() invisible(),
+  close = function() invisible()
+)
 
 # The body as a stream. It is on the native side until it is read.
 rook_input <- function(length) {

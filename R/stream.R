@@ -60,7 +60,8 @@ stream <- function(req, res, fun, type = "text/event-stream") {
 
   if (serve_is_busy() && !serve_has_streamed()) {
     head <- response_head(response$status, headers)
-    check_result(serve_stream(head$status, head$names, head$values), call = call)
+    failure <- serve_stream(head$status, head$names, head$values)
+    if (!is.null(failure)) raise_failure(failure, call = call)
     fun(stream_output(write_native, serve_is_open))
     serve_stream_end()
   } else {

@@ -3,6 +3,7 @@
 //! Nothing here raises an R error: every function returns a list that says `ok`, and R raises.
 
 mod answer;
+mod interrupts;
 mod panics;
 mod serve;
 mod server;

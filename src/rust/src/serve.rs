@@ -4,7 +4,7 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use extendr_api::prelude::*;
 use extendr_api::AsTypedSlice;
@@ -16,6 +16,7 @@ use nix::sys::pthread::{pthread_kill, pthread_self};
 use nix::sys::signal::Signal;
 
 use crate::answer::{bad, failure, good};
+use crate::interrupts;
 
 /// What R's thread has at hand.
 struct Serving {
@@ -25,6 +26,8 @@ struct Serving {
     /// The body of the request in hand.
     body: Buffered,
     stream: Stream,
+    /// When R last looked at what else there is to do.
+    looked: Instant,
 }
 
 /// `None -> Open -> Ended`: whether a stream answers the request in hand.
@@ -91,6 +94,7 @@ fn serve_start(socket: String, host: String, port: String) -> List {
                     constants: constants.into(),
                     body: Buffered::default(),
                     stream: Stream::None,
+                    looked: Instant::now(),
                 });
             });
             good([])
@@ -210,9 +214,10 @@ fn serve_body(mut buffer: Robj, at: f64) -> List {
 /// @param status A number.
 /// @param names,values Headers, in order.
 /// @param body Raw bytes, or the absolute path of a file, or `NULL`.
+/// @return `NULL`, or what is wrong with it.
 /// @noRd
 #[extendr]
-fn serve_answer(status: f64, names: Strings, values: Strings, body: Robj) -> List {
+fn serve_answer(status: f64, names: Strings, values: Strings, body: Robj) -> Robj {
     let content = if let Some(bytes) = body.as_raw() {
         Content::Bytes(bytes.as_slice().to_vec().into())
     } else if let Some(path) = body.as_str() {
@@ -224,25 +229,27 @@ fn serve_answer(status: f64, names: Strings, values: Strings, body: Robj) -> Lis
 }
 
 /// Answers with a head, and a body that is written from now on.
+/// @return `NULL`, or what is wrong with it.
 /// @noRd
 #[extendr]
-fn serve_stream(status: f64, names: Strings, values: Strings) -> List {
+fn serve_stream(status: f64, names: Strings, values: Strings) -> Robj {
     let (writer, reader) = pipe();
     let begun = begin(status, &names, &values, Content::Stream(reader));
     with(|serving| serving.stream = Stream::Open(writer));
     begun
 }
 
-fn begin(status: f64, names: &Strings, values: &Strings, content: Content) -> List {
+fn begin(status: f64, names: &Strings, values: &Strings, content: Content) -> Robj {
     let headers = names
         .iter()
         .zip(values.iter())
         .map(|(name, value)| (name.to_string(), value.as_bytes().to_vec()));
     match Answer::new(status as i64, headers, content) {
-        Err(error) => bad(&failure("response", error.to_string())),
+        Err(error) => bad(&failure("response", error.to_string())).into(),
         Ok(answer) => {
-            let sent = with(|serving| serving.server.desk().answer(answer));
-            good([("sent", sent.unwrap_or(false).into())])
+            // Whoever wanted it may be gone.
+            with(|serving| serving.server.desk().answer(answer));
+            r!(NULL)
         }
     }
 }
@@ -298,6 +305,27 @@ fn serve_has_streamed() -> bool {
 #[extendr]
 fn serve_is_closed() -> bool {
     with(|serving| serving.server.desk().is_closed()).unwrap_or(true)
+}
+
+/// Whether an interrupt is pending in R: cheaper than to let R take it.
+/// @noRd
+#[extendr]
+fn serve_has_interrupt() -> bool {
+    interrupts::is_pending()
+}
+
+/// Whether less than so many milliseconds have passed since this last said that it was not so.
+/// @noRd
+#[extendr]
+fn serve_is_rushed(milliseconds: f64) -> bool {
+    with(|serving| {
+        let rushed = serving.looked.elapsed() < patience(milliseconds);
+        if !rushed {
+            serving.looked = Instant::now();
+        }
+        rushed
+    })
+    .unwrap_or(false)
 }
 
 /// Whether a request is in hand.
@@ -359,6 +387,8 @@ extendr_module! {
     fn serve_write;
     fn serve_stream_end;
     fn serve_is_open;
+    fn serve_has_interrupt;
+    fn serve_is_rushed;
     fn serve_has_streamed;
     fn serve_is_closed;
     fn serve_is_busy;
