@@ -1,6 +1,7 @@
 resolve <- function(...) resolve_settings(list(...))
 
 test_that("each setting has the documented default", {
+  withr::local_envvar(FAUCET_WORKER = NA)
   settings <- resolve()
   expect_named(settings, names(setting_definitions()))
   expect_identical(settings$workers, usable_cores())

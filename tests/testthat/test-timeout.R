@@ -1,8 +1,9 @@
 skip_on_cran()
 
+# Native workers are interrupted instead: see test-cancel.R.
 test_that("a handler in an endless loop costs its request, and the worker is replaced", {
   dir <- local_app("basic")
-  server <- local_server(dir, workers = 1, timeout = 2)
+  server <- local_server(dir, workers = 1, timeout = 2, worker = "http")
   before <- wait_for_workers(server, 1)$pid
   started <- Sys.time()
   late <- request(server, "/loop?id=1")
