@@ -25,7 +25,7 @@ test_that("the handle tells how the server is doing", {
 })
 
 test_that("the handle prints itself as a short table", {
-  server <- local_server(local_app("basic"), workers = 2)
+  server <- local_server(local_app("basic"), workers = 2, worker = "native")
   wait_for_workers(server, 2)
   withr::local_options(cli.num_colors = 1L)
   steady <- function(lines) {
