@@ -58,15 +58,13 @@ test_that("status, print, /status, /metrics and the access log agree", {
   printed <- capture.output(print(server))
   for (i in 1:2) {
     row <- strsplit(trimws(printed[[length(printed) - 2 + i]]), " +")[[1]]
-    expect_identical(
-      row[1:7], c(paste(i), paste(status$pid[i]), "ready", status$type[i], "0", paste(status$requests[i]), "0")
-    )
+    expected <- c(paste(i), paste(status$pid[i]), "ready", status$type[i], "0", paste(status$requests[i]), "0")
+    expect_identical(row[1:7], expected)
   }
 })
 
 test_that("errors that faucet makes are counted by their cause", {
   dir <- local_app("basic")
-  # This kind of worker does not live on.
   server <- local_server(dir, workers = 1, admin_port = 0, timeout = 1, worker = "http")
   wait_for_workers(server, 1)
   expect_identical(request(server, "/loop?id=1")$status, 504L)

@@ -1,9 +1,7 @@
 skip_on_cran()
 
-# Native workers are interrupted instead: see test-cancel.R.
-test_that("a handler in an endless loop costs its request, and the worker is replaced", {
-  dir <- local_app("basic")
-  server <- local_server(dir, workers = 1, timeout = 2, worker = "http")
+# Asks for what never ends; returns the worker's pids before and after.
+run_out_of_time <- function(server) {
   before <- wait_for_workers(server, 1)$pid
   started <- Sys.time()
   late <- request(server, "/loop?id=1")
@@ -11,11 +9,22 @@ test_that("a handler in an endless loop costs its request, and the worker is rep
   expect_identical(late$status, 504L)
   expect_identical(late$headers[["faucet-error"]], "timeout")
   expect_match(json(late)$error, "^504 - Gateway Time-?out", ignore.case = TRUE)
-
   expect_identical(request(server, "/hello")$text, "hello")
-  wait_for_workers(server, 1)
-  expect_false(server$status()$pid == before)
-  wait_until_gone(before)
+  c(before = before, after = wait_for_workers(server, 1)$pid)
+}
+
+test_that("a handler in an endless loop costs its request, and a worker of type http is replaced", {
+  server <- local_server(local_app("basic"), workers = 1, timeout = 2, worker = "http")
+  pids <- run_out_of_time(server)
+  expect_false(pids[["before"]] == pids[["after"]])
+  wait_until_gone(pids[["before"]])
+})
+
+test_that("a handler in an endless loop is interrupted in a native worker, which goes on", {
+  server <- local_server(local_app("basic"), workers = 1, timeout = 2, worker = "native", interrupt_timeout = 60)
+  pids <- run_out_of_time(server)
+  expect_identical(pids[["before"]], pids[["after"]])
+  expect_identical(server$status()$restarts, 0L)
 })
 
 test_that("a request that waits too long for a worker gets 503", {

@@ -20,6 +20,7 @@ use super::control;
 use super::desk::Desk;
 use super::service;
 use crate::worker::native::control_path;
+use crate::worker::widen;
 
 /// After an error of accept: the system is out of something.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -178,6 +179,7 @@ async fn accept(listener: UnixListener, begin: impl Fn(UnixStream)) {
 }
 
 async fn converse(desk: Arc<Desk>, body_memory: u64, stream: UnixStream) {
+    widen(&stream);
     let service = service_fn(|request| service::serve(desk.clone(), body_memory, request));
     // How it ends, the front sees for itself.
     let _ = http1::Builder::new()

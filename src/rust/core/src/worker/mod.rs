@@ -12,6 +12,7 @@ use std::sync::{Mutex, PoisonError};
 
 pub use connection::{Connection, Outgoing, SendFailed};
 pub use native::Native;
+pub(crate) use stream::widen;
 pub use tunnels::{TunnelGuard, Tunnels};
 
 /// Where a worker listens.

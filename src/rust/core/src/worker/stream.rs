@@ -65,6 +65,16 @@ impl Wire {
     }
 }
 
+/// What a Unix socket holds before its writer has to wait, in bytes; the system may allow less. A large body then
+/// changes hands less often.
+const ROOM: usize = 1024 * 1024;
+
+/// Gives a Unix socket more room for what is written to it.
+pub(crate) fn widen(stream: &UnixStream) {
+    // Only an optimisation.
+    let _ = socket2::SockRef::from(stream).set_send_buffer_size(ROOM);
+}
+
 enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
@@ -85,7 +95,11 @@ impl Stream {
                 let handle = socket2::SockRef::from(&stream).try_clone()?;
                 (Socket::Tcp(stream), Some(handle))
             }
-            Address::Unix(path) => (Socket::Unix(UnixStream::connect(path).await?), None),
+            Address::Unix(path) => {
+                let stream = UnixStream::connect(path).await?;
+                widen(&stream);
+                (Socket::Unix(stream), None)
+            }
         };
         let wire = Arc::new(Wire {
             sent: AtomicBool::new(false),
