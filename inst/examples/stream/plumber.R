@@ -11,8 +11,6 @@
 # more workers than streams, and each stream here has an end. A browser asks again by itself when a stream has ended, and
 # says which event it got last.
 
-worker <- Sys.getenv("FAUCET_WORKER_ID", "none")
-
 #* A tick a second
 #* @param n:int How many, at most 60
 #* @get /clock
@@ -32,7 +30,7 @@ function(req, res, n = 20) {
   faucet::stream(req, res, function(out) {
     for (i in seq_len(n)) {
       if (i > 1) Sys.sleep(1)
-      out$event(paste(format(Sys.time(), "%H:%M:%S"), "from worker", worker), event = "tick", id = last + i)
+      out$event(paste(format(Sys.time(), "%H:%M:%S"), "from worker", faucet::worker_id()), event = "tick", id = last + i)
     }
   })
 }
