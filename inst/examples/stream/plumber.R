@@ -11,19 +11,24 @@
 # more workers than streams, and each stream here has an end. A browser asks again by itself when a stream has ended, and
 # says which event it got last.
 
+# One whole number in a range, or NULL.
+whole <- function(text, from, to) {
+  number <- suppressWarnings(as.integer(text))
+  if (length(number) == 1 && number %in% from:to) number
+}
+
 #* A tick a second
 #* @param n:int How many, at most 60
 #* @get /clock
 #* @serializer unboxedJSON
 function(req, res, n = 20) {
-  n <- suppressWarnings(as.integer(n))
-  if (length(n) != 1 || is.na(n) || n < 1 || n > 60) {
+  n <- whole(n, 1, 60)
+  if (is.null(n)) {
     res$status <- 400
     return(list(error = "400 - Bad Request: n is a number of ticks, 1 to 60"))
   }
   # What EventSource sends when it asks again.
-  last <- suppressWarnings(as.integer(req$HTTP_LAST_EVENT_ID))
-  last <- if (length(last) == 1 && !is.na(last)) last else 0L
+  last <- max(0L, whole(req$HTTP_LAST_EVENT_ID, 1, 1e6))
   # Runs in any case: at the end, and when the client leaves before.
   on.exit(message("the clock has stopped"))
 
