@@ -7,7 +7,7 @@
 #'
 #' @param req The request, as plumber or another Rook framework passes it to handlers.
 #' @return
-#' - `worker_id()`: the worker's number, from 1 on; `NA` outside of a worker.
+#' - `worker_id()`: the worker's number, from 1 on; 0 while a template loads the app (`preload`); `NA` elsewhere.
 #' - `request_id()`: the request's id, a string, as in the access log and in the header `X-Request-Id` that the
 #'   client gets; `NA` if the request did not come through faucet.
 #' - `is_cancelled()`: `TRUE` if the client of the request that is being handled has left, or its time is

@@ -16,16 +16,16 @@ setting_definitions <- function() {
     worker = setting(
       "choice", "auto",
       paste(
-        "Who serves HTTP in a worker: faucet itself (`native`), or what the app starts on a TCP port (`http`).",
-        "`auto` is native for every app that can be."
+        "Who serves HTTP in a worker: faucet itself (`native`), or the server that the app starts on a TCP port (`http`).",
+        "`auto` is native for every app that can be; with `native`, an app that cannot be does not start."
       ),
       choices = c("auto", "native", "http")
     ),
     preload = setting(
       "flag", FALSE,
       paste(
-        "Load the app once, and fork native workers from the process that has: they start in no time and share its",
-        "memory."
+        "Load the app once, in a template, and fork native workers from it: they start in milliseconds and share its",
+        "memory. For Linux; see [after_fork()] for what must not be shared."
       )
     ),
     host = setting("string", "127.0.0.1", "Address to listen on. `\"0.0.0.0\"` takes requests from other machines."),
@@ -40,12 +40,18 @@ setting_definitions <- function() {
     ),
     timeout = setting(
       "duration", Inf,
-      "How long R may take for one request. Then the client gets 504, and R is interrupted or replaced.",
+      paste(
+        "How long R may take for one request, or from one chunk of a [stream()] to the next. Then the client gets 504.",
+        "A native worker is interrupted, one of type `http` replaced."
+      ),
       infinite = TRUE
     ),
-    cancel = setting("flag", TRUE, "Interrupt R when the client has left. For native workers."),
+    cancel = setting(
+      "flag", TRUE, "Interrupt R when the client has left. In native workers; see [shield()] for what must be finished."
+    ),
     interrupt_timeout = setting(
-      "duration", 5, "How long R may take to obey an interrupt. Then the worker is replaced."
+      "duration", 5,
+      "How long R may take to obey an interrupt, by `cancel` or `timeout`. Then the worker is replaced."
     ),
     boot_timeout = setting("duration", 60, "How long a worker may take to start."),
     shutdown_timeout = setting("duration", 30, "How long requests in flight may take to finish when the server stops."),
@@ -72,7 +78,11 @@ setting_definitions <- function() {
       min = 1, infinite = TRUE
     ),
     max_memory = setting(
-      "size", Inf, "Resident memory above which a worker is recycled. With `preload`, what it shares does not count.",
+      "size", Inf,
+      paste(
+        "Resident memory above which a worker is recycled. Of one that was forked (`preload`), only what it shares with no",
+        "other process counts, on Linux."
+      ),
       min = 1, infinite = TRUE
     ),
     max_failures = setting("count", 5L, "Failed starts in a row after which a worker is given up.", min = 1),

@@ -13,7 +13,8 @@ forks$hooks <- list()
 #' In a process that is not going to be forked (a worker without `preload`, or plumber by itself) `fun` is
 #' called at once, so that the same code runs everywhere.
 #'
-#' Each worker draws its own random numbers anyway: `.Random.seed` is removed after the fork.
+#' Each worker draws its own random numbers anyway: `.Random.seed` is removed after the fork. [worker_id()] is right in
+#' `fun` and later; while the app loads in a template it is 0.
 #'
 #' @param fun Function without arguments, called for what it does. Assign with `<<-` what the app needs.
 #'   Several are called in the order of their registration. If one fails, so does the worker's start.
@@ -22,7 +23,7 @@ forks$hooks <- list()
 #' @section Error conditions:
 #' `faucet_error_option` if `fun` is not a function.
 #'
-#' @seealso The setting `preload` in [`faucet-options`].
+#' @seealso The setting `preload` in [`faucet-options`], and `vignette("workers", package = "faucet")`.
 #' @export
 #' @examples
 #' connection <- NULL

@@ -12,14 +12,26 @@
 #'   `Sys.getenv("FAUCET_PORT")` of 127.0.0.1.
 #' - `plumber.R`: an API annotated for plumber.
 #'
-#' Or it holds nothing of that, and `app` is an R object: a plumber router that was built in this session, or a function that
-#' takes a request and returns a response, both as Rook describes them (see `httpuv::runServer()`):
-#' `function(req) list(status = 200L, headers = list("Content-Type" = "text/plain"), body = "hello")`.
-#' Workers get a copy of it, together with those objects of the global environment that it mentions by name, and with the
-#' packages that are attached. A connection, or another handle of something outside of R, cannot be taken along: let the app make it.
-#'
 #' Workers run in `dir`, with the library paths of this session, and with plumber attached in the
 #' latter two cases. Each finds its number in the environment variable `FAUCET_WORKER_ID`.
+#'
+#' @section An R object instead:
+#' With `app`, nothing is looked for in `dir`; workers just run there. It may be
+#'
+#' - a plumber router that was built in this session,
+#' - a function that takes a request and returns a response, both as Rook describes them (see `httpuv::runServer()`):
+#'   `function(req) list(status = 200L, headers = list("Content-Type" = "text/plain"), body = "hello")`,
+#' - a list with such a function as its element `call`.
+#'
+#' Workers get a copy, as it is now: `$reload()` starts them with the same one. Objects of the global environment that it
+#' mentions by name come with it, and packages that are attached here are attached there. A connection, or another handle
+#' of something outside of R, cannot be copied: let the app make it.
+#'
+#' @section Native workers:
+#' In a worker whose app is served by `httpuv::runServer()`, as plumber's are, faucet takes that server's place: such
+#' a worker is native. Only then R is interrupted when a client leaves (`cancel`) or its time is over (`timeout`),
+#' [stream()] sends what is written at once, and `preload` forks workers. The setting `worker` can ask for native workers, or
+#' for none. See `vignette("workers", package = "faucet")`.
 #'
 #' @section Running in the foreground and in the background:
 #' With `block = TRUE`, `run()` returns when the server has stopped. Ctrl-C or a TERM signal stops
@@ -36,7 +48,7 @@
 #' With `block = FALSE` they appear whenever R is idle and with each use of the handle.
 #'
 #' @param dir Directory with the API.
-#' @param app Instead of code in `dir`: a plumber router, or a function of a request.
+#' @param app Instead of code in `dir`: a plumber router, or a function of a request. To be named: `run(app = router)`.
 #' @param workers Number of R processes. By default as many as there are usable cores, in a
 #'   container those of its quota.
 #' @param host Address to listen on, by default `"127.0.0.1"`. `"0.0.0.0"` takes requests from
@@ -45,7 +57,8 @@
 #' @param block Whether to wait until the server has stopped.
 #' @param ... Further settings, by name: see [`faucet-options`]. There are limits (`queue`,
 #'   `max_body`, ...), times in seconds (`timeout`, `boot_timeout`, `shutdown_timeout`, ...),
-#'   recycling (`max_requests`, `max_memory`), operation (`admin_port`, `access_log`) and `quiet`.
+#'   recycling (`max_requests`, `max_memory`), the kind of workers (`worker`, `cancel`, `preload`), operation
+#'   (`admin_port`, `access_log`) and `quiet`.
 #'   `workers`, `host` and `port` too can come from options and the environment.
 #'
 #' @return A handle of class [faucet_server]: with `block = FALSE` that of the running server, with
@@ -55,14 +68,16 @@
 #' All inherit from `faucet_error`. The first five are raised before anything starts.
 #'
 #' - `faucet_error_dir`: `dir` does not exist, or holds nothing that faucet can run.
-#' - `faucet_error_app`: `app` is neither a function nor a router, or cannot be copied.
+#' - `faucet_error_app`: `app` is none of what it may be, or cannot be copied.
 #' - `faucet_error_option`: a setting is unknown or has a value that it does not take. Field `option`: its name.
 #' - `faucet_error_port_in_use`: somebody else listens on `port`.
 #' - `faucet_error_listen`: `host` is no address of this machine, or `port` needs privileges.
-#' - `faucet_error_boot`: the first worker to start has failed, or was not ready within `boot_timeout`.
+#' - `faucet_error_boot`: no worker, or no template, could be started: it failed, was not ready within `boot_timeout`,
+#'   or cannot be native as `worker = "native"` asks.
 #'   Field `lines`: the last lines that R wrote.
 #'
-#' @seealso [`faucet-options`] for all settings, [faucet_server] for the handle.
+#' @seealso [`faucet-options`] for all settings, [faucet_server] for the handle; [stream()], [shield()] and [after_fork()] for
+#'   the code of an API.
 #' @export
 #' @examples
 #' api <- system.file("examples", "hello", package = "faucet")

@@ -13,12 +13,15 @@
 #' - `out$is_open()` tells whether the client is still there.
 #'
 #' When the client leaves, the handler is interrupted, as by Ctrl-C: `on.exit()` and `tryCatch(finally = )` run.
-#' With `cancel = FALSE`, or in [shield()], the next `out$write()` raises an error instead.
+#' With `cancel = FALSE`, or in [shield()], it goes on: what it writes is dropped, and `out$is_open()` is `FALSE`.
 #' An error in `fun` breaks the response off, and the client can see that it is not complete. The
 #' time limit `timeout` counts from the last chunk.
 #'
+#' An open stream holds its worker, as any request does. Have more workers than open streams, and let streams end.
+#'
 #' Streams need native workers. Elsewhere (workers of type `"http"`, plumber by itself) the same code works,
-#' but the client gets everything at once, at the end.
+#' but the client gets everything at once, at the end; there `out$is_open()` is always `TRUE`, so that a loop must have an end
+#' of its own.
 #'
 #' @param req,res Request and response, as plumber passes them to handlers. Status and headers of `res` are sent as they are when
 #'   `stream()` is called. In other Rook apps `res` is `NULL`.
@@ -27,7 +30,7 @@
 #' @return `res`; if that is `NULL`, a list with `status`, `headers` and `body`, as Rook apps return it.
 #'
 #' @section Error conditions:
-#' - `faucet_error_closed`, by `out$write()` and `out$event()`: the client has left.
+#' - `faucet_error_closed`, by `out$write()` and `out$event()`: the connection to the front is gone.
 #' - `faucet_error_option`: an argument has a value that it does not take.
 #'
 #' @source Server-sent events: <https://html.spec.whatwg.org/multipage/server-sent-events.html>
@@ -36,8 +39,8 @@
 #' # A clock, for `new EventSource("/clock")` in a browser or `curl -N` in a terminal
 #' clock <- function(req, res) {
 #'   faucet::stream(req, res, function(out) {
-#'     while (out$is_open()) {
-#'       out$event(format(Sys.time()), event = "tick")
+#'     for (i in 1:60) {
+#'       out$event(format(Sys.time()), event = "tick", id = i)
 #'       Sys.sleep(1)
 #'     }
 #'   })
