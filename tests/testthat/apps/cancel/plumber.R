@@ -18,7 +18,9 @@ function() {
 #* @serializer text
 function(req, id, kind, ms) {
   whole <- FALSE
+  # Twice: an interrupt can hit what on.exit() runs, too, and R then goes on with the next of it. There is only one.
   on.exit(suspendInterrupts(mark(if (whole) "whole" else "broken", id)))
+  on.exit(suspendInterrupts(mark(if (whole) "whole" else "broken", id)), add = TRUE)
   mark("begun", id)
   seconds <- as.numeric(ms) / 1000
   until <- Sys.time() + seconds
