@@ -30,7 +30,7 @@ show_log <- function(poll, quiet = FALSE) {
 
 # Without blank lines: R prints one whenever it is interrupted.
 show_worker_lines <- function(lines) {
-  lines <- lines[!grepl("^\\[worker [0-9]+\\] *$", lines)]
+  lines <- lines[!grepl("^\\[(worker [0-9]+|template)\\] *$", lines)]
   if (length(lines) == 0) {
     return(invisible())
   }

@@ -143,9 +143,10 @@ template_fork <- function() .Call(wrap__template_fork)
 #' @noRd
 flush_streams <- function() invisible(.Call(wrap__flush_streams))
 
-#' Ends a forked worker without removing R's temporary folder, which it shares with its template.
+#' Ends a forked worker here and now: without removing R's temporary folder, which it shares with its template, and
+#' without the end of libraries, which would look for threads that were not forked.
 #' @noRd
-fork_exit <- function() .Call(wrap__fork_exit)
+fork_exit <- function(status) .Call(wrap__fork_exit, status)
 
 #' Ends this process when standard input ends: the front holds its other end, and whatever becomes of
 #' the front, the system closes it.

@@ -87,8 +87,26 @@ become_worker <- function(worker) {
   Sys.setenv(
     FAUCET_FORK = "true", FAUCET_WORKER_ID = worker$id, FAUCET_PORT = worker$port, FAUCET_SOCKET = worker$socket
   )
+  exit_with_errors()
   suppressWarnings(rm(".Random.seed", envir = globalenv()))
   for (hook in forks$hooks) hook()
+}
+
+# However a forked worker ends, by quit() or by an error, it must not remove R's temporary folder, which is its template's.
+# inst/worker/worker.R sees to it that this is called before that, after all other finalizers.
+leave_fork <- function() {
+  grDevices::graphics.off()
+  fork_exit(forks$status)
+}
+
+exit_with_errors <- function() {
+  forks$status <- 0L
+  if (is.null(getOption("error"))) {
+    options(error = function() {
+      forks$status <- 1L
+      quit(save = "no", status = 1, runLast = FALSE)
+    })
+  }
 }
 
 # The first requests of a process are slow, as R compiles functions when they are called for the second time. Those of
@@ -109,13 +127,4 @@ warm_up <- function() {
     for (i in 1:5) answer(respond(app, NULL, list(fields = fields, length = 0), constants)),
     error = function(error) NULL
   )
-}
-
-# The end of a forked worker. It shares R's temporary folder with its template, so that it must not remove it as quit()
-# does.
-leave_worker <- function() {
-  last <- get0(".Last", globalenv(), mode = "function")
-  if (!is.null(last)) tryCatch(last(), error = function(error) message("Error in .Last: ", conditionMessage(error)))
-  grDevices::graphics.off()
-  fork_exit()
 }

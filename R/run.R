@@ -113,6 +113,8 @@ run <- function(dir = ".", workers = NULL, host = NULL, port = NULL, block = TRU
     settings$app <- save_app(app, tempfile("faucet-app-", fileext = ".rds"), call = call)
   }
 
+  warn_of_preload(settings$preload)
+
   link <- start_server(settings, call = call)
   if (block) {
     # However this ends: what runs in the foreground does not outlive it.
@@ -173,6 +175,18 @@ app_files <- function() {
 
 is_absolute <- function(path) {
   grepl("^([/~\\\\]|[A-Za-z]:)", path)
+}
+
+warn_of_preload <- function(preload, system = Sys.info()[["sysname"]]) {
+  if (preload && system == "Darwin") {
+    rlang::warn(
+      c(
+        "Preloading is not safe on macOS.",
+        i = "Its system libraries may fail in forked processes: use `preload = TRUE` there for trying only."
+      ),
+      class = "faucet_warning_preload"
+    )
+  }
 }
 
 start_server <- function(settings, call = NULL) {

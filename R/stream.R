@@ -13,7 +13,7 @@
 #' - `out$is_open()` tells whether the client is still there.
 #'
 #' When the client leaves, the handler is interrupted, as by Ctrl-C: `on.exit()` and `tryCatch(finally = )` run.
-#' With `cancel = FALSE`, or in [shield()], it goes on: what it writes is dropped, and `out$is_open()` is `FALSE`.
+#' With `cancel = FALSE`, or in [shield()], `out$is_open()` is `FALSE` then, and the next `out$write()` raises an error.
 #' An error in `fun` breaks the response off, and the client can see that it is not complete. The
 #' time limit `timeout` counts from the last chunk.
 #'
@@ -30,7 +30,7 @@
 #' @return `res`; if that is `NULL`, a list with `status`, `headers` and `body`, as Rook apps return it.
 #'
 #' @section Error conditions:
-#' - `faucet_error_closed`, by `out$write()` and `out$event()`: the connection to the front is gone.
+#' - `faucet_error_closed`, by `out$write()` and `out$event()`: the client has left.
 #' - `faucet_error_option`: an argument has a value that it does not take.
 #'
 #' @source Server-sent events: <https://html.spec.whatwg.org/multipage/server-sent-events.html>
@@ -136,21 +136,27 @@ format_event <- function(data, event = NULL, id = NULL, call = NULL) {
       i = "{.code jsonlite::toJSON(x, auto_unbox = TRUE)} makes text of lists."
     ), option = "data", call = call)
   }
-  fields <- list(event = event, id = id)
-  for (name in names(fields)) {
-    value <- fields[[name]]
-    if (!is.null(value) && (length(value) != 1 || is.na(value) || grepl("[\r\n]", value))) {
-      got <- describe_value(value)
-      abort("option", "{.arg {name}} must be one line of text, not {got}.", option = name, call = call)
-    }
-  }
-  # An empty string has one line, too.
-  lines <- strsplit(paste0(enc2utf8(as.character(data)), "\n"), "\r\n|\r|\n", useBytes = FALSE)
-  lines <- unlist(lapply(lines, function(line) if (length(line) == 0) "" else line))
   paste0(
-    if (!is.null(id)) paste0("id: ", enc2utf8(as.character(id)), "\n"),
-    if (!is.null(event)) paste0("event: ", enc2utf8(as.character(event)), "\n"),
-    paste0("data: ", lines, "\n", collapse = ""),
+    event_field("id", id, call),
+    event_field("event", event, call),
+    paste0("data: ", split_lines(enc2utf8(as.character(data))), "\n", collapse = ""),
     "\n"
   )
+}
+
+event_field <- function(name, value, call) {
+  if (is.null(value)) {
+    return(NULL)
+  }
+  if (!is.atomic(value) || length(value) != 1 || is.na(value) || grepl("[\r\n]", value)) {
+    got <- describe_value(value)
+    abort("option", "{.arg {name}} must be one line of text, not {got}.", option = name, call = call)
+  }
+  paste0(name, ": ", enc2utf8(as.character(value)), "\n")
+}
+
+# An empty string is one line, too.
+split_lines <- function(text) {
+  lines <- strsplit(paste0(text, "\n"), "\r\n|\r|\n")
+  unlist(lapply(lines, function(line) if (length(line) == 0) "" else line))
 }

@@ -7,6 +7,7 @@ local({
   port <- as.integer(Sys.getenv("FAUCET_PORT"))
   lib <- Sys.getenv("FAUCET_LIB")
   is_template <- nzchar(Sys.getenv("FAUCET_TEMPLATE"))
+  kept <- new.env()
 
   # Ties this process to the front's life: it ends when the front is gone, however the front went.
   watch_front <- function() {
@@ -17,8 +18,18 @@ local({
     # An app that loads faucet itself must find this library loaded: R unloads and loads again what it does not find
     # here, and the watching thread runs code of this very library.
     .dynLibs(structure(c(.dynLibs(), list(dll)), class = "DLLInfoList"))
-    # A template has no thread, and hears its front by itself.
-    if (is_template) .Call("wrap__template_start") else .Call("wrap__worker_watch")
+    if (is_template) {
+      # It has no thread, and hears its front by itself.
+      .Call("wrap__template_start")
+      # The first to be registered is the last to run, in each worker that is forked from here.
+      reg.finalizer(
+        kept,
+        function(kept) if (nzchar(Sys.getenv("FAUCET_FORK"))) asNamespace("faucet")$leave_fork(),
+        onexit = TRUE
+      )
+    } else {
+      .Call("wrap__worker_watch")
+    }
   }
 
   # faucet's own R code. NULL if it is not installed, but loaded from its sources for developing it.
@@ -160,9 +171,6 @@ local({
         interrupt = function(condition) NULL
       )
       leaving <- TRUE
-      if (isNamespaceLoaded("faucet") && nzchar(Sys.getenv("FAUCET_FORK"))) {
-        asNamespace("faucet")$leave_worker()
-      }
       # Unlike the end of the script, it also runs `.Last()`.
       quit(save = "no", status = 0)
     },

@@ -220,11 +220,6 @@ fn template_fork() -> bool {
     }
 }
 
-extern "C" {
-    /// R's own (Rinterface.h): runs the finalizers that are registered for the end.
-    fn R_RunExitFinalizers();
-}
-
 /// Writes out what C's streams hold: a fork would have it twice.
 /// @noRd
 #[extendr(invisible)]
@@ -233,15 +228,15 @@ fn flush_streams() {
     unsafe { nix::libc::fflush(std::ptr::null_mut()) };
 }
 
-/// Ends a forked worker without removing R's temporary folder, which it shares with its template.
+/// Ends a forked worker here and now: without removing R's temporary folder, which it shares with its template, and
+/// without the end of libraries, which would look for threads that were not forked.
 /// @noRd
 #[extendr]
-fn fork_exit() {
-    // SAFETY: on R's thread, with nothing of Rust's to be dropped on the way.
+fn fork_exit(status: i32) {
+    // SAFETY: NULL means all streams; nothing of Rust's is to be dropped on the way.
     unsafe {
-        R_RunExitFinalizers();
         nix::libc::fflush(std::ptr::null_mut());
-        nix::libc::_exit(0);
+        nix::libc::_exit(status);
     }
 }
 

@@ -18,6 +18,8 @@ use super::backing::Backing;
 pub enum Abort {
     #[error("the worker died")]
     WorkerDied,
+    #[error("the worker broke it off")]
+    BrokenOff,
     #[error("the deadline passed")]
     Timeout,
     #[error("the response could not be kept")]
@@ -30,7 +32,11 @@ pub enum Abort {
 enum End {
     Open,
     Complete(Option<HeaderMap>),
-    Aborted(Abort),
+    /// Once told, the reader has had the time to send what it had before.
+    Aborted {
+        why: Abort,
+        told: bool,
+    },
 }
 
 struct State {
@@ -62,7 +68,13 @@ impl State {
             End::Complete(trailers) => {
                 Poll::Ready(trailers.take().map(|map| Ok(Frame::trailers(map))))
             }
-            End::Aborted(why) => Poll::Ready(Some(Err(*why))),
+            End::Aborted { why, told: true } => Poll::Ready(Some(Err(*why))),
+            End::Aborted { told, .. } => {
+                // Whoever gets the error drops what it has not yet sent.
+                *told = true;
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
         }
     }
 }
@@ -204,7 +216,7 @@ impl SpoolWriter {
     pub fn abort(&self, why: Abort) {
         self.shared.change(|state| {
             if matches!(state.end, End::Open) {
-                state.end = End::Aborted(why);
+                state.end = End::Aborted { why, told: false };
             }
         });
     }

@@ -25,6 +25,8 @@ pub enum Cause {
     WorkerDied,
     WorkerUnreachable,
     BadResponse,
+    /// The worker lives, but could not finish its answer.
+    BrokenOff,
     Timeout,
     /// faucet could not keep a body (no space for a temporary file).
     Storage,
@@ -50,6 +52,7 @@ impl Cause {
             Self::WorkerDied => "worker_died",
             Self::WorkerUnreachable => "worker_unreachable",
             Self::BadResponse => "bad_response",
+            Self::BrokenOff => "broken_off",
             Self::Timeout => "timeout",
             Self::Storage => "storage",
             Self::FileUnreadable => "file_unreadable",
@@ -68,7 +71,7 @@ impl Cause {
             | Self::NoWorkers
             | Self::Draining
             | Self::TooManyConnections => StatusCode::SERVICE_UNAVAILABLE,
-            Self::WorkerDied | Self::WorkerUnreachable | Self::BadResponse => {
+            Self::WorkerDied | Self::WorkerUnreachable | Self::BadResponse | Self::BrokenOff => {
                 StatusCode::BAD_GATEWAY
             }
             Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
@@ -93,6 +96,7 @@ impl Cause {
             Self::WorkerDied => "the worker died while it worked on this request",
             Self::WorkerUnreachable => "no worker could be reached",
             Self::BadResponse => "the worker's answer is not HTTP",
+            Self::BrokenOff => "the worker could not finish its answer",
             Self::Timeout => "the worker did not answer in time",
             Self::Storage => "no room to keep the body",
             Self::FileUnreadable => "the file to answer with cannot be read",

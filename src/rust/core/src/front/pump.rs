@@ -62,11 +62,12 @@ pub async fn pump(
             writer.finish(trailers);
         }
         Err(why) => {
-            writer.abort(why);
             drop(connection);
             if why == Abort::WorkerDied && flight.outlived().await {
+                writer.abort(Abort::BrokenOff);
                 flight.report(Report::Served);
             } else {
+                writer.abort(why);
                 flight.broke_off();
             }
         }

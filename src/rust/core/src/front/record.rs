@@ -107,6 +107,7 @@ impl Record {
     pub fn aborted(&mut self, why: Abort) {
         self.cause = Some(match why {
             Abort::WorkerDied => Cause::WorkerDied,
+            Abort::BrokenOff => Cause::BrokenOff,
             Abort::Timeout => Cause::Timeout,
             Abort::Storage => Cause::Storage,
             Abort::File => Cause::FileUnreadable,

@@ -30,6 +30,8 @@ enum End {
     Open,
     Complete,
     Broken,
+    /// The reader has had the time to send what it had before.
+    Told,
 }
 
 struct State {
@@ -148,7 +150,13 @@ impl Body for PipeReader {
         }
         match state.end {
             End::Complete => Poll::Ready(None),
-            End::Broken => Poll::Ready(Some(Err(io::Error::other("the stream's handler failed")))),
+            End::Broken => {
+                // Whoever gets the error drops what it has not yet sent.
+                state.end = End::Told;
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            End::Told => Poll::Ready(Some(Err(io::Error::other("the stream's handler failed")))),
             End::Open => {
                 state.reader = Some(cx.waker().clone());
                 Poll::Pending
