@@ -78,6 +78,10 @@ serve_is_busy <- function() .Call(wrap__serve_is_busy)
 #' @noRd
 serve_is_cancelled <- function() .Call(wrap__serve_is_cancelled)
 
+#' Whether an interrupt was sent for the request in hand.
+#' @noRd
+serve_is_interrupted <- function() .Call(wrap__serve_is_interrupted)
+
 #' Begins (`TRUE`) or ends what a client that leaves does not interrupt.
 #' @noRd
 serve_shield <- function(on) invisible(.Call(wrap__serve_shield, on))

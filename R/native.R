@@ -43,8 +43,12 @@ serve_native <- function(app, host, port, socket = Sys.getenv("FAUCET_SOCKET")) 
   # of Sys.sleep() that is resumed begins anew each time.
   worker_leave()
   # The interrupt that ended it, for whoever waits for one further up.
-  signalCondition(structure(class = c("interrupt", "condition"), list()))
+  signal_interrupt()
   invisible()
+}
+
+signal_interrupt <- function() {
+  signalCondition(structure(class = c("interrupt", "condition"), list()))
 }
 
 # The longest wait for a request, in milliseconds: then R looks for interrupts and for what `later` has to do.
@@ -60,32 +64,38 @@ serve_requests <- function(app) {
   constants <- rook_constants()
   on_headers <- app$onHeaders
   wait <- 0
-  repeat {
+  while (!is.null(wait)) {
     request <- serve_next(wait)
-    if (serve_has_interrupt() && is_interrupted()) {
+    if (is_told_to_leave()) {
       if (!is.null(request)) answer_text(503L, ending)
       return(invisible())
     }
-    if (!is.null(request) && !handle_request(app, on_headers, request, constants)) {
+    if (is.null(request)) {
+      check_thread()
+    } else if (!handle_request(app, on_headers, request, constants)) {
       return(invisible())
     }
-    if (serve_is_rushed(longest_rush)) {
-      wait <- longest_rush
-    } else {
-      due <- look_at_later()
-      if (is.null(due)) {
-        return(invisible())
-      }
-      wait <- min(longest_wait, 1000 * due)
-    }
-    if (is.null(request) && serve_is_closed()) {
-      stop("The thread that serves HTTP has ended.", call. = FALSE)
-    }
+    wait <- look_around()
   }
 }
 
-# Runs what is due, and returns the seconds until there is more. NULL if the worker is to end.
-look_at_later <- function() {
+# One for the request that was just taken is left for that.
+is_told_to_leave <- function() {
+  serve_has_interrupt() && !serve_is_interrupted() && is_interrupted()
+}
+
+check_thread <- function() {
+  if (serve_is_closed()) {
+    stop("The thread that serves HTTP has ended.", call. = FALSE)
+  }
+}
+
+# Runs what `later` has to do, if it is time to look. Returns how long to wait for a request, in milliseconds; NULL if the
+# worker is to leave.
+look_around <- function() {
+  if (serve_is_rushed(longest_rush)) {
+    return(longest_rush)
+  }
   due <- later::next_op_secs()
   if (due <= 0) {
     if (!run_callbacks()) {
@@ -93,7 +103,7 @@ look_at_later <- function() {
     }
     due <- later::next_op_secs()
   }
-  max(due, 0)
+  min(longest_wait, 1000 * max(due, 0))
 }
 
 # Takes an interrupt that is pending. Sys.sleep() looks for one, whatever its time.
@@ -143,7 +153,11 @@ await <- function(promise) {
     onFulfilled = function(value) result <<- list(value = value),
     onRejected = function(error) result <<- list(error = error)
   )
-  while (is.null(result)) later_step(longest_wait / 1000)
+  while (is.null(result)) {
+    later_step(longest_wait / 1000)
+    # An interrupt in a callback comes out of `later` as an error, and the promise would never be kept.
+    if (serve_is_interrupted()) signal_interrupt()
+  }
   if (!is.null(result$error)) stop(result$error)
   result$value
 }

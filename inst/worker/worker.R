@@ -2,7 +2,7 @@
 #
 # The whole file is one expression. R reads a script through its console, so that whatever followed here would be handed to
 # an app that reads `stdin()`. And all names stay local: the app's environments hold nothing but what the app puts there.
-local({
+local({ # nolint: cyclocomp_linter. It holds functions, each of which counts.
   host <- Sys.getenv("FAUCET_HOST", "127.0.0.1")
   port <- as.integer(Sys.getenv("FAUCET_PORT"))
   lib <- Sys.getenv("FAUCET_LIB")
@@ -54,12 +54,12 @@ local({
     replace <- function(...) {
       httpuv <- asNamespace("httpuv")
       original <- httpuv$runServer
-      replacement <- function(host, port, app, interruptIntervalMs = NULL) {
+      replacement <- function(host, port, app, ...) {
         faucet <- load_faucet()
         if (is.null(faucet)) {
-          original(host, port, app, interruptIntervalMs)
+          original(host, port, app, ...)
         } else {
-          faucet$run_server(original, host, port, app, interruptIntervalMs)
+          faucet$run_server(original, host, port, app, ...)
         }
       }
       locked <- bindingIsLocked("runServer", httpuv)

@@ -342,6 +342,13 @@ fn serve_is_cancelled() -> bool {
     with(|serving| serving.server.desk().is_cancelled()).unwrap_or(false)
 }
 
+/// Whether an interrupt was sent for the request in hand.
+/// @noRd
+#[extendr]
+fn serve_is_interrupted() -> bool {
+    with(|serving| serving.server.desk().is_interrupted()).unwrap_or(false)
+}
+
 /// Begins (`TRUE`) or ends what a client that leaves does not interrupt.
 /// @noRd
 #[extendr(invisible)]
@@ -393,6 +400,7 @@ extendr_module! {
     fn serve_is_closed;
     fn serve_is_busy;
     fn serve_is_cancelled;
+    fn serve_is_interrupted;
     fn serve_shield;
     fn serve_finish;
 }

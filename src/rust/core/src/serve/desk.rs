@@ -184,6 +184,14 @@ impl Desk {
             .is_some_and(|current| current.client_gone)
     }
 
+    /// Whether an interrupt was sent for the request in hand.
+    pub fn is_interrupted(&self) -> bool {
+        self.lock()
+            .current
+            .as_ref()
+            .is_some_and(|current| current.wish == Wish::Interrupted)
+    }
+
     /// Whether a request is in hand.
     pub fn is_busy(&self) -> bool {
         self.lock().current.is_some()
