@@ -43,8 +43,12 @@ serve_native <- function(app, host, port, socket = Sys.getenv("FAUCET_SOCKET")) 
   # of Sys.sleep() that is resumed begins anew each time.
   worker_leave()
   # The interrupt that ended it, for whoever waits for one further up.
-  signalCondition(structure(class = c("interrupt", "condition"), list()))
+  signal_interrupt()
   invisible()
+}
+
+signal_interrupt <- function() {
+  signalCondition(structure(class = c("interrupt", "condition"), list()))
 }
 
 # The longest wait for a request, in milliseconds: then R looks for interrupts and for what `later` has to do.
@@ -62,7 +66,8 @@ serve_requests <- function(app) {
   wait <- 0
   repeat {
     request <- serve_next(wait)
-    if (serve_has_interrupt() && is_interrupted()) {
+    # One that is meant for this very request, just taken, is left to it.
+    if (serve_has_interrupt() && !serve_is_cancelled() && is_interrupted()) {
       if (!is.null(request)) answer_text(503L, ending)
       return(invisible())
     }
@@ -152,7 +157,11 @@ await <- function(promise) {
 later_step <- function(timeout = 0) {
   tryCatch(
     later::run_now(timeout),
-    error = function(error) message("Error in a callback: ", conditionMessage(error))
+    error = function(error) {
+      # All that `later` says of a callback that was interrupted.
+      if (!nzchar(conditionMessage(error))) signal_interrupt()
+      message("Error in a callback: ", conditionMessage(error))
+    }
   )
 }
 

@@ -26,7 +26,8 @@ socket_app <- c(
   "repeat {",
   "  connection <- socketAccept(listener, blocking = TRUE, open = \"r+b\")",
   "  while (length(line <- readLines(connection, n = 1)) > 0 && nzchar(line)) NULL",
-  "  try(writeLines(\"HTTP/1.1 200 OK\\r\\nConnection: close\\r\\nContent-Length: 8\\r\\n\\r\\nanswered\", connection, sep = \"\"))",
+  "  answer <- \"HTTP/1.1 200 OK\\r\\nConnection: close\\r\\nContent-Length: 8\\r\\n\\r\\nanswered\"",
+  "  try(writeLines(answer, connection, sep = \"\"))",
   "  close(connection)",
   "}"
 )
