@@ -12,6 +12,9 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 # that bind to R for out of date, and compile them again at each change of hands.
 CARGO = cd src/rust && R CMD cargo
 
+# FILTER chooses test files.
+TEST_R = R_LIBS=$(LIBRARY) NOT_CRAN=true TESTTHAT_MAX_FAILS=Inf Rscript -e 'filter <- Sys.getenv("FILTER"); testthat::test_dir("tests/testthat", package = "faucet", load_package = "installed", filter = if (nzchar(filter)) filter, reporter = testthat::ProgressReporter$$new(update_interval = Inf))'
+
 # R CMD check and texts in any language want UTF-8, which a bare machine does not set up.
 test test-r check document vendor: export LC_ALL := $(if $(filter UTF-8,$(shell locale charmap)),$(LC_ALL),C.UTF-8)
 
@@ -59,11 +62,13 @@ fresh:
 	Rscript tools/crates.R --check
 	tools/test-docs
 
-# The release build, as users get it; NOT_CRAN: no test is left out.
+# The release build, as users get it; NOT_CRAN: no test is left out. What does not depend on how workers are served is
+# tested with native ones, which are the default; all else with both kinds.
 test-r:
 	mkdir -p $(LIBRARY)
 	R CMD INSTALL --library=$(LIBRARY) .
-	R_LIBS=$(LIBRARY) NOT_CRAN=true TESTTHAT_MAX_FAILS=Inf Rscript -e 'testthat::test_dir("tests/testthat", package = "faucet", load_package = "installed", reporter = testthat::ProgressReporter$$new(update_interval = Inf))'
+	$(TEST_R)
+	FAUCET_WORKER=http FILTER='^(apps|crash|handle|http|one-at-a-time|recycle|reload|scale|signals)$$' $(TEST_R)
 
 test-vendor:
 	tools/test-vendor

@@ -23,7 +23,7 @@ test_that("of many requests, half cancelled at random, none is answered wrongly,
   before <- server$status()
 
   withr::local_seed(1)
-  n <- 300
+  n <- 2000
   leaves <- seq_len(n) %in% sample(n, n / 2)
   patience <- sample(1:60, n, replace = TRUE)
   kind <- sample(c("sleep", "loop", "allocate", "write", "promise"), n, replace = TRUE)

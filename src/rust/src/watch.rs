@@ -94,13 +94,14 @@ fn watch(mut front: File) {
             break;
         }
     }
+    // Nobody will connect there, and R may be gone before this is.
+    remove_sockets();
     let deadline = std::time::Instant::now() + GRACE;
     while std::time::Instant::now() < deadline {
         // One interrupt may only abort what R is doing; the next one ends it.
         let _ = kill(getpid(), Signal::SIGINT);
         std::thread::sleep(Duration::from_millis(200));
     }
-    remove_sockets();
     let _ = killpg(getpgrp(), Signal::SIGKILL);
 }
 
