@@ -24,9 +24,10 @@ serve_stop <- function() invisible(.Call(wrap__serve_stop))
 #' @noRd
 serve_next <- function(timeout_ms) .Call(wrap__serve_next, timeout_ms)
 
-#' Fills a raw vector with the body from byte `at` on; returns how many bytes there were.
+#' The body of the request in hand from byte `at` on, `most` bytes of it, or what there is.
+#' @return A raw vector, or what went wrong.
 #' @noRd
-serve_body <- function(buffer, at) .Call(wrap__serve_body, buffer, at)
+serve_body <- function(at, most) .Call(wrap__serve_body, at, most)
 
 #' Answers the request in hand.
 #' @param status A number.

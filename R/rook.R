@@ -13,7 +13,7 @@ rook_constants <- function() {
 
 rook_request <- function(request, constants) {
   req <- list2env(request$fields, parent = emptyenv())
-  req$rook.input <- if (request$length > 0) rook_input(request$length) else no_input
+  req$rook.input <- if (request$length > 0) rook_input() else no_input
   req$rook.errors <- constants$errors
   req$httpuv.version <- constants$version
   req
@@ -28,31 +28,26 @@ no_input <- list(
 )
 
 # The body as a stream. It is on the native side until it is read.
-rook_input <- function(length) {
+rook_input <- function() {
   at <- 0
-  rest <- function() {
-    bytes <- raw(length - at)
-    count <- check_result(serve_body(bytes, at))$count
-    if (count < base::length(bytes)) bytes[seq_len(count)] else bytes
+  bytes_from <- function(at, most = Inf) {
+    bytes <- serve_body(at, most)
+    if (is.list(bytes)) raise_failure(bytes)
+    bytes
   }
   list(
     read = function(l = -1L) {
-      bytes <- if (l < 0 || l >= length - at) {
-        rest()
-      } else {
-        some <- raw(l)
-        some[seq_len(check_result(serve_body(some, at))$count)]
-      }
-      at <<- at + base::length(bytes)
+      bytes <- bytes_from(at, if (l < 0) Inf else l)
+      at <<- at + length(bytes)
       bytes
     },
     read_lines = function(n = -1L) {
-      bytes <- rest()
+      bytes <- bytes_from(at)
       if (n >= 0) {
         ends <- which(bytes == as.raw(10L))
-        if (n < base::length(ends)) bytes <- bytes[seq_len(c(0, ends)[[n + 1]])]
+        if (n < length(ends)) bytes <- bytes[seq_len(c(0, ends)[[n + 1]])]
       }
-      at <<- at + base::length(bytes)
+      at <<- at + length(bytes)
       connection <- rawConnection(bytes)
       on.exit(close(connection))
       readLines(connection, warn = FALSE)

@@ -4,6 +4,7 @@
 
 mod answer;
 mod interrupts;
+mod memory;
 mod panics;
 mod serve;
 mod server;

@@ -16,7 +16,7 @@ use nix::sys::pthread::{pthread_kill, pthread_self};
 use nix::sys::signal::Signal;
 
 use crate::answer::{bad, failure, good};
-use crate::interrupts;
+use crate::{interrupts, memory};
 
 /// What R's thread has at hand.
 struct Serving {
@@ -65,6 +65,7 @@ fn patience(milliseconds: f64) -> Duration {
 /// @noRd
 #[extendr]
 fn serve_start(socket: String, host: String, port: String) -> List {
+    memory::reuse();
     // Requests are interrupted as a user would do it: R's handler runs on this thread, and system
     // calls that wait are broken off.
     let main = pthread_self();
@@ -195,18 +196,28 @@ fn headers(request: &Request) -> Vec<(String, String)> {
     headers
 }
 
-/// Fills a raw vector with the body from byte `at` on; returns how many bytes there were.
+/// The body of the request in hand from byte `at` on, `most` bytes of it, or what there is.
+/// @return A raw vector, or what went wrong.
 /// @noRd
 #[extendr]
-fn serve_body(mut buffer: Robj, at: f64) -> List {
-    let bytes = buffer.as_typed_slice_mut().unwrap_or_default();
-    let copied = with(|serving| serving.body.copy_to(at as u64, bytes));
-    match copied.unwrap_or(Ok(0)) {
-        Ok(count) => good([("count", (count as f64).into())]),
+fn serve_body(at: f64, most: f64) -> Robj {
+    let at = at as u64;
+    let rest = with(|serving| serving.body.len().saturating_sub(at)).unwrap_or(0);
+    let length = (rest as f64).min(most) as usize;
+    // Not cleared first, as raw() would do; and with nothing locked, as R may not have that much memory.
+    let mut bytes = Robj::alloc_vector(extendr_api::rtype_to_sxp(Rtype::Raw), length);
+    let copied = match bytes.as_typed_slice_mut() {
+        Some(buffer) => with(|serving| serving.body.copy_to(at, buffer)).unwrap_or(Ok(0)),
+        None => Ok(0),
+    };
+    match copied {
+        Ok(count) if count == length => bytes,
+        Ok(_) => bad(&failure("body", "The request's body is not complete.")).into(),
         Err(error) => bad(&failure(
             "body",
             format!("The request's body is lost: {error}"),
-        )),
+        ))
+        .into(),
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::Once;
 use std::time::Duration;
 
 use extendr_api::prelude::*;
-use faucet_core::serve::with_signals_blocked;
+use faucet_core::signals;
 use nix::sys::signal::{kill, killpg, SigSet, Signal};
 use nix::unistd::{dup2_stdin, getpgrp, getpid, getppid, Pid};
 
@@ -36,7 +36,7 @@ fn worker_watch() {
             return;
         };
         // Without the thread there is still the system's own notice (Linux).
-        let _ = with_signals_blocked(|| {
+        let _ = signals::blocked(|| {
             std::thread::Builder::new()
                 .name("faucet-watch".into())
                 .stack_size(128 * 1024)

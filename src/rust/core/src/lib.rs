@@ -12,5 +12,6 @@ pub mod lock;
 pub mod ops;
 pub mod serve;
 pub mod server;
+pub mod signals;
 pub mod sources;
 pub mod worker;

@@ -18,7 +18,7 @@ pub use answer::{Answer, Content};
 pub use desk::{Desk, Finished};
 pub use pipe::{pipe, PipeReader, PipeWriter, Written};
 pub use request::Request;
-pub use server::{with_signals_blocked, Server, Settings};
+pub use server::{Server, Settings};
 
 #[cfg(test)]
 mod tests;

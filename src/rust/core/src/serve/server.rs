@@ -12,13 +12,13 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use nix::sys::signal::{pthread_sigmask, SigSet, SigmaskHow};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::oneshot;
 
 use super::control;
 use super::desk::Desk;
 use super::service;
+use crate::signals;
 use crate::worker::native::control_path;
 use crate::worker::widen;
 
@@ -52,7 +52,7 @@ impl Server {
         let control = listen(&control_path(&settings.socket))?;
         let (stop, stopped) = oneshot::channel();
         let (served, memory) = (desk.clone(), settings.body_memory);
-        let thread = with_signals_blocked(|| {
+        let thread = signals::blocked(|| {
             std::thread::Builder::new()
                 .name("faucet-serve".into())
                 .spawn(move || {
@@ -95,22 +95,6 @@ impl Drop for Closing {
     fn drop(&mut self) {
         self.0.close();
     }
-}
-
-/// Starts threads that never run one of R's signal handlers: they are born with all signals blocked.
-pub fn with_signals_blocked<T>(work: impl FnOnce() -> T) -> T {
-    let mut before = SigSet::empty();
-    let masked = pthread_sigmask(
-        SigmaskHow::SIG_BLOCK,
-        Some(&SigSet::all()),
-        Some(&mut before),
-    );
-    let done = work();
-    if masked.is_ok() {
-        // Sets what was in force: cannot fail.
-        let _ = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&before), None);
-    }
-    done
 }
 
 fn listen(path: &Path) -> io::Result<StdListener> {

@@ -1,11 +1,9 @@
 //! The handle of a running server.
 
-use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use nix::sys::signal::{pthread_sigmask, SigSet, SigmaskHow};
 use tokio::sync::mpsc;
 
 use super::life::Life;
@@ -21,6 +19,7 @@ use crate::ops::metrics::Metrics;
 use crate::ops::status::Kind;
 use crate::ops::status::Status;
 use crate::ops::Ops;
+use crate::signals;
 use crate::sources::local::{Failure, Pool, Sockets, Spawner};
 use crate::sources::Roster;
 
@@ -119,7 +118,7 @@ impl Server {
             }
         };
         // Nobody joins the thread: its end shows in what is shared.
-        without_signals(|| {
+        signals::blocked(|| {
             let spawner = Spawner::start()?;
             std::thread::Builder::new()
                 .name("faucet".into())
@@ -218,18 +217,4 @@ impl Drop for Server {
             self.ask(Request::Kill);
         }
     }
-}
-
-/// Runs `start` with all signals blocked, so that the threads it starts never run a signal handler
-/// of R's: those belong to R's own thread.
-fn without_signals<T>(start: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
-    let mut before = SigSet::empty();
-    pthread_sigmask(
-        SigmaskHow::SIG_BLOCK,
-        Some(&SigSet::all()),
-        Some(&mut before),
-    )?;
-    let result = start();
-    pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&before), None)?;
-    result
 }
