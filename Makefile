@@ -68,7 +68,7 @@ test-r:
 	mkdir -p $(LIBRARY)
 	R CMD INSTALL --library=$(LIBRARY) .
 	$(TEST_R)
-	FAUCET_WORKER=http FILTER='^(apps|crash|handle|http|one-at-a-time|recycle|reload|scale|signals)$$' $(TEST_R)
+	FAUCET_WORKER=http FILTER='^(apps|boot-failure|crash|handle|http|one-at-a-time|ops|output|recycle|reload|scale|signals)$$' $(TEST_R)
 
 test-vendor:
 	tools/test-vendor

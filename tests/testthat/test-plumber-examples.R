@@ -104,6 +104,8 @@ fetch_all <- function(url, requests) {
     # httpuv compresses all there is, faucet what is worth it.
     this$headers <- c(this$headers, list(`Accept-Encoding` = "identity"))
     answer <- do.call(request, c(list(url), this[setdiff(names(this), "mask")]))
+    # faucet says to caches that it may compress.
+    answer$headers$vary <- NULL
     comparable(answer, this$mask)
   })
 }

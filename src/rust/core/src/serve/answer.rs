@@ -102,8 +102,8 @@ impl Answer {
             self.headers.remove(header::CONTENT_LENGTH);
         }
         let mut response = Response::new(match self.content {
-            Content::Bytes(bytes) if gzip && *method != Method::HEAD => {
-                Reply::whole(compress(&mut self.headers, bytes))
+            Content::Bytes(bytes) if *method != Method::HEAD => {
+                Reply::whole(compress(&mut self.headers, bytes, gzip))
             }
             Content::Bytes(bytes) => Reply::whole(bytes),
             Content::File(_) => Reply::whole(Bytes::new()),

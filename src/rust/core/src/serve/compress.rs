@@ -32,9 +32,15 @@ pub(super) fn is_accepted(headers: &HeaderMap) -> bool {
     any
 }
 
-/// Compresses a body, if it is of a kind that becomes smaller, and nothing in its headers speaks against it.
-pub(super) fn compress(headers: &mut HeaderMap, body: Bytes) -> Bytes {
+/// Compresses a body for a client that has `accepted` that, if it is of a kind that becomes smaller, and nothing in its
+/// headers speaks against it.
+pub(super) fn compress(headers: &mut HeaderMap, body: Bytes, accepted: bool) -> Bytes {
     if body.len() < WORTH_IT || !is_text(headers) || is_settled(headers) {
+        return body;
+    }
+    // For caches, which must not give one client what another one takes.
+    headers.append(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+    if !accepted {
         return body;
     }
     // The fastest level: it gains most of what there is to gain.
@@ -44,7 +50,6 @@ pub(super) fn compress(headers: &mut HeaderMap, body: Bytes) -> Bytes {
         _ => return body,
     };
     headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-    headers.append(header::VARY, HeaderValue::from_static("Accept-Encoding"));
     // A strong one promises the same bytes (RFC 9110, 8.8.1).
     if let Some(etag) = headers.get_mut(header::ETAG) {
         if etag.as_bytes().starts_with(b"\"") {
@@ -124,7 +129,7 @@ mod tests {
     fn text_becomes_smaller_and_can_be_had_back() {
         let body = Bytes::from("abc ".repeat(1000));
         let mut headers = headers(&[("content-type", "application/json"), ("etag", "\"1\"")]);
-        let compressed = compress(&mut headers, body.clone());
+        let compressed = compress(&mut headers, body.clone(), true);
         assert!(compressed.len() < body.len() / 10);
         assert_eq!(headers["content-encoding"], "gzip");
         assert_eq!(headers["vary"], "Accept-Encoding");
@@ -134,6 +139,15 @@ mod tests {
             .read_to_end(&mut back)
             .expect("gzip");
         assert_eq!(back, body);
+    }
+
+    #[test]
+    fn caches_are_told_that_others_may_get_it_compressed() {
+        let body = Bytes::from("abc ".repeat(1000));
+        let mut headers = headers(&[("content-type", "text/css")]);
+        assert_eq!(compress(&mut headers, body.clone(), false), body);
+        assert_eq!(headers["vary"], "Accept-Encoding");
+        assert!(!headers.contains_key("content-encoding"));
     }
 
     #[test]
@@ -157,7 +171,7 @@ mod tests {
         ];
         for (mut headers, body) in cases {
             let before = headers.clone();
-            assert_eq!(compress(&mut headers, body.clone()), body);
+            assert_eq!(compress(&mut headers, body.clone(), true), body);
             assert_eq!(headers, before);
         }
     }
