@@ -14,7 +14,7 @@ use hyper::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
 
 use super::cause::Cause;
 use super::exchange::{exchange, Answer, AnswerBody, Failed, Sendable};
-use super::flight::Flight;
+use super::flight::{Flight, Recall};
 use super::headers::{self, X_REQUEST_ID};
 use super::limits::Limits;
 use super::pump::Deadline;
@@ -220,19 +220,14 @@ async fn forward(
         // Only the log asks for it.
         let sent = record.line.is_some().then(std::time::Instant::now);
         let flight = Flight::new(lease, &peer.front.ops);
-        let mut recall = flight.recall();
-        let mut exchange = pin!(exchange_within(limits, flight, request));
-        let outcome = std::future::poll_fn(|cx| {
-            let polled = exchange.as_mut().poll(cx);
-            // Whoever leaves has this polled once more, in a task of its own.
-            if polled.is_pending() && call.has_client_left() {
-                if let Some(recall) = recall.take() {
-                    recall.client_left();
-                }
+        let outcome = match flight.recall() {
+            None => exchange_within(limits, flight, request).await,
+            // Boxed: it would make every request to other workers larger.
+            Some(recall) => {
+                let exchange = exchange_within(limits, flight, request);
+                Box::pin(recallable(exchange, recall, call)).await
             }
-            polled
-        })
-        .await;
+        };
         record.in_worker = sent.map(|sent| sent.elapsed());
         match outcome {
             Ok(answer) => return Ok(respond(answer, upgrade, limits.idle_timeout)),
@@ -249,6 +244,23 @@ async fn forward(
         }
     }
     Err(Cause::WorkerUnreachable)
+}
+
+/// An exchange that is called back when its client leaves.
+async fn recallable<T>(exchange: impl Future<Output = T>, recall: Recall, call: &Call) -> T {
+    let mut exchange = pin!(exchange);
+    let mut recall = Some(recall);
+    std::future::poll_fn(|cx| {
+        let polled = exchange.as_mut().poll(cx);
+        // Whoever leaves has this polled once more, in a task of its own.
+        if polled.is_pending() && call.has_client_left() {
+            if let Some(recall) = recall.take() {
+                recall.client_left();
+            }
+        }
+        polled
+    })
+    .await
 }
 
 /// The client's wish to switch protocols, if it is one that can be tunnelled.
