@@ -5,7 +5,7 @@ use std::time::Duration;
 use extendr_api::prelude::*;
 use faucet_core::ops::status::{unix_seconds, Kind};
 use faucet_core::server::{Phase, Request, Server};
-use faucet_core::sources::local::Failure;
+use faucet_core::sources::Failure;
 
 use crate::answer::{bad, failure, good};
 use crate::settings::{self, Named};

@@ -8,7 +8,8 @@ use faucet_core::front::{Limits, TrustedProxies};
 use faucet_core::ops::access::Format;
 use faucet_core::ops::status::Kind;
 use faucet_core::server::Settings;
-use faucet_core::sources::local::{Failure, LocalSettings};
+use faucet_core::sources::local::LocalSettings;
+use faucet_core::sources::{Failure, Source};
 use faucet_core::worker::native::Cancelling;
 
 use crate::answer::failure;
@@ -122,6 +123,7 @@ pub fn read(list: &List) -> Result<Settings, Failure> {
     Ok(Settings {
         host: named.string("host")?,
         port: named.port("port")?,
+        admin_host: "127.0.0.1".into(),
         admin_port: if named.is_null("admin_port") {
             None
         } else {
@@ -145,7 +147,7 @@ pub fn read(list: &List) -> Result<Settings, Failure> {
         } else {
             Some(named.string("log_file")?.into())
         },
-        local: LocalSettings {
+        source: Source::Local(LocalSettings {
             command: named.strings("command")?,
             dir: named.string("dir")?.into(),
             env: named.environment("env")?,
@@ -160,6 +162,6 @@ pub fn read(list: &List) -> Result<Settings, Failure> {
             max_requests: named.whole("max_requests")?,
             max_memory: named.whole("max_memory")?,
             max_failures: named.count("max_failures")?,
-        },
+        }),
     })
 }
