@@ -12,8 +12,8 @@
 #' A name must lead to the pods themselves, as that of a *headless* service does (`clusterIP: None`): behind the one address of
 #' an ordinary service, which pod is busy cannot be seen.
 #'
-#' - `http://api.default.svc:8000` is looked up as any program in the pod would do it, by `/etc/hosts` and `/etc/resolv.conf`. All IPv4
-#'   addresses are used, or, if there is none, all IPv6 addresses.
+#' - `http://api.default.svc:8000` is looked up as any program in the pod would do it, by `/etc/hosts` and
+#'   `/etc/resolv.conf`. All IPv4 addresses are used, or, if there is none, all IPv6 addresses.
 #' - `srv+http://_http._tcp.api.default.svc` takes names and ports from SRV records.
 #' - `http://10.0.0.7:8000` and `http://[fd00::7]:8000` are one replica each, and so is `http://localhost:8000`.
 #'
@@ -31,17 +31,21 @@
 #'
 #' @section Several fronts:
 #' Two processes that call `run_k8s()` for the same pods do not see each other's locks. If [run()] serves the API in the pods,
-#' they need not: such a pod holds the locks of its workers itself, tells how many there are, and sends a front that comes too early
-#' elsewhere. Plain plumber pods should have one front. See `vignette("kubernetes", package = "faucet")`.
+#' they need not: such a pod holds the locks of its workers itself, tells how many there are, and sends a front that comes
+#' too early elsewhere. Plain plumber pods should have one front. See `vignette("kubernetes", package = "faucet")`.
 #'
-#' @inheritSection run Running in the foreground and in the background
+#' @section Running in the foreground and in the background:
+#' As [run()] does: with `block = TRUE`, `run_k8s()` returns when the server has stopped, and Ctrl-C or a TERM signal stops it
+#' by draining. A HUP signal looks the name up again. With `block = FALSE`, `run_k8s()` returns as soon as one replica takes
+#' requests, and the server runs beside the R session. The replicas are not stopped, whatever becomes of the front.
+#'
 #' @param url Where the replicas are: `"http://name:port"` (port 80 if there is none), or `"srv+http://name"`.
 #' @param host Address to listen on, by default `"0.0.0.0"`, which takes requests from other machines.
 #' @param port Port to listen on, by default 8080. `0` takes any free one: see the handle's `$url`.
 #' @param slots Requests at a time for each replica, by default 1. Pods that run faucet tell how many workers they have,
 #'   and that counts instead.
-#' @param refresh Seconds from one lookup of the name to the next. With `NULL`, the default, as long as its records live, but at least
-#'   5 and at most 60.
+#' @param refresh Seconds from one lookup of the name to the next. With `NULL`, the default, as long as its records live,
+#'   but at least 5 and at most 60.
 #' @param block Whether to wait until the server has stopped.
 #' @param ... Further settings, by name: see [`faucet-options`]. There are limits (`queue`, `max_body`, ...), times in
 #'   seconds (`timeout`, `boot_timeout`, `shutdown_timeout`, ...), the replicas' check (`ready_path`), the DNS server
@@ -55,7 +59,7 @@
 #' All inherit from `faucet_error`. The first three are raised before anything starts.
 #'
 #' - `faucet_error_option`: `url` is none of the above, or a setting is unknown or has a value that it does not take. Field
-#'   `option`: its name.
+#'   `option`: its name, or `"url"`.
 #' - `faucet_error_port_in_use`: somebody else listens on `port`.
 #' - `faucet_error_listen`: `host` is no address of this machine, or `port` needs privileges.
 #' - `faucet_error_boot`: no replica took requests within `boot_timeout`. The message says what was seen: no such name, no

@@ -38,7 +38,7 @@ lookup_state <- function(link, call = NULL) {
   list(
     url = link$replicas,
     state = lookup$state,
-    message = lookup$message,
+    message = if (nzchar(lookup$message)) lookup$message else NA_character_,
     since = .POSIXct(lookup$since),
     addresses = lookup$addresses
   )

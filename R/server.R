@@ -46,13 +46,14 @@ faucet_server <- R6::R6Class(
     #'
     #'   - `worker` (integer): its number.
     #'   - `pid` (integer): its process. `NA` while it has none, and for replicas.
-    #'   - `address` (character): of a replica, where it is reached, such as `"10.0.0.7:8000"`. `NA` for workers of [run()].
-    #'   - `state` (character): `"starting"`; `"ready"`; `"busy"`, with as many requests as it takes at a time;
-    #'     `"suspended"`, which is a replica that cannot be reached and is tried again and again; `"draining"`, which finishes
-    #'     what it has; `"stopping"`; `"dead"`; `"failed"`, which was given up.
+    #'   - `address` (character): where it listens, such as `"10.0.0.7:8000"`, or the path of its socket. `NA` while it does
+    #'     not.
+    #'   - `state` (character): `"starting"`; `"ready"`; `"busy"`, which has a request; `"suspended"`, which is a replica that
+    #'     cannot be reached and is tried again and again; `"draining"`, which finishes what it has; `"stopping"`; `"dead"`;
+    #'     `"failed"`, which was given up.
     #'   - `type` (character): who serves in it. `"native"` or `"http"`, and for a replica `"faucet"` if it runs
-    #'     faucet, which holds the lock then, or else `"http"`. `NA` while that is not known.
-    #'   - `slots` (integer): how many requests it takes at a time.
+    #'     faucet itself, or else `"http"`. `NA` while that is not known.
+    #'   - `slots` (integer): how many requests it takes at a time. `0` while it takes none.
     #'   - `in_flight` (integer): requests it is working on.
     #'   - `requests` (double): those it has answered.
     #'   - `restarts` (integer).
@@ -205,13 +206,17 @@ format_server <- function(link) {
   if (!is_running(link)) {
     return(c(head, "stopped"))
   }
+  c(head, format_running(link, status, lookup_state(link)))
+}
+
+format_running <- function(link, status, lookup) {
   counts <- paste0(format_counts(link, status), ", ", sum(status$in_flight), " in flight, ", status$queue, " waiting")
   table <- if (is.null(link$replicas)) {
     format_table(worker_columns(status))
   } else {
     format_table(replica_columns(status), most_replicas)
   }
-  c(head, counts, format_lookup(lookup_state(link)), table)
+  c(counts, format_lookup(lookup), table)
 }
 
 # How many workers there are, and how many replicas cannot be reached.
