@@ -81,7 +81,13 @@
 #' }
 run_k8s <- function(url, host = NULL, port = NULL, slots = NULL, refresh = NULL, block = TRUE, ...) {
   call <- rlang::current_env()
-  url <- check_url(if (!missing(url)) url, call = call)
+  if (missing(url)) {
+    abort("option", c(
+      "{.arg url} is missing: it says where the replicas are.",
+      i = "It looks like {.val http://api.default.svc:8000}."
+    ), option = "url", call = call)
+  }
+  url <- check_url(url, call = call)
   given <- given_settings(list(host = host, port = port, slots = slots, refresh = refresh), list(...))
   settings <- resolve_settings(given, "run_k8s", call = call)
   check_block(block, call = call)

@@ -207,12 +207,13 @@ fn name_server(text: &str) -> Result<SocketAddr, String> {
 /// @return `NULL` if nothing is.
 /// @noRd
 #[extendr]
-fn option_problem(name: &str, text: &str) -> Option<String> {
-    match name {
+fn option_problem(name: &str, text: &str) -> Robj {
+    let problem = match name {
         "url" => Target::parse(text).err(),
         "dns" => name_server(text).err(),
         _ => None,
-    }
+    };
+    problem.map_or(r!(NULL), Robj::from)
 }
 
 extendr_module! {
