@@ -29,6 +29,8 @@ class Plan:
     fronts: Timing
     # 2,000 clients need a while to connect.
     crowd: Timing
+    # The same where it need not reach anything.
+    crowd_shown: Timing
     # How often replicas come and go, and how often their name is looked up, in seconds.
     scalings: int
     refresh: int
@@ -49,6 +51,7 @@ FULL = Plan(
     kills=5,
     fronts=Timing(rounds=3, seconds=5),
     crowd=Timing(rounds=5, seconds=3),
+    crowd_shown=Timing(rounds=3, seconds=3),
     scalings=3,
     refresh=2,
 )
@@ -66,6 +69,7 @@ QUICK = Plan(
     kills=2,
     fronts=Timing(rounds=3, seconds=2),
     crowd=Timing(rounds=3, seconds=2),
+    crowd_shown=Timing(rounds=2, seconds=2),
     scalings=2,
     refresh=1,
 )
