@@ -101,6 +101,7 @@ test_that("the admin port is for this machine, unless other machines are let in"
   expect_identical(request(sub("127.0.0.1", "127.0.0.2", server$admin_url, fixed = TRUE), "/status")$status, 200L)
   expect_error(
     faucet::run(dir, port = 0, admin_port = 0, admin_host = "203.0.113.1", block = FALSE),
-    class = "faucet_error_listen"
+    "Is `admin_host` an address of this machine?",
+    fixed = TRUE, class = "faucet_error_listen"
   )
 })
