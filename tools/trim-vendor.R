@@ -24,7 +24,8 @@ trim <- function(crate) {
   update_checksums(crate)
 }
 
-# What cargo reads of a manifest: features may name dependencies of any kind. Published manifests have one table header a line.
+# What cargo reads of a manifest: features may name dependencies of any kind. Published manifests have one table
+# header a line.
 stub <- function(crate) {
   lines <- readLines(file.path(crate, "Cargo.toml"))
   header <- ifelse(grepl("^\\[", lines), lines, NA)
