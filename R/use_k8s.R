@@ -150,24 +150,21 @@ show_k8s_steps <- function(files, name, image, path) {
   cli::cli_text("Next, there:")
   # As they are, to be copied: no line is wrapped.
   cli::cli_verbatim(
-    "",
-    "  # The image that both build on, once, in a checkout of faucet",
+    "  # Once, in a checkout of faucet: the image that both build on",
     "  docker build -f inst/docker/Dockerfile -t faucet .",
-    "",
-    "  # The images, for the cluster to get. Name the API's R packages in k8s/api.Dockerfile",
+    "  # Both images. Name the API's R packages in k8s/api.Dockerfile",
     paste("  docker build -f k8s/api.Dockerfile -t", image, "."),
     paste("  docker build -f k8s/front.Dockerfile -t", front_image(image), "."),
     if (grepl("/", image, fixed = TRUE)) {
-      c(paste("  docker push", image), paste("  docker push", front_image(image)))
+      c("  # To the registry", paste("  docker push", c(image, front_image(image))))
+    } else {
+      c("  # To a cluster on this machine (or: minikube image load)", paste("  kind load docker-image", image, front_image(image)))
     },
-    "",
     "  kubectl apply -f k8s/api.yaml -f k8s/front.yaml",
-    paste0("  kubectl rollout status deployment/", name, "-workers"),
-    "",
-    "  # A way to it from here, then a request",
+    paste0("  kubectl rollout status deployment/", name, "-front"),
+    "  # A way to it from here, and in another terminal a request",
     paste0("  kubectl port-forward service/", name, " 8080:80"),
-    "  curl -i http://127.0.0.1:8080/",
-    ""
+    "  curl -i http://127.0.0.1:8080/"
   )
   cli::cli_text("Why everything is as it is: {.code vignette(\"kubernetes\", package = \"faucet\")}")
 }
