@@ -158,7 +158,10 @@ show_k8s_steps <- function(files, name, image, path) {
     if (grepl("/", image, fixed = TRUE)) {
       c("  # To the registry", paste("  docker push", c(image, front_image(image))))
     } else {
-      c("  # To a cluster on this machine (or: minikube image load)", paste("  kind load docker-image", image, front_image(image)))
+      c(
+        "  # To a cluster on this machine (or: minikube image load)",
+        paste("  kind load docker-image", image, front_image(image))
+      )
     },
     "  kubectl apply -f k8s/api.yaml -f k8s/front.yaml",
     paste0("  kubectl rollout status deployment/", name, "-front"),

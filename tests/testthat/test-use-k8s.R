@@ -139,7 +139,7 @@ test_that("ports agree: of probes, services, settings, metrics and the front's U
   workers <- all[["Service/quotes-workers"]]
   port <- ports_of(all[["Deployment/quotes-workers"]])[["http"]]
   expect_identical(workers$spec$clusterIP, "None")
-  expect_identical(workers$spec$ports[[1]][c("name", "port", "targetPort")], list(name = "http", port = port, targetPort = "http"))
+  expect_identical(workers$spec$ports[[1]], list(name = "http", port = port, targetPort = "http"))
   expect_identical(
     env_of(all[["Deployment/quotes-front"]])$API_URL,
     paste0("http://quotes-workers.$(POD_NAMESPACE).svc.cluster.local.:", port)
