@@ -123,6 +123,7 @@ test_that("ports agree: of probes, services, settings, metrics and the front's U
     deployment <- all[[name]]
     ports <- ports_of(deployment)
     env <- env_of(deployment)
+    expect_named(ports, c("http", "admin"))
     expect_identical(env$FAUCET_PORT, paste(ports[["http"]]))
     expect_identical(env$FAUCET_ADMIN_PORT, paste(ports[["admin"]]))
     # Whoever asks is not in the pod.
@@ -130,7 +131,7 @@ test_that("ports agree: of probes, services, settings, metrics and the front's U
     expect_identical(env$FAUCET_ADMIN_HOST, "0.0.0.0")
     expect_identical(deployment$spec$template$metadata$annotations[["prometheus.io/port"]], paste(ports[["admin"]]))
     for (probe in c("startupProbe", "readinessProbe", "livenessProbe")) {
-      expect_true(container(deployment)[[probe]]$httpGet$port %in% names(ports), info = paste(name, probe))
+      expect_identical(container(deployment)[[probe]]$httpGet$port, "admin", info = paste(name, probe))
     }
   }
   expect_identical(all[["Service/quotes"]]$spec$ports[[1]]$targetPort, "http")
