@@ -113,8 +113,10 @@ pub async fn skip(connection: &mut Connection, body: &mut Incoming) -> bool {
 /// What came of asking for a turn.
 pub enum TurnOutcome {
     /// The next request on this connection has a worker there: keep it with the worker, then resume that.
-    Granted(Connection),
-    /// It lives, but has none to give.
+    Granted(Box<Connection>),
+    /// Others had it: ask again.
+    Busy,
+    /// It takes no requests now.
     Denied,
     Unreachable,
 }
@@ -145,14 +147,19 @@ async fn ask_for_turn(worker: &Worker, authority: &str) -> io::Result<TurnOutcom
     };
     note(worker, response.headers());
     let granted = response.status() == StatusCode::OK;
-    if !skip(&mut connection, &mut response.into_body()).await {
-        return Ok(TurnOutcome::Denied);
+    let busy = says(response.headers(), ERROR, "busy");
+    let reusable = skip(&mut connection, &mut response.into_body()).await;
+    if granted && reusable {
+        return Ok(TurnOutcome::Granted(Box::new(connection)));
     }
-    if granted {
-        return Ok(TurnOutcome::Granted(connection));
+    if reusable {
+        worker.keep_connection(connection);
     }
-    worker.keep_connection(connection);
-    Ok(TurnOutcome::Denied)
+    Ok(if busy {
+        TurnOutcome::Busy
+    } else {
+        TurnOutcome::Denied
+    })
 }
 
 /// Looks whether a worker is there: whether it takes connections and, if there is a path, answers it well.
@@ -188,9 +195,14 @@ pub async fn probe(address: &Address, authority: &str, path: Option<&str>) -> Re
 /// Whether it serves. A faucet with all its workers at work does.
 fn is_well(response: &Response<Incoming>) -> bool {
     let headers = response.headers();
-    let says = |name: HeaderName, value: &str| headers.get(name).is_some_and(|said| said == value);
     response.status().is_success()
-        || (says(ERROR, "busy") && headers.contains_key(WORKERS) && !says(WORKERS, "0"))
+        || (says(headers, ERROR, "busy")
+            && headers.contains_key(WORKERS)
+            && !says(headers, WORKERS, "0"))
+}
+
+fn says(headers: &HeaderMap, name: HeaderName, value: &str) -> bool {
+    headers.get(name).is_some_and(|said| said == value)
 }
 
 /// What went wrong, in few words.
