@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use hyper::header::{HeaderName, HeaderValue};
 
+use super::{Address, Connection, Worker};
+
 /// In a request: how many seconds it may wait for a worker there. Fronts send `0`.
 pub const WAIT: HeaderName = HeaderName::from_static("faucet-wait");
 pub const NO_WAIT: HeaderValue = HeaderValue::from_static("0");
@@ -55,4 +57,29 @@ impl Remote {
     pub fn note_workers(&self, count: u32) -> bool {
         self.workers.swap(count.max(1), Ordering::Relaxed) != count.max(1)
     }
+}
+
+/// How a wish for a turn ended.
+pub enum TurnOutcome {
+    /// The next request on this connection has a worker.
+    Granted(Box<Connection>),
+    /// Not in time: ask again.
+    Busy,
+    /// It takes no requests now.
+    Denied,
+    /// It cannot be reached, or does not answer.
+    Unreachable,
+}
+
+/// Waits for a turn at a worker that is a faucet.
+pub async fn take_turn(_worker: &Worker, _authority: &str) -> TurnOutcome {
+    TurnOutcome::Unreachable
+}
+
+/// Whether a worker accepts connections and, if there is a path, answers it with 2xx. The error is a short text.
+pub async fn probe(address: &Address, _authority: &str, _path: Option<&str>) -> Result<(), String> {
+    Connection::open(address)
+        .await
+        .map(drop)
+        .map_err(|error| error.to_string())
 }

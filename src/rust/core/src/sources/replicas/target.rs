@@ -1,7 +1,7 @@
 //! What replicas are found by: the URL that an operator gives.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 /// What is to be looked up.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,12 +104,9 @@ impl Target {
         &self.authority
     }
 
-    /// The addresses, if they are known without asking anybody.
-    pub fn known(&self) -> Option<SocketAddr> {
-        match self.host {
-            Host::Address(address) => Some(SocketAddr::new(address, self.port)),
-            Host::Loopback | Host::Name(_) | Host::Service(_) => None,
-        }
+    /// Whether there is nothing to look up.
+    pub fn is_address(&self) -> bool {
+        matches!(self.host, Host::Address(_))
     }
 }
 
