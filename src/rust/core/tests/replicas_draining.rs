@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use common::dns::Dns;
 use common::replicas::{ips, Port, Replicas, NAME};
-use common::{Seen, Wire};
+use common::{Client, Upstream, Wire};
 use faucet_core::ops::status::State;
+use faucet_core::server::Request;
 
 #[tokio::test]
 async fn what_is_in_flight_ends_and_nothing_new_comes() {
@@ -115,38 +116,64 @@ async fn one_that_vanishes_while_it_is_set_aside_is_forgotten() {
     assert_eq!(one.connections(), probes);
 }
 
-#[tokio::test]
-async fn a_tunnel_outlives_its_replica_s_name() {
-    let port = Port::new();
-    let _one = port
-        .start(1, |_: Seen, mut wire: Wire| async move {
-            wire.raw("HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n")
-                .await;
-            wire.answered();
-            loop {
-                let bytes = wire.read_some().await;
-                if bytes.is_empty() {
-                    return None;
-                }
-                wire.raw(bytes).await;
+/// Switches to a protocol of its own, in which it sends everything back.
+async fn echoing(port: &Port, replica: u16) -> Upstream {
+    port.start(replica, |_, mut wire: Wire| async move {
+        wire.raw("HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
+            .await;
+        wire.answered();
+        loop {
+            let bytes = wire.read_some().await;
+            if bytes.is_empty() {
+                return None;
             }
-        })
-        .await;
-    let mut dns = Dns::of(NAME, &ips([1]));
-    let server = Replicas::ready(&port, &dns, &[1], |_| {}).await;
+            wire.raw(bytes).await;
+        }
+    })
+    .await
+}
+
+async fn tunnel(server: &Replicas) -> Client {
     let mut client = server.client().await;
     client
-        .send("GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n")
+        .send("GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
         .await;
     assert_eq!(client.response().await.status, 101);
+    client
+}
+
+/// The client is told that the server goes away (RFC 6455, 7.4.1), and then there is no more.
+async fn said_goodbye(mut client: Client) {
+    let goodbye = client.rest().await;
+    assert!(goodbye.starts_with(&[0x88, 2, 0x03, 0xe9]), "{goodbye:?}");
+}
+
+#[tokio::test]
+async fn a_tunnel_ends_in_order_when_its_replica_vanishes() {
+    let port = Port::new();
+    let _one = echoing(&port, 1).await;
     let _two = port.echo(2).await;
+    let mut dns = Dns::of(NAME, &ips([1]));
+    let server = Replicas::ready(&port, &dns, &[1], |_| {}).await;
+    let client = tunnel(&server).await;
     dns.set(NAME, &ips([2]));
-    server.is(port.at(2), State::Ready).await;
+    said_goodbye(client).await;
+    server.serve(&port, &[2]).await;
     assert_eq!(server.client().await.get("/").await.text(), "2");
-    client.send("still there").await;
-    while client.unread.len() < "still there".len() {
-        assert!(client.fill().await, "the tunnel is closed");
+}
+
+#[tokio::test]
+async fn tunnels_end_in_order_when_the_server_does() {
+    let port = Port::new();
+    let _one = echoing(&port, 1).await;
+    let dns = Dns::of(NAME, &ips([1]));
+    let mut server = Replicas::ready(&port, &dns, &[1], |_| {}).await;
+    let clients = [tunnel(&server).await, tunnel(&server).await];
+    server.ask(Request::Stop(None)).await.expect("stopped");
+    for client in clients {
+        said_goodbye(client).await;
     }
+    assert!(server.status().workers.is_empty());
 }
 
 /// The worst day: all names change all the time, under load.

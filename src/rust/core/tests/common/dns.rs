@@ -1,4 +1,4 @@
-//! A DNS server of the test's own: dnsmasq on a high port of the loopback interface, which knows names below `test`.
+//! A DNS server of the test's own: dnsmasq on a high port of the loopback interface, which asks nobody else.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -72,7 +72,7 @@ impl Dns {
         self.reread();
     }
 
-    /// There is no such name from now on: NXDOMAIN.
+    /// There is no such name from now on: NXDOMAIN; REFUSED if it is below `refused.test`.
     pub fn remove(&mut self, name: &str) {
         self.names.remove(name);
         self.reread();
@@ -164,7 +164,8 @@ impl Dns {
                 "--bind-interfaces",
                 "--no-resolv",
                 "--no-hosts",
-                "--local=/test/",
+                "--local=/#/",
+                "--server=/refused.test/#",
                 "--user=root",
                 "--pid-file=",
                 "--log-queries",

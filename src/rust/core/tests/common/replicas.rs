@@ -58,7 +58,11 @@ impl Port {
 
     /// What a server over the replicas is told.
     pub fn url(&self) -> String {
-        format!("http://{NAME}:{}", self.number)
+        self.url_of(NAME)
+    }
+
+    pub fn url_of(&self, name: &str) -> String {
+        format!("http://{name}:{}", self.number)
     }
 
     pub async fn start<F, Fut>(&self, replica: u16, handler: F) -> Upstream
