@@ -7,6 +7,7 @@ use std::time::Duration;
 use common::dns::Dns;
 use common::replicas::{ips, Port, Replicas, Setup, NAME};
 use common::{Wire, SOON};
+use faucet_core::ops::status::State;
 use faucet_core::server::Phase;
 
 fn soon(setup: &mut Setup) {
@@ -14,11 +15,10 @@ fn soon(setup: &mut Setup) {
 }
 
 /// Why the server did not start; it is gone then.
-async fn told(mut server: Replicas) -> String {
+async fn told(server: Replicas) -> String {
     let failure = server.failed().await;
     assert_eq!(failure.class, "boot", "{failure}");
     server.is_over().await;
-    server.logged("");
     failure.message
 }
 
@@ -102,21 +102,14 @@ async fn once_it_has_served_nothing_fails_the_boot() {
     let port = Port::new();
     let one = port.echo(1).await;
     let dns = Dns::of(NAME, &ips([1]));
-    let server = Replicas::ready(&port, &dns, &[1], |setup| {
-        setup.replicas.boot_timeout = Duration::from_secs(2);
-    })
-    .await;
-    server
-        .until("it is ready", || {
-            matches!(server.server.phase(), Phase::Ready)
-        })
-        .await;
+    let patience = |setup: &mut Setup| setup.replicas.boot_timeout = Duration::from_secs(2);
+    let server = Replicas::ready(&port, &dns, &[1], patience).await;
     one.kill();
     let mut client = server.start_get("/").await;
-    server
-        .is(port.at(1), faucet_core::ops::status::State::Suspended)
-        .await;
-    tokio::time::sleep(Duration::from_millis(2100)).await;
+    server.is(port.at(1), State::Suspended).await;
+    // Another one, begun later, fails when its time is over.
+    let other = Replicas::start(&port.url_of("other.test"), Some(&dns), patience);
+    told(other).await;
     assert!(matches!(server.server.phase(), Phase::Ready));
     let _one = port.echo(1).await;
     assert_eq!(client.response().await.text(), "1");

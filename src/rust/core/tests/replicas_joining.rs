@@ -105,7 +105,7 @@ async fn a_replica_is_used_once_it_says_that_it_is_ready() {
 
     let mut client = server.client().await;
     // No redirection, no error: nothing but success.
-    for (number, status) in [(2, 503), (3, 302), (4, 404), (5, 100)] {
+    for (number, status) in [(2, 503), (3, 302), (4, 404)] {
         let (next, health) = healthy(&port, number, status).await;
         dns.set(NAME, &ips(1..=number));
         next.arrived(2).await;
@@ -120,7 +120,7 @@ async fn a_replica_is_used_once_it_says_that_it_is_ready() {
     }
     // Looking is not serving.
     let worker = server.at(port.at(1)).expect("a worker");
-    assert_eq!(worker.requests, 4);
+    assert_eq!(worker.requests, 3);
 }
 
 #[tokio::test]

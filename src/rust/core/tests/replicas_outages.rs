@@ -76,19 +76,19 @@ async fn no_server() {
     let _replicas = [port.echo(1).await, port.echo(2).await];
     let mut dns = Dns::of(NAME, &ips([1]));
     let mut server = Replicas::ready(&port, &dns, &[1], |_| {}).await;
-    let mut client = server.client().await;
     dns.stop();
     // The one under way may have its answer already.
     while server.ask(Request::Reload).await.is_ok() {}
     assert_eq!(server.lookup().state, LookupState::Failed);
     assert_eq!(server.lookup().addresses, 1);
+    let mut client = server.client().await;
     assert_eq!(client.get("/").await.text(), "1");
     assert_eq!(client.get("/__faucet__/readyz").await.status, 200);
     dns.set(NAME, &ips([2]));
     dns.start();
     server.serve(&port, &[2]).await;
     assert_eq!(server.lookup().state, LookupState::Ok);
-    assert_eq!(client.get("/").await.text(), "2");
+    assert_eq!(server.client().await.get("/").await.text(), "2");
 }
 
 #[tokio::test]
