@@ -34,6 +34,9 @@ const SHORTEST_REFRESH: Duration = Duration::from_secs(5);
 /// Between two lookups that were asked for by what happened.
 const LOOKUP_PAUSE: Duration = Duration::from_secs(1);
 
+/// How long tunnels may take to close when the server stops.
+const TUNNEL_GRACE: Duration = Duration::from_secs(5);
+
 /// Where replicas are found and how they are used.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -126,8 +129,11 @@ impl Replicas {
             tokio::select! {
                 biased;
                 command = self.commands.recv() => match command {
-                    None | Some(Command::Kill) => return,
+                    None | Some(Command::Kill) => break,
                     Some(Command::Stop(reply)) => {
+                        self.say_goodbye().await;
+                        // Before the answer, after which nobody is to see one.
+                        self.members.forget_all();
                         let _ = reply.send(Ok(()));
                         return;
                     }
@@ -162,6 +168,17 @@ impl Replicas {
                     }
                 }
             }
+        }
+        self.members.forget_all();
+    }
+
+    /// Lets tunnels end in order, unless there is no time for that.
+    async fn say_goodbye(&mut self) {
+        let killed =
+            async { while !matches!(self.commands.recv().await, None | Some(Command::Kill)) {} };
+        tokio::select! {
+            _ = tokio::time::timeout(TUNNEL_GRACE, self.members.close_tunnels()) => {}
+            () = killed => {}
         }
     }
 
