@@ -111,13 +111,20 @@ impl Worker {
         self
     }
 
-    /// Who serves HTTP in it.
-    pub fn kind(&self) -> Kind {
+    /// Who serves HTTP in it, once that is known.
+    pub fn kind(&self) -> Option<Kind> {
         match (&self.native, &self.remote) {
-            (Some(_), _) => Kind::Native,
-            (None, Some(remote)) if remote.is_faucet() => Kind::Faucet,
-            (None, _) => Kind::Http,
+            (Some(_), _) => Some(Kind::Native),
+            (None, None) => Some(Kind::Http),
+            (None, Some(remote)) if remote.is_faucet() => Some(Kind::Faucet),
+            // Its first answer tells.
+            (None, Some(_)) => (self.requests() > 0).then_some(Kind::Http),
         }
+    }
+
+    /// Whether a faucet of its own runs in it.
+    pub fn is_faucet(&self) -> bool {
+        self.remote.as_ref().is_some_and(Remote::is_faucet)
     }
 
     /// Requests answered.
