@@ -215,17 +215,20 @@ impl Replicas {
             Ok(_) => Ok(()),
             Err(problem) => Err(Failure::new("lookup", self.complaint(problem))),
         };
-        let shortest = match found {
+        let refresh = self.settings.refresh;
+        let pause = match found {
             Ok(found) => {
                 self.found(found.addresses);
-                found.ttl.map(|ttl| ttl.max(SHORTEST_REFRESH))
+                found
+                    .ttl
+                    .map(|ttl| refresh.unwrap_or(ttl.max(SHORTEST_REFRESH)))
             }
             Err(problem) => {
                 self.not_found(&problem);
-                Some(SHORTEST_REFRESH)
+                // Whoever looks rarely does not want to be without workers for so long.
+                Some(refresh.map_or(SHORTEST_REFRESH, |refresh| refresh.min(SHORTEST_REFRESH)))
             }
         };
-        let pause = shortest.map(|shortest| self.settings.refresh.unwrap_or(shortest));
         self.next_look = pause.map(|pause| Instant::now() + pause);
         for reply in self.waiting.drain(..) {
             let _ = reply.send(answer.clone());
