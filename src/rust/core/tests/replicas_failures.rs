@@ -11,6 +11,7 @@ use common::dns::Dns;
 use common::replicas::{ips, Port, Replicas, NAME, NEVER};
 use common::{Seen, Wire, SOON};
 use faucet_core::ops::status::State;
+use socket2::{Domain, Socket, Type};
 use tokio::net::TcpListener;
 
 #[tokio::test]
@@ -119,7 +120,7 @@ async fn resetting(port: &Port, replica: u16) -> (tokio::task::JoinHandle<()>, A
         while let Ok((stream, _)) = listener.accept().await {
             counter.fetch_add(1, Ordering::SeqCst);
             let stream = stream.into_std().expect("a live socket");
-            let stream = socket2::Socket::from(stream);
+            let stream = Socket::from(stream);
             stream.set_linger(Some(Duration::ZERO)).expect("an option");
         }
     });
@@ -254,9 +255,54 @@ async fn refused_connections_do_not_flood_the_dns_server() {
     // The first, then at most one a second.
     let most = 2 + start.elapsed().as_secs();
     assert!(queries <= most, "{queries} queries, at most {most}");
-    let _one = port.echo(1).await;
+}
+
+/// Neither accepts nor refuses, as an address does whose machine is gone.
+#[tokio::test]
+async fn one_that_is_silent_is_passed_over() {
+    let port = Port::new();
+    let one = port.echo(1).await;
+    let (two, gate) = port.gated(2).await;
+    let dns = Dns::of(NAME, &ips(1..=2));
+    let server = Replicas::ready(&port, &dns, &[1, 2], |_| {}).await;
+    one.kill();
+    port.vacant(1).await;
+    let _hole = hole(&port, 1).await;
+    let mut clients = [server.client().await, server.client().await];
     for client in &mut clients {
-        assert_eq!(client.response().await.text(), "1");
+        client.start_post("/", b"body").await;
+    }
+    two.arrived(1).await;
+    gate.open(20);
+    for client in &mut clients {
+        assert_eq!(client.response().await.text(), "2");
+    }
+    assert_eq!(server.state(port.at(1)), Some(State::Suspended));
+    assert_eq!(server.client().await.get("/").await.text(), "2");
+}
+
+/// An address that swallows connections: its backlog is full.
+async fn hole(port: &Port, replica: u16) -> Vec<Socket> {
+    let socket = || {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        socket.set_reuse_address(true).expect("an option");
+        socket.set_nonblocking(true).expect("an option");
+        socket
+    };
+    let address = port.at(replica);
+    let listener = socket();
+    listener.bind(&address.into()).expect("a free port");
+    listener.listen(0).expect("a bound socket");
+    let mut sockets = vec![listener];
+    loop {
+        let filler = socket();
+        // Loopback connects at once, or it does not.
+        let connecting = filler.connect(&address.into());
+        let full = connecting.is_err() && filler.peer_addr().is_err();
+        sockets.push(filler);
+        if full {
+            return sockets;
+        }
     }
 }
 
@@ -272,6 +318,8 @@ async fn one_that_is_stopped_is_found_by_the_deadline() {
     })
     .await;
     let mut clients = [server.start_get("/").await, server.start_get("/").await];
+    server.is(port.at(1), State::Busy).await;
+    server.is(port.at(2), State::Busy).await;
     gate.open(20);
     let mut statuses = Vec::new();
     for client in &mut clients {

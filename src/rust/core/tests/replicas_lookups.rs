@@ -229,3 +229,14 @@ async fn a_refresh_of_its_own() {
     dns.set(NAME, &ips([2]));
     server.serve(&port, &[2]).await;
 }
+
+#[tokio::test]
+async fn a_single_address_may_be_a_service_that_hides_its_replicas() {
+    for (replicas, told) in [(&[1][..], 1), (&[1, 2], 0)] {
+        let port = Port::new();
+        let _replicas = [port.echo(1).await, port.echo(2).await];
+        let dns = Dns::of(NAME, &ips(replicas.iter().copied()));
+        let mut server = Replicas::ready(&port, &dns, replicas, |_| {}).await;
+        assert_eq!(server.logged("headless"), told);
+    }
+}

@@ -71,6 +71,34 @@ async fn whoever_waits_is_served_in_the_order_of_arrival() {
     assert_eq!(two.peak(), 1);
 }
 
+/// However many it has met that are gone.
+#[tokio::test]
+async fn a_request_waits_for_one_that_is_there() {
+    const GONE: u16 = 12;
+    let port = Port::new();
+    let mut replicas = Vec::new();
+    for number in 1..=GONE {
+        replicas.push(port.echo(number).await);
+    }
+    let mut dns = Dns::of(NAME, &ips(1..=GONE));
+    let all: Vec<u16> = (1..=GONE).collect();
+    let server = Replicas::ready(&port, &dns, &all, |_| {}).await;
+    for number in 1..=GONE {
+        replicas[usize::from(number) - 1].kill();
+        port.vacant(number).await;
+    }
+    let mut client = server.client().await;
+    client.start_post("/", b"body").await;
+    for number in 1..=GONE {
+        server.is(port.at(number), State::Suspended).await;
+    }
+    server.queued(1).await;
+    let _new = port.echo(GONE + 1).await;
+    dns.set(NAME, &ips([GONE + 1]));
+    assert_eq!(client.response().await.text(), (GONE + 1).to_string());
+    server.serve(&port, &[GONE + 1]).await;
+}
+
 /// All of them, one after the other, with new addresses: a rolling update.
 #[tokio::test]
 async fn a_rolling_update_loses_nothing() {

@@ -266,7 +266,9 @@ impl Replicas {
     /// Waits until the last lookup has ended so.
     pub async fn looked_up(&self, state: LookupState) {
         let what = format!("the lookup is {}", state.name());
-        self.until(&what, || self.lookup().state == state).await;
+        // A server that was started just now has nothing to tell yet.
+        let is_so = || self.status().lookup.map(|lookup| lookup.state) == Some(state);
+        self.until(&what, is_so).await;
     }
 
     /// Waits until the server has failed, and tells why.
