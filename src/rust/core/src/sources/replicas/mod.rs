@@ -14,6 +14,7 @@ pub use lookup::{look_up, Found, NotFound};
 pub use members::{Consequence, Event, Members, Usage};
 pub use target::{Host, Target};
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::{pin, Pin};
@@ -32,6 +33,9 @@ const SHORTEST_REFRESH: Duration = Duration::from_secs(5);
 
 /// Between two lookups that were asked for by what happened.
 const LOOKUP_PAUSE: Duration = Duration::from_secs(1);
+
+/// How long tunnels may take to close when the server stops.
+const TUNNEL_GRACE: Duration = Duration::from_secs(5);
 
 /// Where replicas are found and how they are used.
 #[derive(Clone, Debug)]
@@ -125,8 +129,11 @@ impl Replicas {
             tokio::select! {
                 biased;
                 command = self.commands.recv() => match command {
-                    None | Some(Command::Kill) => return,
+                    None | Some(Command::Kill) => break,
                     Some(Command::Stop(reply)) => {
+                        self.say_goodbye().await;
+                        // Before the answer, after which nobody is to see one.
+                        self.members.forget_all();
                         let _ = reply.send(Ok(()));
                         return;
                     }
@@ -161,6 +168,17 @@ impl Replicas {
                     }
                 }
             }
+        }
+        self.members.forget_all();
+    }
+
+    /// Lets tunnels end in order, unless there is no time for that.
+    async fn say_goodbye(&mut self) {
+        let killed =
+            async { while !matches!(self.commands.recv().await, None | Some(Command::Kill)) {} };
+        tokio::select! {
+            _ = tokio::time::timeout(TUNNEL_GRACE, self.members.close_tunnels()) => {}
+            () = killed => {}
         }
     }
 
@@ -197,17 +215,20 @@ impl Replicas {
             Ok(_) => Ok(()),
             Err(problem) => Err(Failure::new("lookup", self.complaint(problem))),
         };
-        let shortest = match found {
+        let refresh = self.settings.refresh;
+        let pause = match found {
             Ok(found) => {
                 self.found(found.addresses);
-                found.ttl.map(|ttl| ttl.max(SHORTEST_REFRESH))
+                found
+                    .ttl
+                    .map(|ttl| refresh.unwrap_or(ttl.max(SHORTEST_REFRESH)))
             }
             Err(problem) => {
                 self.not_found(&problem);
-                Some(SHORTEST_REFRESH)
+                // Whoever looks rarely does not want to be without workers for so long.
+                Some(refresh.map_or(SHORTEST_REFRESH, |refresh| refresh.min(SHORTEST_REFRESH)))
             }
         };
-        let pause = shortest.map(|shortest| self.settings.refresh.unwrap_or(shortest));
         self.next_look = pause.map(|pause| Instant::now() + pause);
         for reply in self.waiting.drain(..) {
             let _ = reply.send(answer.clone());
@@ -215,14 +236,20 @@ impl Replicas {
         self.publish();
     }
 
-    fn found(&mut self, addresses: std::collections::BTreeSet<SocketAddr>) {
+    fn found(&mut self, addresses: BTreeSet<SocketAddr>) {
         let target = &self.settings.target;
         let count = addresses.len();
         let first = self.state == LookupState::Pending;
         let (new, gone) = self.members.want(addresses);
         if new + gone > 0 && !target.is_address() {
             let plural = if count == 1 { "" } else { "es" };
-            tracing::info!("{target} has {count} address{plural}: {new} new, {gone} gone");
+            let change = match (new, gone) {
+                (new, 0) if new == count => String::new(),
+                (new, 0) => format!(": {new} new"),
+                (0, gone) => format!(": {gone} gone"),
+                (new, gone) => format!(": {new} new, {gone} gone"),
+            };
+            tracing::info!("{target} has {count} address{plural}{change}");
         }
         if first && count == 1 && matches!(target.host(), Host::Name(_)) {
             tracing::info!(

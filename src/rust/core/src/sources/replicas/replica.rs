@@ -71,12 +71,15 @@ pub struct Replica {
     /// Absent until it has joined.
     pub member: Option<MemberId>,
     pub standing: Standing,
+    /// Whether the log tells of its joining.
+    pub announced: bool,
     /// Attempts to reach or use it that failed since it last answered a request.
     pub failures: u32,
     /// How often it came back.
     returns: u32,
-    found: Instant,
-    joined: Option<(SystemTime, Duration)>,
+    found: (SystemTime, Instant),
+    /// How long after it was found it joined.
+    joined: Option<Duration>,
     doubt: Doubt,
     /// A look at it, or a turn there, that is under way.
     task: Option<AbortHandle>,
@@ -90,9 +93,10 @@ impl Replica {
             worker,
             member: None,
             standing: Standing::Joining,
+            announced: false,
             failures: 0,
             returns: 0,
-            found: Instant::now(),
+            found: (SystemTime::now(), Instant::now()),
             joined: None,
             doubt,
             task: None,
@@ -103,7 +107,7 @@ impl Replica {
     pub fn enter(&mut self, member: MemberId) {
         self.member = Some(member);
         self.standing = Standing::Serving;
-        self.joined = Some((SystemTime::now(), self.found.elapsed()));
+        self.joined = Some(self.found.1.elapsed());
         self.task = None;
     }
 
@@ -151,8 +155,8 @@ impl Replica {
             pid: None,
             state: self.standing.state(),
             restarts: self.returns,
-            started: self.joined.map(|(since, _)| since),
-            boot: self.joined.map(|(_, after)| after),
+            started: Some(self.found.0),
+            boot: self.joined,
             worker: Some(self.worker.clone()),
         }
     }
