@@ -4,10 +4,12 @@
 #![allow(dead_code, unused_imports)]
 
 mod client;
+pub mod dns;
 mod house;
 pub mod local;
 pub mod native;
 pub mod pod;
+pub mod replicas;
 pub mod template;
 mod upstream;
 

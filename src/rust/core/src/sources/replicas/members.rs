@@ -214,6 +214,32 @@ impl Members {
         }
     }
 
+    /// Tells all tunnels to close; resolves when they have.
+    pub fn close_tunnels(&self) -> impl Future<Output = ()> + Send {
+        let replicas = self.replicas.values();
+        let workers: Vec<_> = replicas.map(|replica| replica.worker.clone()).collect();
+        for worker in &workers {
+            worker.tunnels.drain();
+        }
+        async move {
+            for worker in workers {
+                worker.tunnels.closed().await;
+            }
+        }
+    }
+
+    /// The end: nobody is a worker any more, and nothing is open but what is in flight.
+    pub fn forget_all(&mut self) {
+        for (key, replica) in std::mem::take(&mut self.replicas) {
+            if let Some(member) = replica.member {
+                self.table.remove(member);
+            }
+            self.roster.forget(replica.id, key);
+            replica.worker.close_connections();
+        }
+        self.by_address.clear();
+    }
+
     /// Does what is to be done.
     pub fn handle(&mut self, key: u64, event: Event) -> Consequence {
         match event {
