@@ -36,3 +36,8 @@ messages_until <- function(server, condition) {
   )
   seen
 }
+
+# Requests in the queue.
+waiting <- function(server) {
+  as.integer(sub("^.* ([0-9]+) waiting$", "\\1", grep(" waiting$", server$format(), value = TRUE)))
+}
