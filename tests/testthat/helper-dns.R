@@ -2,8 +2,8 @@
 
 # `$set(name, addresses)` says what a name leads to, `$srv()` adds SRV records; `$empty(name)`: there is the name, but no
 # address; `$remove(name)`: there is no such name. Each returns when the server answers so. `$stop()`, `$start()`, and
-# `$address` for the setting `dns`.
-local_dns <- function(ttl = 0, env = parent.frame()) {
+# `$address` for the setting `dns`, which is a port of its own choice unless `listen` says otherwise.
+local_dns <- function(ttl = 0, listen = NULL, env = parent.frame()) {
   skip_on_os(c("windows", "mac", "solaris"))
   # Debian puts it where only root looks.
   command <- Sys.which("dnsmasq")
@@ -17,7 +17,8 @@ local_dns <- function(ttl = 0, env = parent.frame()) {
   dns$process <- NULL
   dns$address <- NULL
 
-  dns$launch <- function(port) {
+  dns$launch <- function(address) {
+    where <- strsplit(address, ":", fixed = TRUE)[[1]]
     write_hosts(dns, files)
     dns$process <- processx::process$new(
       command,
@@ -25,14 +26,13 @@ local_dns <- function(ttl = 0, env = parent.frame()) {
         # With --no-daemon it would serve one TCP connection at a time.
         "--keep-in-foreground", "--conf-file=/dev/null", "--pid-file=", "--log-queries",
         paste0("--log-facility=", file.path(files, "log")),
-        paste0("--port=", port), "--listen-address=127.0.0.1", "--bind-interfaces", "--no-resolv", "--no-hosts",
+        paste0("--port=", where[[2]]), paste0("--listen-address=", where[[1]]), "--bind-interfaces", "--no-resolv", "--no-hosts",
         paste0("--addn-hosts=", file.path(files, "hosts")), paste0("--local-ttl=", ttl), "--local=/test/",
         # It would give up root, and then not see this session's files.
         if (Sys.info()[["user"]] == "root") "--user=root",
         dns$services
       )
     )
-    address <- paste0("127.0.0.1:", port)
     wait_until(
       !dns$process$is_alive() || !is.null(ask_dns(address, "nosuch.test")),
       what = "dnsmasq to answer"
@@ -44,8 +44,8 @@ local_dns <- function(ttl = 0, env = parent.frame()) {
     # A port that is free for TCP may be taken for UDP. Once there is one, it stays.
     dns$address <- wait_until(
       {
-        port <- if (is.null(dns$address)) free_port() else sub("^.*:", "", dns$address)
-        if (dns$launch(port)) paste0("127.0.0.1:", port)
+        address <- dns$address %||% listen %||% paste0("127.0.0.1:", free_port())
+        if (dns$launch(address)) address
       },
       what = "dnsmasq to start"
     )

@@ -40,6 +40,18 @@ wait_for_pods <- function(server, pods, state = "ready") {
   invisible(server$status())
 }
 
+# Until the front's workers are these pods, under load: ready or busy.
+wait_for_pods_in_use <- function(server, pods) {
+  expected <- sort(addresses_of(pods))
+  wait_until(
+    {
+      status <- server$status()
+      identical(sort(host_of(status$address)), expected) && all(status$state %in% c("ready", "busy"))
+    },
+    what = "pods to be in use"
+  )
+}
+
 host_of <- function(address) {
   gsub("\\[|\\]", "", sub(":[0-9]+$", "", address))
 }

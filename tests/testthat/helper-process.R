@@ -119,6 +119,11 @@ accepts_connections <- function(url) {
   )
 }
 
+# Whether this machine has such an address.
+has_address <- function(host) {
+  !inherits(try(httpuv::randomPort(host = host, n = 5), silent = TRUE), "try-error")
+}
+
 # The number of a signal, where tools does not name it.
 sig <- c(hup = 1L, int = 2L, kill = 9L, term = 15L, cont = 18L, stop = 19L)
 
