@@ -115,7 +115,7 @@ pod <- function(address, dir, kind, ...) {
 # that process had then).
 pod_log <- function(dir) {
   files <- list.files(dir, "^log-", full.names = TRUE)
-  lines <- strsplit(unlist(lapply(files, readLines, warn = FALSE)), " ", fixed = TRUE)
+  lines <- strsplit(as.character(unlist(lapply(files, readLines, warn = FALSE))), " ", fixed = TRUE)
   column <- function(i) vapply(lines, `[[`, "", i)
   log <- data.frame(
     time = as.numeric(column(1)), what = column(2), id = column(3), pod = column(4), pid = as.integer(column(5)),
