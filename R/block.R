@@ -59,12 +59,13 @@ serve_until <- function(link, deadline, announce, call) {
 }
 
 # One reload at a time; a request that comes meanwhile leads to one more, as the code may have changed since. A reload
-# that fails is an event in the log: the old workers go on.
+# that fails is an event in the log: the old workers go on. Of replicas, it is a lookup of their name.
 reload_on_request <- function(link) {
   id <- NULL
   wanted <- FALSE
   report <- function(failure) {
-    show_event(paste("Reload failed:", failure$message), "error")
+    what <- if (is.null(link$replicas)) "Reload" else "Lookup"
+    show_event(paste0(what, " failed: ", failure$message), "error")
     # Otherwise they were in the log.
     if (link$quiet && length(failure$lines) > 0) show_worker_lines(failure$lines)
   }
@@ -129,7 +130,7 @@ announcer <- function(link) {
       return(invisible())
     }
     if (is.null(progress) && !is.null(poll)) {
-      progress <<- start_progress(link$workers, link$quiet)
+      progress <<- start_progress(link)
     }
     if (!is.null(poll) && poll$state == "starting") {
       progress(poll)
@@ -138,8 +139,7 @@ announcer <- function(link) {
     done <<- TRUE
     if (!is.null(progress)) progress(NULL)
     if (!is.null(poll) && poll$state == "ready") {
-      some <- if (poll$ready < link$workers) paste(poll$ready, "of ") else ""
-      say("Ready on {link$url} with {some}{link$workers} worker{?s}", link$quiet)
+      say_ready(link, poll)
     }
     invisible()
   }

@@ -58,21 +58,33 @@ say <- function(message, quiet = FALSE, .envir = parent.frame()) {
 # Shows how many workers are ready: one line that changes where the terminal can do that, or else a message at the
 # start.
 # Returns a function to call with each poll, and with NULL when the start is over.
-start_progress <- function(total, quiet = FALSE) {
-  if (quiet) {
+start_progress <- function(link) {
+  if (link$quiet) {
     return(function(poll) invisible())
   }
+  what <- if (is.null(link$replicas)) "Starting {link$workers} worker{?s}" else "Looking for replicas of {link$replicas}"
   if (!cli::is_dynamic_tty()) {
-    say("Starting {total} worker{?s}")
+    say(what)
     return(function(poll) invisible())
   }
+  so_far <- if (is.null(link$replicas)) "{poll$ready} ready" else "{poll$total} found, {poll$ready} ready"
   function(poll) {
     if (is.null(poll)) {
       hide_status_line()
     } else {
-      show_status_line("Starting {total} worker{?s}: {poll$ready} ready")
+      show_status_line(paste0(what, ": ", so_far))
     }
     invisible()
+  }
+}
+
+say_ready <- function(link, poll) {
+  total <- link$workers %||% poll$total
+  some <- if (poll$ready < total) paste(poll$ready, "of ") else ""
+  if (is.null(link$replicas)) {
+    say("Ready on {link$url} with {some}{total} worker{?s}", link$quiet)
+  } else {
+    say("Ready on {link$url} with {some}{total} replica{?s} of {link$replicas}", link$quiet)
   }
 }
 

@@ -105,6 +105,10 @@ server_poll <- function(handle, timeout_ms) .Call(wrap__server_poll, handle, tim
 #' @noRd
 server_status <- function(handle) .Call(wrap__server_status, handle)
 
+#' How the name that the workers are found by resolves: `NULL` if there is none.
+#' @noRd
+server_lookup <- function(handle) .Call(wrap__server_lookup, handle)
+
 #' Starts a command: a named list with `name`, and `n` or `timeout` where it takes one.
 #' @noRd
 server_command <- function(handle, command) .Call(wrap__server_command, handle, command)
@@ -116,6 +120,11 @@ server_result <- function(handle, id, timeout_ms) .Call(wrap__server_result, han
 #' Whether the server's thread runs.
 #' @noRd
 server_is_running <- function(handle) .Call(wrap__server_is_running, handle)
+
+#' What is wrong with the text of a setting that only this side can read, as a sentence.
+#' @return `NULL` if nothing is.
+#' @noRd
+option_problem <- function(name, text) .Call(wrap__option_problem, name, text)
 
 #' Notes SIGTERM and SIGHUP for `server_poll()` until `signals_release()`.
 #' @noRd

@@ -6,8 +6,10 @@ new_link <- function(started, settings) {
   link$handle <- started$handle
   link$url <- started$url
   link$admin_url <- started$admin_url
+  # Of what is served: the directory of its own workers, or the URL of its replicas.
   link$dir <- settings$dir
-  # At the start; the handle may change it.
+  link$replicas <- settings$url
+  # At the start; the handle may change it. Nobody knows how many replicas there will be.
   link$workers <- settings$workers
   link$shutdown_timeout <- settings$shutdown_timeout
   link$quiet <- settings$quiet
@@ -25,6 +27,21 @@ server_state <- function(link, call = NULL) {
   state <- check_result(server_status(link$handle), call = call)
   poll_server(link, call = call)
   state
+}
+
+# NULL for workers that nobody has to look up.
+lookup_state <- function(link, call = NULL) {
+  lookup <- check_result(server_lookup(link$handle), call = call)$lookup
+  if (is.null(lookup)) {
+    return(NULL)
+  }
+  list(
+    url = link$replicas,
+    state = lookup$state,
+    message = if (nzchar(lookup$message)) lookup$message else NA_character_,
+    since = .POSIXct(lookup$since),
+    addresses = lookup$addresses
+  )
 }
 
 is_running <- function(link, call = NULL) {

@@ -1,19 +1,69 @@
 # The settings: one list that defines them, one accessor that finds and checks a value, one table for the help page.
 
+# What takes settings.
+all_verbs <- c("run", "run_k8s")
+
 # A setting: what it takes (`kind`), its default, and what it does in the words of the help page. `default` is a
-# function where the value depends on the machine, and `shown` then says it in words.
-setting <- function(kind, default, doc, ..., shown = NULL) {
-  list(kind = kind, default = default, doc = doc, shown = shown, limits = list(...))
+# function where the value depends on the machine, and `shown` then says it in words. `verbs` take it; those in `defaults`
+# have a default of their own. `elsewhere` tells who gives it to another verb what to do there.
+setting <- function(
+    kind, default, doc, ..., shown = NULL, verbs = all_verbs, defaults = list(), elsewhere = NULL) {
+  list(
+    kind = kind, default = default, doc = doc, shown = shown, verbs = verbs, defaults = defaults, elsewhere = elsewhere,
+    limits = list(...)
+  )
+}
+
+# Of workers that faucet starts itself.
+local_setting <- function(
+    ..., elsewhere = "Kubernetes runs the workers: it can be set in the pods, if they run {.fun faucet::run}.") {
+  setting(..., verbs = "run", elsewhere = elsewhere)
+}
+
+# Of replicas that others start.
+replica_setting <- function(
+    ..., elsewhere = "{.fun run} starts its workers itself, on this machine, and looks none up.") {
+  setting(..., verbs = "run_k8s", elsewhere = elsewhere)
 }
 
 # A function, as the defaults of some ask the native side.
 setting_definitions <- function() {
   list(
-    workers = setting(
+    workers = local_setting(
       "count", function() usable_cores(), "R processes to run.",
-      min = 1, max = 10000, shown = "usable cores"
+      min = 1, max = 10000, shown = "usable cores",
+      elsewhere = "Kubernetes runs the workers: scale the Deployment, as by {.code kubectl scale}."
     ),
-    worker = setting(
+    slots = replica_setting(
+      "count", 1L,
+      paste(
+        "Requests at a time for each replica. One that runs faucet tells how many workers it has, and that counts",
+        "instead."
+      ),
+      min = 1, max = 10000,
+      elsewhere = "Each worker of {.fun run} takes one request at a time: for more at once, have more {.arg workers}."
+    ),
+    refresh = replica_setting(
+      "duration", NULL,
+      paste(
+        "Time from one lookup of the name to the next. `NULL`: as long as the DNS records live, but at least 5 and at",
+        "most 60."
+      ),
+      null = TRUE
+    ),
+    ready_path = replica_setting(
+      "url_path", NULL,
+      paste(
+        "Path, such as `\"/health\"`, that a replica must answer with a 2xx status before it gets requests. With `NULL` it is",
+        "enough that it accepts connections."
+      ),
+      null = TRUE
+    ),
+    dns = replica_setting(
+      "dns", NULL, "DNS server to ask, such as `\"127.0.0.1:5353\"`. `NULL`: those of `/etc/resolv.conf`.",
+      null = TRUE
+    ),
+    worker = local_setting(
       "choice", "auto",
       paste(
         "Who serves HTTP in a worker: faucet itself (`native`), or the server that the app starts on a TCP port (`http`).",
@@ -21,14 +71,17 @@ setting_definitions <- function() {
       ),
       choices = c("auto", "native", "http")
     ),
-    preload = setting(
+    preload = local_setting(
       "flag", FALSE,
       paste(
         "Load the app once, in a template, and fork native workers from it: they start in milliseconds and share its",
         "memory. For Linux; see [after_fork()] for what must not be shared."
       )
     ),
-    host = setting("string", "127.0.0.1", "Address to listen on. `\"0.0.0.0\"` takes requests from other machines."),
+    host = setting(
+      "string", "127.0.0.1", "Address to listen on. `\"0.0.0.0\"` takes requests from other machines.",
+      defaults = list(run_k8s = "0.0.0.0")
+    ),
     port = setting("count", 8080L, "Port to listen on. `0` takes any free one.", min = 0, max = 65535),
     queue = setting(
       "count", 1024L, "Requests that may wait for a worker. One more gets 503.",
@@ -42,18 +95,25 @@ setting_definitions <- function() {
       "duration", Inf,
       paste(
         "How long R may take for one request, or from one chunk of a [stream()] to the next. Then the client gets 504.",
-        "A native worker is interrupted, one of type `http` replaced."
+        "A native worker is interrupted, one of type `http` replaced. To a replica, the connection is closed: one that runs",
+        "faucet does the same with its worker."
       ),
       infinite = TRUE
     ),
     cancel = setting(
-      "flag", TRUE, "Interrupt R when the client has left. In native workers; see [shield()] for what must be finished."
+      "flag", TRUE,
+      paste(
+        "Interrupt R when the client has left. In native workers, and in replicas that run faucet with them; see [shield()]",
+        "for what must be finished."
+      )
     ),
-    interrupt_timeout = setting(
+    interrupt_timeout = local_setting(
       "duration", 5,
       "How long R may take to obey an interrupt, by `cancel` or `timeout`. Then the worker is replaced."
     ),
-    boot_timeout = setting("duration", 60, "How long a worker may take to start."),
+    boot_timeout = setting(
+      "duration", 60, "How long a worker may take to start. For [run_k8s()]: how long until the first replica takes requests."
+    ),
     shutdown_timeout = setting("duration", 30, "How long requests in flight may take to finish when the server stops."),
     header_timeout = setting("duration", 10, "How long a client may take to send a request's head. Then it gets 408."),
     idle_timeout = setting(
@@ -73,27 +133,39 @@ setting_definitions <- function() {
       min = 8192, shown = "`\"64KB\"`"
     ),
     max_connections = setting("count", 10000L, "Connections of clients at a time. One more gets 503.", min = 1),
-    max_requests = setting(
+    max_requests = local_setting(
       "count", Inf, "Requests, more or less, after which a worker is recycled: the exact number is drawn for each.",
       min = 1, infinite = TRUE
     ),
-    max_memory = setting(
+    max_memory = local_setting(
       "size", Inf,
       paste(
         "Resident memory above which a worker is recycled. Of one that was forked (`preload`), only what it shares with no",
         "other process counts, on Linux."
       ),
-      min = 1, infinite = TRUE
+      min = 1, infinite = TRUE,
+      elsewhere = paste(
+        "Kubernetes runs the workers: set a memory limit in the Deployment, or this in the pods, if they run",
+        "{.fun faucet::run}."
+      )
     ),
-    max_failures = setting("count", 5L, "Failed starts in a row after which a worker is given up.", min = 1),
+    max_failures = local_setting(
+      "count", 5L, "Failed starts in a row after which a worker is given up.",
+      min = 1,
+      elsewhere = "Kubernetes runs the workers, and starts them again and again."
+    ),
     trusted_proxies = setting(
       "strings", character(),
       "Addresses (`\"10.0.0.1\"`, `\"10.0.0.0/8\"`) whose `X-Forwarded-*` headers are believed.",
       shown = "none"
     ),
     admin_port = setting(
-      "count", NULL, "Port on 127.0.0.1 that serves `/metrics` and `/status`. `0` takes any free one, `NULL` is off.",
+      "count", NULL, "Port that serves `/metrics` and `/status`. `0` takes any free one, `NULL` is off.",
       min = 0, max = 65535, null = TRUE
+    ),
+    admin_host = setting(
+      "string", "127.0.0.1",
+      "Address for `admin_port`. `\"0.0.0.0\"` lets other machines read, such as Prometheus in a cluster."
     ),
     access_log = setting("choice", "text", "Form of the access log.", choices = c("text", "json", "none")),
     log_file = setting(
@@ -104,10 +176,24 @@ setting_definitions <- function() {
   )
 }
 
-# All settings as run() needs them: `given` holds the arguments, by name. An argument that is not in it was not given.
-resolve_settings <- function(given, call = NULL) {
-  definitions <- setting_definitions()
-  check_setting_names(names(given), given, names(definitions), call = call)
+# Those that a verb takes, with its own defaults.
+settings_of <- function(verb) {
+  definitions <- Filter(function(definition) verb %in% definition$verbs, setting_definitions())
+  lapply(definitions, function(definition) {
+    if (verb %in% names(definition$defaults)) definition$default <- definition$defaults[[verb]]
+    definition
+  })
+}
+
+# The arguments that a verb was given, by name: of those that it names itself, NULL means that it was not.
+given_settings <- function(named, further) {
+  c(Filter(Negate(is.null), named), further)
+}
+
+# All settings as a verb needs them: `given` holds the arguments, by name. An argument that is not in it was not given.
+resolve_settings <- function(given, verb, call = NULL) {
+  definitions <- settings_of(verb)
+  check_setting_names(names(given), given, names(definitions), verb, call = call)
   values <- lapply(rlang::set_names(names(definitions)), function(name) {
     list(resolve_setting(name, given, definitions[[name]], call = call))
   })
@@ -141,7 +227,7 @@ setting_variable <- function(name) {
   paste0("FAUCET_", toupper(name))
 }
 
-check_setting_names <- function(names, given, known, call = NULL) {
+check_setting_names <- function(names, given, known, verb, call = NULL) {
   if (length(given) == 0) {
     return(invisible())
   }
@@ -156,12 +242,30 @@ check_setting_names <- function(names, given, known, call = NULL) {
     abort("option", "Argument {.arg {twice[[1]]}} was given more than once.", option = twice[[1]], call = call)
   }
   for (name in setdiff(names, known)) {
-    near <- nearest_name(name, c(known, "dir", "block"))
+    instead <- hint_elsewhere(name, verb)
+    near <- if (is.null(instead)) nearest_name(name, c(known, arguments_of(verb)))
     abort("option", c(
-      "{.fun run} has no option {.arg {name}}.",
+      "{.fun {verb}} has no option {.arg {name}}.",
+      i = instead,
       i = if (!is.null(near)) "Did you mean {.arg {near}}?",
       i = "All settings are in {.code help(\"faucet-options\")}."
     ), option = name, call = call)
+  }
+}
+
+# What a verb takes besides its settings.
+arguments_of <- function(verb) {
+  switch(verb, run = c("dir", "app", "block"), run_k8s = c("url", "block"))
+}
+
+# For what only another verb takes: what to do with this one.
+hint_elsewhere <- function(name, verb) {
+  if (name %in% names(setting_definitions())) {
+    setting_definitions()[[name]]$elsewhere
+  } else if (verb == "run_k8s" && name %in% arguments_of("run")) {
+    "{.fun run_k8s} serves what runs in pods already; {.fun run} serves a directory or an app."
+  } else if (verb == "run" && name %in% arguments_of("run_k8s")) {
+    "{.fun run} serves a directory or an app; {.fun run_k8s} serves what runs at a URL."
   }
 }
 
@@ -216,6 +320,8 @@ check_setting <- function(value, name, definition, source = c("argument", "optio
     strings = check_strings,
     choice = check_choice,
     path = check_path,
+    url_path = check_url_path,
+    dns = check_dns,
     flag = check_flag
   )
   checked <- check(value, limits)
@@ -287,6 +393,25 @@ check_path <- function(value, limits) {
   }
 }
 
+# As it stands in a request's first line.
+check_url_path <- function(value, limits) {
+  if (rlang::is_string(value) && grepl("^/[!-~]*$", value) && !grepl("#", value, fixed = TRUE)) value
+}
+
+# The address of a DNS server, as "127.0.0.1:5353" or "[::1]:53".
+check_dns <- function(value, limits) {
+  if (!rlang::is_string(value)) {
+    return(NULL)
+  }
+  address <- trimws(value)
+  if (grepl("^([0-9.]+|\\[.*\\])$", address)) {
+    address <- paste0(address, ":53")
+  } else if (grepl("^[0-9a-fA-F.]*:[0-9a-fA-F.]*:[0-9a-fA-F.:]*$", address)) {
+    address <- paste0("[", address, "]:53")
+  }
+  if (is.null(option_problem("dns", address))) address
+}
+
 check_flag <- function(value, limits) {
   if (rlang::is_bool(value)) value
 }
@@ -322,6 +447,8 @@ describe_setting <- function(definition) {
     strings = "a character vector without NA",
     choice = paste0("one of ", paste0("\"", limits$choices, "\"", collapse = ", ")),
     path = "the path of a file",
+    url_path = "a path like \"/health\"",
+    dns = "the address of a DNS server like \"10.0.0.10\" or \"127.0.0.1:5353\"",
     flag = "TRUE or FALSE"
   )
   what <- sub(",$", "", what)
@@ -342,17 +469,20 @@ describe_value <- function(value) {
 
 #' All settings of a server
 #'
-#' Every setting is an argument of [run()], by its name. One that is not given is looked for in
-#' R's options and then in the environment, so that the same code runs with other settings
-#' elsewhere: argument, then `options(faucet.NAME = )`, then the environment variable
+#' Every setting is an argument of [run()], of [run_k8s()], or of both, by its name. One that is not given
+#' is looked for in R's options and then in the environment, so that the same code runs with other
+#' settings elsewhere: argument, then `options(faucet.NAME = )`, then the environment variable
 #' `FAUCET_NAME`, then the default.
 #'
 #' `r settings_table()`
 #'
 #' - *seconds* are numbers above 0.
 #' - *bytes* are numbers, or strings such as `"512KB"`, `"16MB"` or `"1.5GB"`; a KB is 1024 bytes.
+#' - An *address* is an IP address, with a port after a colon if it is not 53: `"10.0.0.10"`, `"[fd00::10]:5353"`.
+#' - What a verb does not take is an error as an argument; as an option or in the environment it is not looked at.
 #' - In an environment variable, `Inf` is written `Inf`, yes and no are `true` and `false`, and a
-#'   list has commas between its elements. An empty variable counts as not set.
+#'   list has commas between its elements. An empty variable counts as not set, and so does one that begins with `tcp://`:
+#'   Kubernetes sets `FAUCET_PORT` to that next to a service called "faucet".
 #'
 #' @section Error conditions:
 #' A value that a setting does not take, or an argument that is no setting, raises an error of
@@ -361,7 +491,7 @@ describe_value <- function(value) {
 #'
 #' @name faucet-options
 #' @aliases faucet-settings
-#' @seealso [run()]
+#' @seealso [run()], [run_k8s()]
 #' @examples
 #' old <- options(faucet.workers = 2, faucet.queue_timeout = 5)
 #' # faucet::run("api") would now start 2 workers
@@ -374,16 +504,28 @@ settings_table <- function() {
   rows <- vapply(names(definitions), function(name) {
     definition <- definitions[[name]]
     cells <- c(
-      paste0("`", name, "`"), setting_unit(definition), definition$shown %||% default_as_code(definition$default),
+      paste0("`", name, "`"), setting_verbs(definition), setting_unit(definition), setting_default(definition),
       paste0("`faucet.", name, "`"), paste0("`", setting_variable(name), "`"), definition$doc
     )
     paste0("| ", paste(cells, collapse = " | "), " |")
   }, character(1))
   paste(c(
-    "| Setting | Takes | Default | Option | Environment variable | What it does |",
-    "| --- | --- | --- | --- | --- | --- |",
+    "| Setting | Of | Takes | Default | Option | Environment variable | What it does |",
+    "| --- | --- | --- | --- | --- | --- | --- |",
     rows
   ), collapse = "\n")
+}
+
+setting_verbs <- function(definition) {
+  if (setequal(definition$verbs, all_verbs)) "all" else paste0("`", definition$verbs, "`", collapse = ", ")
+}
+
+setting_default <- function(definition) {
+  others <- vapply(definition$defaults, default_as_code, character(1))
+  paste(c(
+    definition$shown %||% default_as_code(definition$default),
+    if (length(others) > 0) paste0("of `", names(others), "`: ", others)
+  ), collapse = "; ")
 }
 
 default_as_code <- function(default) {
@@ -400,7 +542,9 @@ setting_unit <- function(definition) {
     string = "string",
     strings = "strings",
     choice = paste0("`\"", limits$choices, "\"`", collapse = ", "),
-    path = "path",
+    path = ,
+    url_path = "path",
+    dns = "address",
     flag = "`TRUE`, `FALSE`"
   )
   extra <- c(if (isTRUE(limits$infinite)) "`Inf`", if (isTRUE(limits$null)) "`NULL`")

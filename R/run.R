@@ -77,7 +77,7 @@
 #'   Field `lines`: the last lines that R wrote.
 #'
 #' @seealso [`faucet-options`] for all settings, [faucet_server] for the handle; [stream()], [shield()] and [after_fork()] for
-#'   the code of an API.
+#'   the code of an API; [run_k8s()], once one machine is not enough.
 #' @export
 #' @examples
 #' api <- system.file("examples", "hello", package = "faucet")
@@ -99,12 +99,9 @@
 #' }
 run <- function(dir = ".", workers = NULL, host = NULL, port = NULL, block = TRUE, ..., app = NULL) {
   call <- rlang::current_env()
-  given <- c(Filter(Negate(is.null), list(workers = workers, host = host, port = port)), list(...))
-  settings <- resolve_settings(given, call = call)
-  if (!rlang::is_bool(block)) {
-    got <- describe_value(block)
-    abort("option", "{.arg block} must be TRUE or FALSE, not {got}.", option = "block", call = call)
-  }
+  given <- given_settings(list(workers = workers, host = host, port = port), list(...))
+  settings <- resolve_settings(given, "run", call = call)
+  check_block(block, call = call)
   if (is.null(app)) {
     settings$dir <- check_app(dir, call = call)
   } else {
@@ -115,17 +112,9 @@ run <- function(dir = ".", workers = NULL, host = NULL, port = NULL, block = TRU
 
   warn_of_preload(settings$preload)
 
-  link <- start_server(settings, call = call)
-  if (block) {
-    # However this ends: what runs in the foreground does not outlive it.
-    on.exit(kill_server(link), add = TRUE)
-    block_on(link, starting = TRUE, call = call)
-    invisible(faucet_server$new(link))
-  } else {
-    await_ready(link, call = call)
-    show_log_when_idle(link)
-    faucet_server$new(link)
-  }
+  settings$command <- worker_command()
+  settings$env <- c(worker_env(), FAUCET_APP = settings$app)
+  serve(settings, "run", block, call = call)
 }
 
 # The absolute path of a directory that holds something to run.
@@ -150,7 +139,8 @@ check_dir <- function(dir, call = NULL) {
     abort("dir", c(
       "There is no directory {.path {dir}}.",
       i = if (file.exists(dir)) "It is a file: pass the directory that holds it.",
-      i = if (!file.exists(dir) && !is_absolute(dir)) "The working directory is {.path {getwd()}}."
+      i = if (!file.exists(dir) && !is_absolute(dir) && !is_url(dir)) "The working directory is {.path {getwd()}}.",
+      i = if (is_url(dir)) "{.fun faucet::run_k8s} serves what runs at a URL."
     ), dir = dir, call = call)
   }
   absolute_path(dir)
@@ -177,6 +167,10 @@ is_absolute <- function(path) {
   grepl("^([/~\\\\]|[A-Za-z]:)", path)
 }
 
+is_url <- function(path) {
+  grepl("^[A-Za-z][A-Za-z0-9+.-]*://", path)
+}
+
 warn_of_preload <- function(preload, system = Sys.info()[["sysname"]]) {
   if (preload && system == "Darwin") {
     rlang::warn(
@@ -187,13 +181,6 @@ warn_of_preload <- function(preload, system = Sys.info()[["sysname"]]) {
       class = "faucet_warning_preload"
     )
   }
-}
-
-start_server <- function(settings, call = NULL) {
-  settings$command <- worker_command()
-  settings$env <- c(worker_env(), FAUCET_APP = settings$app)
-  started <- check_result(server_start(settings), call = call)
-  new_link(started, settings)
 }
 
 # As Rscript would run it: profiles are read (renv needs them), a saved workspace is not.

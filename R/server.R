@@ -1,10 +1,11 @@
 #' A running server
 #'
 #' @description
-#' The handle that [run()] returns: it tells how the server is doing, changes it, and stops it.
+#' The handle that [run()] and [run_k8s()] return: it tells how the server is doing, changes it, and stops it.
 #'
-#' A server belongs to the R process that started it. Its workers end when `$stop()` is called,
-#' when the handle is garbage collected, and when the process ends, however it ends.
+#' A server belongs to the R process that started it. It ends when `$stop()` is called, when the handle is
+#' garbage collected, and when the process ends, however it ends. Workers that [run()] started end with it; replicas
+#' of [run_k8s()] go on.
 #'
 #' Methods that wait can be interrupted with Ctrl-C: what they started then goes on by itself.
 #'
@@ -16,10 +17,12 @@
 #'   `lines`: the last lines that R wrote.
 #' - `faucet_error_reload`: the new code that `$reload()` started has failed, and the old workers serve on; or
 #'   another reload is under way. Field `lines`: the last lines that R wrote.
+#' - `faucet_error_lookup`: the name that `$reload()` looked up again led to nothing. The replicas that are known serve on.
+#' - `faucet_error_unsupported`: `$scale()` of [run_k8s()]: Kubernetes starts and stops the replicas.
 #' - `faucet_error_timeout`: requests were still in flight when the time of `$drain()` was over.
 #' - `faucet_error_stopped`: the server has stopped, or is about to.
 #'
-#' @seealso [run()], which makes one.
+#' @seealso [run()] and [run_k8s()], which make one.
 #' @examples
 #' \dontrun{
 #' server <- run("api", workers = 2, port = 0, block = FALSE)
@@ -32,26 +35,40 @@ faucet_server <- R6::R6Class(
   "faucet_server",
   cloneable = FALSE,
   public = list(
-    #' @description Made by [run()], not by users.
+    #' @description Made by [run()] and [run_k8s()], not by users.
     #' @param link The session's end of the server.
     initialize = function(link) {
       private$link <- link
     },
 
     #' @description How each worker is doing.
-    #' @return A data frame with a row for each worker: `worker` (its number), `pid` (`NA` while it
-    #'   has no process), `state` (`"starting"`, `"ready"`, `"busy"`, `"draining"`, `"stopping"`,
-    #'   `"dead"` or `"failed"`, the latter meaning that it was given up), `type` (`"native"` or `"http"`:
-    #'   who serves in it, `NA` while it starts), `in_flight` (requests it is working on), `requests`
-    #'   (those it has answered), `restarts`, `memory` (resident, in bytes), `started` (when the process
-    #'   was started) and `boot` (seconds from then, or from its fork, until it accepted requests).
+    #' @return A data frame with a row for each worker:
+    #'
+    #'   - `worker` (integer): its number.
+    #'   - `pid` (integer): its process. `NA` while it has none, and for replicas.
+    #'   - `address` (character): where it listens, such as `"10.0.0.7:8000"`, or the path of its socket. `NA` while it does
+    #'     not.
+    #'   - `state` (character): `"starting"`; `"ready"`; `"busy"`, which has a request; `"suspended"`, which is a replica that
+    #'     cannot be reached and is tried again and again; `"draining"`, which finishes what it has; `"stopping"`; `"dead"`;
+    #'     `"failed"`, which was given up.
+    #'   - `type` (character): who serves in it. `"native"` or `"http"`, and for a replica `"faucet"` if it runs
+    #'     faucet itself, or else `"http"`. `NA` while that is not known.
+    #'   - `slots` (integer): how many requests it takes at a time. `0` while it takes none.
+    #'   - `in_flight` (integer): requests it is working on.
+    #'   - `requests` (double): those it has answered.
+    #'   - `restarts` (integer).
+    #'   - `memory` (double): resident, in bytes. `NA` for replicas.
+    #'   - `started` (POSIXct): when its process was started, or when the replica was found.
+    #'   - `boot` (double): seconds from then, or from its fork, until it accepted requests.
     status = function() {
       status <- server_state(private$link, call = rlang::current_env())
       data.frame(
         worker = status$worker,
         pid = status$pid,
+        address = status$address,
         state = status$state,
         type = status$type,
+        slots = status$slots,
         in_flight = status$in_flight,
         requests = status$requests,
         restarts = status$restarts,
@@ -61,8 +78,21 @@ faucet_server <- R6::R6Class(
       )
     },
 
+    #' @description How the lookup of the replicas' name is doing.
+    #' @return For [run()] `NULL`. For [run_k8s()] a list:
+    #'
+    #'   - `url` (string): what is looked up.
+    #'   - `state` (string): `"ok"`; `"pending"`, before the first answer; `"failed"`, if DNS could not be asked or knows no
+    #'     such name; `"empty"`, if it knows the name but no address. The latter two do no harm to replicas that are known.
+    #'   - `message` (string): what went wrong, `NA` if nothing did.
+    #'   - `since` (POSIXct): when this state began.
+    #'   - `addresses` (integer): how many are known.
+    lookup = function() {
+      lookup_state(private$link, call = rlang::current_env())
+    },
+
     #' @description Change the number of workers, and wait until there are that many. Workers that leave
-    #'   finish their request first.
+    #'   finish their request first. Not for [run_k8s()]: there, `kubectl scale` does it.
     #' @param n The new number of workers.
     #' @return The handle, invisibly.
     scale = function(n) {
@@ -72,7 +102,8 @@ faucet_server <- R6::R6Class(
     },
 
     #' @description Replace all workers by new ones that run the current code, without losing a request. If
-    #'   the new code does not start, the old workers stay and an error says why.
+    #'   the new code does not start, the old workers stay and an error says why. Of [run_k8s()]: look the
+    #'   replicas' name up again, now.
     #' @return The handle, invisibly.
     reload = function() {
       private$command(list(name = "reload"), rlang::current_env())
@@ -86,7 +117,7 @@ faucet_server <- R6::R6Class(
       private$command(list(name = "drain", timeout = private$check_timeout(timeout, call)), call)
     },
 
-    #' @description Drain, then end the workers, so that R's exit hooks run in each. It is no
+    #' @description Drain, then end the workers of [run()], so that R's exit hooks run in each. It is no
     #'   error if the server has stopped already.
     #' @param timeout How long requests in flight may take, in seconds. The default is the server's
     #'   `shutdown_timeout`.
@@ -160,41 +191,99 @@ read_only <- function(field) {
   abort("option", "{.field {field}} of a server cannot be set.", option = field)
 }
 
+# Of replicas, which may be a thousand, so many are shown.
+most_replicas <- 20
+
 format_server <- function(link) {
-  head <- paste0(cli::col_grey("<faucet_server> "), cli::style_bold(link$url))
+  head <- c(
+    paste0(cli::col_grey("<faucet_server> "), cli::style_bold(link$url)),
+    cli::col_grey(link$dir %||% link$replicas)
+  )
   status <- tryCatch(server_state(link), faucet_error_handle = function(condition) NULL)
   if (is.null(status)) {
-    return(c(head, "This handle belongs to another R process."))
+    return(c(head[[1]], "This handle belongs to another R process."))
   }
   if (!is_running(link)) {
-    return(c(head, cli::col_grey(link$dir), "stopped"))
+    return(c(head, "stopped"))
   }
-  # One that leaves and the one that takes its place have the same number.
-  workers <- length(unique(status$worker))
-  counts <- paste(
-    workers, if (workers == 1) "worker," else "workers,",
-    sum(status$in_flight), "in flight,", status$queue, "waiting"
-  )
-  c(head, cli::col_grey(link$dir), counts, format_workers(status))
+  c(head, format_running(link, status, lookup_state(link)))
 }
 
-format_workers <- function(status) {
-  if (length(status$worker) == 0) {
+format_running <- function(link, status, lookup) {
+  counts <- paste0(format_counts(link, status), ", ", sum(status$in_flight), " in flight, ", status$queue, " waiting")
+  table <- if (is.null(link$replicas)) {
+    format_table(worker_columns(status))
+  } else {
+    format_table(replica_columns(status), most_replicas)
+  }
+  c(counts, format_lookup(lookup), table)
+}
+
+# How many workers there are, and how many replicas cannot be reached.
+format_counts <- function(link, status) {
+  # One that leaves and the one that takes its place have the same number.
+  count <- length(unique(status$worker))
+  suspended <- sum(status$state == "suspended")
+  noun <- if (is.null(link$replicas)) "worker" else "replica"
+  paste0(count, " ", noun, if (count != 1) "s", if (suspended > 0) paste0(" (", suspended, " suspended)"))
+}
+
+# Nothing, as long as all is well.
+format_lookup <- function(lookup) {
+  if (is.null(lookup) || lookup$state == "ok") {
     return(NULL)
   }
-  columns <- list(
+  what <- paste("lookup", lookup$state, "since", format_time(lookup$since))
+  cli::col_yellow(if (is.na(lookup$message)) what else paste0(what, ": ", lookup$message))
+}
+
+worker_columns <- function(status) {
+  list(
     worker = status$worker,
-    pid = ifelse(is.na(status$pid), "-", status$pid),
+    pid = or_dash(status$pid),
     state = status$state,
-    type = ifelse(is.na(status$type), "-", status$type),
+    type = or_dash(status$type),
     in_flight = status$in_flight,
     requests = format(status$requests, scientific = FALSE, trim = TRUE),
     restarts = status$restarts,
     memory = format_memory(status$memory),
-    started = ifelse(is.na(status$started), "-", format(.POSIXct(status$started), "%Y-%m-%d %H:%M:%S")),
+    started = format_time(status$started),
     boot = ifelse(is.na(status$boot), "-", sprintf("%.2f s", status$boot))
   )
-  cells <- Map(function(name, values) format(c(name, values), justify = "right"), names(columns), columns)
+}
+
+replica_columns <- function(status) {
+  list(
+    worker = status$worker,
+    address = or_dash(status$address),
+    state = status$state,
+    type = or_dash(status$type),
+    slots = or_dash(status$slots),
+    in_flight = status$in_flight,
+    requests = format(status$requests, scientific = FALSE, trim = TRUE),
+    found = format_time(status$started)
+  )
+}
+
+# The first rows, and how many more there are.
+format_table <- function(columns, most = Inf) {
+  rows <- length(columns[[1]])
+  if (rows == 0) {
+    return(NULL)
+  }
+  shown <- seq_len(min(rows, most))
+  cells <- Map(function(name, values) format(c(name, values[shown]), justify = "right"), names(columns), columns)
   lines <- do.call(paste, c(unname(cells), sep = "  "))
-  c(cli::style_bold(lines[[1]]), lines[-1])
+  c(
+    cli::style_bold(lines[[1]]), lines[-1],
+    if (rows > most) cli::col_grey(paste("and", rows - most, "more: see $status()"))
+  )
+}
+
+or_dash <- function(values) {
+  ifelse(is.na(values), "-", values)
+}
+
+format_time <- function(seconds) {
+  ifelse(is.na(seconds), "-", format(.POSIXct(seconds), "%Y-%m-%d %H:%M:%S"))
 }

@@ -8,12 +8,15 @@ test_that("the handle tells how the server is doing", {
   status <- wait_for_workers(server, 2)
   expect_identical(class(status), "data.frame")
   columns <- c(
-    "worker", "pid", "state", "type", "in_flight", "requests", "restarts", "memory", "started", "boot"
+    "worker", "pid", "address", "state", "type", "slots", "in_flight", "requests", "restarts", "memory", "started", "boot"
   )
   expect_named(status, columns)
   expect_identical(status$worker, 1:2)
   expect_type(status$pid, "integer")
   expect_true(all(is_alive(status$pid)))
+  expect_type(status$address, "character")
+  expect_false(anyNA(status$address))
+  expect_identical(status$slots, c(1L, 1L))
   expect_identical(status$in_flight, c(0L, 0L))
   expect_identical(status$restarts, c(0L, 0L))
   expect_true(all(status$memory > 1e7))
@@ -22,6 +25,8 @@ test_that("the handle tells how the server is doing", {
   expect_true(all(status$boot > 0 & status$boot < 600))
   expect_true(all(status$type %in% c("native", "http")))
   expect_error(server$url <- "x", class = "faucet_error")
+  # Nobody looks its workers up.
+  expect_null(server$lookup())
 })
 
 test_that("the handle prints itself as a short table", {
@@ -130,6 +135,7 @@ test_that("a handle that was saved and read again says what it is", {
   expect_error(restored$is_running(), class = "faucet_error_handle")
   expect_error(restored$stop(), class = "faucet_error_handle")
   expect_error(restored$scale(2), class = "faucet_error_handle")
+  expect_error(restored$lookup(), class = "faucet_error_handle")
   expect_output(print(restored), "belongs to another R process")
   rm(restored)
   gc()

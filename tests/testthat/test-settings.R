@@ -1,9 +1,9 @@
-resolve <- function(...) resolve_settings(list(...))
+resolve <- function(..., verb = "run") resolve_settings(list(...), verb)
 
 test_that("each setting has the documented default", {
   withr::local_envvar(FAUCET_WORKER = NA)
   settings <- resolve()
-  expect_named(settings, names(setting_definitions()))
+  expect_named(settings, names(settings_of("run")))
   expect_identical(settings$workers, usable_cores())
   expect_identical(settings$worker, "auto")
   expect_false(settings$preload)
@@ -24,16 +24,38 @@ test_that("each setting has the documented default", {
   expect_identical(settings$max_memory, Inf)
   expect_identical(settings$trusted_proxies, character())
   expect_null(settings$admin_port)
+  expect_identical(settings$admin_host, "127.0.0.1")
   expect_identical(settings$access_log, "text")
   expect_false(settings$quiet)
 })
 
 test_that("defaults are values that their settings take", {
-  definitions <- setting_definitions()
-  for (name in names(definitions)) {
-    default <- resolve_setting(name)
-    expect_identical(check_setting(default, name, definitions[[name]]), default, info = name)
+  for (verb in all_verbs) {
+    definitions <- settings_of(verb)
+    for (name in names(definitions)) {
+      default <- resolve_setting(name, definition = definitions[[name]])
+      expect_identical(check_setting(default, name, definitions[[name]]), default, info = name)
+    }
   }
+})
+
+test_that("each verb takes its own settings, and has its own defaults", {
+  own <- c("slots", "refresh", "ready_path", "dns")
+  local <- c(
+    "workers", "worker", "preload", "interrupt_timeout", "max_requests", "max_memory", "max_failures"
+  )
+  common <- setdiff(names(setting_definitions()), c(own, local))
+  expect_setequal(names(resolve()), c(common, local))
+  settings <- resolve(verb = "run_k8s")
+  expect_setequal(names(settings), c(common, own))
+  expect_identical(settings$host, "0.0.0.0")
+  expect_identical(settings$port, 8080L)
+  expect_identical(settings$slots, 1L)
+  expect_null(settings$refresh)
+  expect_null(settings$ready_path)
+  expect_null(settings$dns)
+  expect_identical(settings$boot_timeout, 60)
+  expect_true(settings$cancel)
 })
 
 test_that("an argument wins over an option, an option over the environment, that over the default", {
@@ -149,8 +171,11 @@ test_that("an unknown setting is an error that knows what was meant", {
   })
 })
 
-test_that("the help page's table has every setting, its option and its variable", {
+test_that("the help page's table has every setting, who takes it, its option and its variable", {
   table <- settings_table()
+  expect_match(table, "| `host` | all | string | `\"127.0.0.1\"`; of `run_k8s`: `\"0.0.0.0\"` |", fixed = TRUE)
+  expect_match(table, "| `workers` | `run` |", fixed = TRUE)
+  expect_match(table, "| `slots` | `run_k8s` |", fixed = TRUE)
   for (name in names(setting_definitions())) {
     expect_match(table, paste0("| `", name, "` |"), fixed = TRUE)
     expect_match(table, paste0("`faucet.", name, "`"), fixed = TRUE)

@@ -1,7 +1,7 @@
 //! What R is told: lists that say whether it went well.
 
 use extendr_api::prelude::*;
-use faucet_core::sources::local::Failure;
+use faucet_core::sources::Failure;
 
 /// `list(ok = TRUE, ...)`.
 pub fn good<const N: usize>(fields: [(&str, Robj); N]) -> List {

@@ -30,6 +30,7 @@ extendr_module! {
     fn usable_cores;
     use serve;
     use server;
+    use settings;
     use signals;
     use template;
     use watch;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use extendr_api::prelude::*;
 use faucet_core::ops::status::{unix_seconds, Kind};
 use faucet_core::server::{Phase, Request, Server};
-use faucet_core::sources::local::Failure;
+use faucet_core::sources::Failure;
 
 use crate::answer::{bad, failure, good};
 use crate::settings::{self, Named};
@@ -87,7 +87,7 @@ fn server_poll(handle: Robj, timeout_ms: i32) -> List {
             server.wait(patience(timeout_ms));
         }
         let (lines, dropped) = server.take_lines();
-        let status = server.status();
+        let counts = server.counts();
         let phase = server.phase();
         let problem = match &phase {
             Phase::Failed(failure) => failure.clone(),
@@ -98,8 +98,8 @@ fn server_poll(handle: Robj, timeout_ms: i32) -> List {
         let text: Vec<&str> = lines.iter().map(|line| line.text.as_str()).collect();
         good([
             ("state", phase.name().into()),
-            ("ready", (status.serving() as i32).into()),
-            ("total", (status.workers.len() as i32).into()),
+            ("ready", (counts.serving as i32).into()),
+            ("total", (counts.total as i32).into()),
             ("signal", signals::take().into()),
             ("kind", kind.into()),
             ("level", level.into()),
@@ -138,6 +138,10 @@ fn server_status(handle: Robj) -> List {
             Integers::from_values(values).into()
         };
         let state: Vec<&str> = workers.iter().map(|worker| worker.state.name()).collect();
+        let address: Vec<Option<&str>> = workers
+            .iter()
+            .map(|worker| worker.address.as_deref())
+            .collect();
         let kind: Vec<Option<&str>> = workers
             .iter()
             .map(|worker| worker.kind.map(Kind::name))
@@ -145,8 +149,10 @@ fn server_status(handle: Robj) -> List {
         good([
             ("worker", whole(&|worker| Some(worker.worker))),
             ("pid", whole(&|worker| worker.pid)),
+            ("address", address.into()),
             ("state", state.into()),
             ("type", kind.into()),
+            ("slots", whole(&|worker| Some(worker.slots))),
             ("in_flight", whole(&|worker| Some(worker.in_flight))),
             ("requests", column(&|worker| Some(worker.requests as f64))),
             ("restarts", whole(&|worker| Some(worker.restarts))),
@@ -164,6 +170,27 @@ fn server_status(handle: Robj) -> List {
             ),
             ("queue", (status.queue as i32).into()),
         ])
+    }))
+}
+
+/// How the name that the workers are found by resolves: `NULL` if there is none.
+/// @noRd
+#[extendr]
+fn server_lookup(handle: Robj) -> List {
+    answer(with(handle, |server| {
+        let lookup = server.status().lookup.map_or(r!(NULL), |lookup| {
+            List::from_pairs([
+                ("state", Robj::from(lookup.state.name())),
+                ("message", Robj::from(lookup.message)),
+                ("since", Robj::from(unix_seconds(lookup.since))),
+                (
+                    "addresses",
+                    Robj::from(i32::try_from(lookup.addresses).unwrap_or(i32::MAX)),
+                ),
+            ])
+            .into()
+        });
+        good([("lookup", lookup)])
     }))
 }
 
@@ -226,6 +253,7 @@ extendr_module! {
     fn server_start;
     fn server_poll;
     fn server_status;
+    fn server_lookup;
     fn server_command;
     fn server_result;
     fn server_is_running;

@@ -1,6 +1,8 @@
 //! A server's settings, by name: R has checked and normalised them.
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use extendr_api::prelude::*;
@@ -8,7 +10,9 @@ use faucet_core::front::{Limits, TrustedProxies};
 use faucet_core::ops::access::Format;
 use faucet_core::ops::status::Kind;
 use faucet_core::server::Settings;
-use faucet_core::sources::local::{Failure, LocalSettings};
+use faucet_core::sources::local::LocalSettings;
+use faucet_core::sources::replicas::{Settings as ReplicasSettings, Target};
+use faucet_core::sources::{Failure, Source};
 use faucet_core::worker::native::Cancelling;
 
 use crate::answer::failure;
@@ -80,8 +84,16 @@ impl<'a> Named<'a> {
         self.take(name, "a character vector", Robj::as_string_vector)
     }
 
-    fn is_null(&self, name: &str) -> bool {
-        self.0.get(name).map_or(true, Robj::is_null)
+    /// None for `NULL`.
+    fn if_any<T>(
+        &self,
+        name: &str,
+        read: impl Fn(&Self, &str) -> Result<T, Failure>,
+    ) -> Result<Option<T>, Failure> {
+        if self.0.get(name).map_or(true, Robj::is_null) {
+            return Ok(None);
+        }
+        read(self, name).map(Some)
     }
 
     fn port(&self, name: &str) -> Result<u16, Failure> {
@@ -104,7 +116,7 @@ impl<'a> Named<'a> {
     }
 }
 
-/// Reads all settings of `run()`.
+/// Reads all settings of a verb.
 pub fn read(list: &List) -> Result<Settings, Failure> {
     let named = Named::new(list);
     let trusted = TrustedProxies::parse(&named.strings("trusted_proxies")?)
@@ -114,19 +126,15 @@ pub fn read(list: &List) -> Result<Settings, Failure> {
         "json" => Some(Format::Json),
         _ => None,
     };
-    let worker = match named.string("worker")?.as_str() {
-        "native" => Some(Kind::Native),
-        "http" => Some(Kind::Http),
-        _ => None,
+    let source = match named.string("verb")?.as_str() {
+        "run_k8s" => Source::Replicas(replicas(&named)?),
+        _ => Source::Local(local(&named)?),
     };
     Ok(Settings {
         host: named.string("host")?,
         port: named.port("port")?,
-        admin_port: if named.is_null("admin_port") {
-            None
-        } else {
-            Some(named.port("admin_port")?)
-        },
+        admin_host: named.string("admin_host")?,
+        admin_port: named.if_any("admin_port", Named::port)?,
         queue: named.count("queue")? as usize,
         limits: Limits {
             queue_timeout: named.seconds("queue_timeout")?,
@@ -140,26 +148,75 @@ pub fn read(list: &List) -> Result<Settings, Failure> {
         },
         trusted,
         access_log,
-        log_file: if named.is_null("log_file") {
-            None
-        } else {
-            Some(named.string("log_file")?.into())
-        },
-        local: LocalSettings {
-            command: named.strings("command")?,
-            dir: named.string("dir")?.into(),
-            env: named.environment("env")?,
-            workers: named.count("workers")?,
-            worker,
-            cancelling: Cancelling {
-                cancel: named.flag("cancel")?,
-                interrupt_timeout: named.finite_seconds("interrupt_timeout")?,
-            },
-            preload: named.flag("preload")?,
-            boot_timeout: named.finite_seconds("boot_timeout")?,
-            max_requests: named.whole("max_requests")?,
-            max_memory: named.whole("max_memory")?,
-            max_failures: named.count("max_failures")?,
-        },
+        log_file: named.if_any("log_file", Named::string)?.map(PathBuf::from),
+        source,
     })
+}
+
+/// Of workers that are started here.
+fn local(named: &Named) -> Result<LocalSettings, Failure> {
+    let worker = match named.string("worker")?.as_str() {
+        "native" => Some(Kind::Native),
+        "http" => Some(Kind::Http),
+        _ => None,
+    };
+    Ok(LocalSettings {
+        command: named.strings("command")?,
+        dir: named.string("dir")?.into(),
+        env: named.environment("env")?,
+        workers: named.count("workers")?,
+        worker,
+        cancelling: Cancelling {
+            cancel: named.flag("cancel")?,
+            interrupt_timeout: named.finite_seconds("interrupt_timeout")?,
+        },
+        preload: named.flag("preload")?,
+        boot_timeout: named.finite_seconds("boot_timeout")?,
+        max_requests: named.whole("max_requests")?,
+        max_memory: named.whole("max_memory")?,
+        max_failures: named.count("max_failures")?,
+    })
+}
+
+/// Of replicas, which others start.
+fn replicas(named: &Named) -> Result<ReplicasSettings, Failure> {
+    let told = |name: &str, problem: String| failure("option", format!("`{name}`: {problem}"));
+    Ok(ReplicasSettings {
+        target: Target::parse(&named.string("url")?).map_err(|problem| told("url", problem))?,
+        slots: named.count("slots")?,
+        refresh: named.if_any("refresh", Named::finite_seconds)?,
+        ready_path: named.if_any("ready_path", Named::string)?,
+        dns: named
+            .if_any("dns", Named::string)?
+            .map(|text| name_server(&text).map_err(|problem| told("dns", problem)))
+            .transpose()?,
+        boot_timeout: named.finite_seconds("boot_timeout")?,
+        cancel: named.flag("cancel")?,
+    })
+}
+
+/// The address of a DNS server, with its port.
+fn name_server(text: &str) -> Result<SocketAddr, String> {
+    text.parse()
+        .ok()
+        .filter(|address: &SocketAddr| address.port() != 0)
+        .ok_or_else(|| "It must be an address and a port.".into())
+}
+
+/// What is wrong with the text of a setting that only this side can read, as a sentence.
+/// @return `NULL` if nothing is.
+/// @noRd
+#[extendr]
+fn option_problem(name: &str, text: &str) -> Robj {
+    let problem = match name {
+        "url" => Target::parse(text).err(),
+        "dns" => name_server(text).err(),
+        _ => None,
+    };
+    problem.map_or(r!(NULL), Robj::from)
+}
+
+extendr_module! {
+    mod settings;
+    fn option_problem;
 }

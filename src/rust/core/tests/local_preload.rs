@@ -6,9 +6,9 @@ use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
-use common::local::{is_alive, wait_until, Local, BALLAST};
+use common::local::{is_alive, wait_until, Local, Setup, BALLAST};
 use faucet_core::ops::status::{Kind, State};
-use faucet_core::server::{Request, Settings};
+use faucet_core::server::Request;
 use nix::sys::signal::{kill, Signal};
 use nix::unistd::Pid;
 
@@ -17,7 +17,7 @@ fn a_worker() {
     common::local::be_a_worker();
 }
 
-fn preload(settings: &mut Settings) {
+fn preload(settings: &mut Setup) {
     settings.local.preload = true;
 }
 

@@ -17,7 +17,7 @@ fn a_worker() {
 }
 
 /// Workers that do not hear SIGINT.
-fn deaf(settings: &mut faucet_core::server::Settings) {
+fn deaf(settings: &mut common::local::Setup) {
     let command = std::mem::take(&mut settings.local.command);
     let shell = ["sh", "-c", "trap '' INT; exec \"$0\" \"$@\""].map(str::to_owned);
     settings.local.command = shell.into_iter().chain(command).collect();

@@ -10,7 +10,11 @@ use super::table::{Refused, Table};
 
 /// A request's place in the order of arrival.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Ticket(pub(super) u64);
+pub struct Ticket {
+    pub(super) number: u64,
+    /// When it was drawn, on the coarse clock: who comes back has waited since then.
+    pub(super) since: u64,
+}
 
 /// Resolves to a [`Lease`]. Dropping it leaves the queue; if a worker had been handed over in that
 /// very moment, it goes to whoever waits next.

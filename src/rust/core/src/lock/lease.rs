@@ -41,11 +41,36 @@ impl<W> Lease<W> {
         &self.worker
     }
 
+    /// Whether requests wait for a lease on any worker.
+    pub fn anyone_waits(&self) -> bool {
+        self.table.waiting() > 0
+    }
+
+    /// A way to set the worker aside while the lease is someone else's to give back.
+    pub fn suspender(&self) -> Suspender<W> {
+        Suspender {
+            table: self.table.clone(),
+            member: self.member,
+        }
+    }
+
     /// Gives the lease back and sets its worker aside, so that the same request does not meet it
     /// again. The worker's source decides what becomes of it.
     pub fn suspend(self) -> Ticket {
         self.table.suspend(self.member);
         self.ticket
+    }
+}
+
+/// Sets one worker aside: see [`Table::suspend`].
+pub struct Suspender<W> {
+    table: Arc<Table<W>>,
+    member: MemberId,
+}
+
+impl<W> Suspender<W> {
+    pub fn suspend(&self) {
+        self.table.suspend(self.member);
     }
 }
 

@@ -23,5 +23,5 @@ mod tests;
 
 pub use acquire::{Acquire, Ticket};
 pub use drain::{Drained, Idle};
-pub use lease::Lease;
+pub use lease::{Lease, Suspender};
 pub use table::{MemberId, MemberView, Refused, Snapshot, Standing, Table};

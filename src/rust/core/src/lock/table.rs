@@ -61,13 +61,6 @@ impl<W> Member<W> {
     }
 }
 
-/// A request in the queue.
-struct Waiting {
-    waker: Waker,
-    /// On the coarse clock.
-    since: u64,
-}
-
 /// The lock table. Shared as `Arc<Table<W>>`; every method takes the one mutex for a short time and
 /// wakes whoever it must after giving it back.
 pub struct Table<W> {
@@ -80,7 +73,7 @@ pub(super) struct State<W> {
     /// others' memory may rest.
     free: Vec<MemberId>,
     /// First come, first served.
-    waiting: BTreeMap<Ticket, Waiting>,
+    waiting: BTreeMap<Ticket, Waker>,
     /// Decided, but not yet collected by the waiting request.
     decided: BTreeMap<Ticket, Result<MemberId, Refused>>,
     queue_limit: usize,
@@ -179,6 +172,28 @@ impl<W> Table<W> {
         self.with(|state, wakes| state.forget(id, wakes));
     }
 
+    /// Changes how many requests a worker serves at a time. Leases beyond a smaller number stay.
+    pub fn resize(&self, id: MemberId, slots: u32) {
+        self.with(|state, wakes| {
+            if let Some(member) = state.members.get_mut(&id) {
+                member.slots = slots.max(1);
+                if member.standing == Standing::Serving && !member.has_room() {
+                    state.unlist(id);
+                } else if member.standing == Standing::Serving {
+                    state.offer(id, wakes);
+                }
+            }
+        });
+    }
+
+    /// Requests that all workers together serve at a time, those that leave not counted.
+    pub fn capacity(&self) -> u32 {
+        let state = self.lock();
+        let staying = |member: &&Member<W>| member.standing != Standing::Draining;
+        let slots = state.members.values().filter(staying);
+        slots.map(|member| member.slots).sum()
+    }
+
     /// Sets a worker aside: no new leases until [`resume`](Self::resume). A draining worker stays draining.
     pub fn suspend(&self, id: MemberId) {
         self.with(|state, _| {
@@ -234,9 +249,9 @@ impl<W> Table<W> {
     pub fn refuse(&self, why: Refused) {
         self.with(|state, wakes| {
             state.refusing = Some(why);
-            for (ticket, waiting) in std::mem::take(&mut state.waiting) {
+            for (ticket, waker) in std::mem::take(&mut state.waiting) {
                 state.decided.insert(ticket, Err(why));
-                wakes.push(waiting.waker);
+                wakes.push(waker);
             }
             state.wake_if_idle(wakes);
         });
@@ -250,16 +265,16 @@ impl<W> Table<W> {
             let now = coarse_millis();
             let mut left = patience;
             let mut expired = Vec::new();
-            for (ticket, waiting) in &state.waiting {
-                match (waiting.since + patience).checked_sub(now) {
+            for ticket in state.waiting.keys() {
+                match (ticket.since + patience).checked_sub(now) {
                     None | Some(0) => expired.push(*ticket),
                     Some(more) => left = left.min(more),
                 }
             }
             for ticket in expired {
-                if let Some(waiting) = state.waiting.remove(&ticket) {
+                if let Some(waker) = state.waiting.remove(&ticket) {
                     state.decided.insert(ticket, Err(Refused::Expired));
-                    wakes.push(waiting.waker);
+                    wakes.push(waker);
                 }
             }
             state.wake_if_idle(wakes);
@@ -336,7 +351,10 @@ impl<W> State<W> {
         }
         let ticket = again.unwrap_or_else(|| {
             self.next_ticket += 1;
-            Ticket(self.next_ticket)
+            Ticket {
+                number: self.next_ticket,
+                since: coarse_millis(),
+            }
         });
         // Someone may wait while a worker is free only between a refusal and its collection, so the
         // queue is checked as well: nobody overtakes.
@@ -356,11 +374,7 @@ impl<W> State<W> {
         if again.is_none() && self.waiting.len() >= self.queue_limit {
             return Err(Refused::QueueFull);
         }
-        let waiting = Waiting {
-            waker: waker.clone(),
-            since: coarse_millis(),
-        };
-        self.waiting.insert(ticket, waiting);
+        self.waiting.insert(ticket, waker.clone());
         Ok(Err(ticket))
     }
 
@@ -374,7 +388,7 @@ impl<W> State<W> {
             return Some(decision);
         }
         if let Some(waiting) = self.waiting.get_mut(&ticket) {
-            waiting.waker.clone_from(waker);
+            waiting.clone_from(waker);
         }
         None
     }
@@ -420,7 +434,7 @@ impl<W> State<W> {
     /// Gives the free slots of `id` to those who wait; what is left makes it a free member.
     fn offer(&mut self, id: MemberId, wakes: &mut Wakes) {
         while let Some(member) = self.members.get_mut(&id).filter(|member| member.has_room()) {
-            let Some((ticket, waiting)) = self.waiting.pop_first() else {
+            let Some((ticket, waker)) = self.waiting.pop_first() else {
                 if !std::mem::replace(&mut member.listed, true) {
                     self.free.push(id);
                 }
@@ -429,7 +443,7 @@ impl<W> State<W> {
             // Someone waits, so this member was full or not serving until now: it is not listed.
             self.take(id);
             self.decided.insert(ticket, Ok(id));
-            wakes.push(waiting.waker);
+            wakes.push(waker);
         }
     }
 

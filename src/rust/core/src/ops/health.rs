@@ -3,7 +3,7 @@
 use hyper::StatusCode;
 use serde_json::{json, Value};
 
-use super::status::Status;
+use super::status::{LookupStatus, Status};
 
 /// Paths below this one are faucet's own; no worker sees them.
 pub const PREFIX: &str = "/__faucet__/";
@@ -27,6 +27,7 @@ pub fn answer(path: &str, status: impl FnOnce() -> Status) -> Option<(StatusCode
                 "serving": status.serving(),
                 "failed": status.failed(),
                 "queue": status.queue,
+                "lookup": status.lookup.as_ref().map(LookupStatus::to_json),
             });
             Some((code, body))
         }

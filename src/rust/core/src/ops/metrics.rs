@@ -10,7 +10,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::status::{Status, STATES};
+use super::status::{LookupState, Status, STATES};
 
 /// Upper bounds in seconds: from a fast route of one worker to R's long computations.
 const BUCKETS: [f64; 14] = [
@@ -33,6 +33,11 @@ struct ByReason {
     reason: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByOutcome {
+    outcome: &'static str,
+}
+
 /// All metrics of one server.
 pub struct Metrics {
     registry: Registry,
@@ -45,6 +50,7 @@ pub struct Metrics {
     workers: Family<ByState, Gauge>,
     restarts: Family<ByReason, Counter>,
     cancelled: Family<ByReason, Counter>,
+    lookups: Family<ByOutcome, Counter>,
     connections: Gauge,
     tunnels: Gauge,
     log_dropped: Counter<u64, AtomicU64>,
@@ -96,6 +102,12 @@ impl Default for Metrics {
             "Requests that a worker was made to give up, by reason",
             cancelled.clone(),
         );
+        let lookups = Family::<ByOutcome, Counter>::default();
+        registry.register(
+            "lookups",
+            "Lookups of the name that workers are found by, by outcome",
+            lookups.clone(),
+        );
         let connections = Gauge::default();
         registry.register("connections", "Client connections now", connections.clone());
         let tunnels = Gauge::default();
@@ -116,6 +128,7 @@ impl Default for Metrics {
             workers,
             restarts,
             cancelled,
+            lookups,
             connections,
             tunnels,
             log_dropped,
@@ -146,6 +159,12 @@ impl Metrics {
     /// A worker was made to give up a request.
     pub fn cancelled(&self, reason: &'static str) {
         self.cancelled.get_or_create(&ByReason { reason }).inc();
+    }
+
+    /// The name that workers are found by was looked up.
+    pub fn lookup(&self, outcome: LookupState) {
+        let outcome = outcome.name();
+        self.lookups.get_or_create(&ByOutcome { outcome }).inc();
     }
 
     /// The text a Prometheus server scrapes. Gauges are read from `status` now.

@@ -19,18 +19,21 @@ pub enum State {
     Stopping,
     /// Ended; a restart is due.
     Dead,
+    /// Cannot be reached; looked at again and again.
+    Suspended,
     /// Given up after too many failed starts in a row.
     Failed,
 }
 
 /// All states, in the order of a worker's life.
-pub const STATES: [State; 7] = [
+pub const STATES: [State; 8] = [
     State::Starting,
     State::Ready,
     State::Busy,
     State::Draining,
     State::Stopping,
     State::Dead,
+    State::Suspended,
     State::Failed,
 ];
 
@@ -43,6 +46,7 @@ impl State {
             Self::Draining => "draining",
             Self::Stopping => "stopping",
             Self::Dead => "dead",
+            Self::Suspended => "suspended",
             Self::Failed => "failed",
         }
     }
@@ -55,6 +59,8 @@ pub enum Kind {
     Native,
     /// What the app starts, on a TCP port; for R, usually httpuv.
     Http,
+    /// A faucet of its own, with workers of its own.
+    Faucet,
 }
 
 impl Kind {
@@ -62,6 +68,7 @@ impl Kind {
         match self {
             Self::Native => "native",
             Self::Http => "http",
+            Self::Faucet => "faucet",
         }
     }
 }
@@ -71,9 +78,13 @@ impl Kind {
 pub struct WorkerStatus {
     pub worker: u32,
     pub pid: Option<u32>,
+    /// Where it listens, while it does.
+    pub address: Option<String>,
     pub state: State,
     /// Known once it has begun to accept connections.
     pub kind: Option<Kind>,
+    /// How many requests it is given at a time.
+    pub slots: u32,
     pub in_flight: u32,
     /// Requests answered by this process.
     pub requests: u64,
@@ -94,12 +105,64 @@ pub struct TemplateStatus {
     pub state: State,
 }
 
+/// How the last lookup of a name ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LookupState {
+    /// There was none yet.
+    Pending,
+    Ok,
+    /// The name has no addresses: those known last are kept.
+    Empty,
+    /// There was no answer: the addresses known last are kept.
+    Failed,
+}
+
+impl LookupState {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Ok => "ok",
+            Self::Empty => "empty",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// How the name that the workers are found by resolves.
+#[derive(Clone, Debug)]
+pub struct LookupStatus {
+    /// The name, as a URL.
+    pub url: String,
+    pub state: LookupState,
+    /// What went wrong, if something did.
+    pub message: String,
+    /// Since when `state` has been so.
+    pub since: SystemTime,
+    /// Addresses in use: those of the last lookup that found any.
+    pub addresses: usize,
+}
+
+impl LookupStatus {
+    /// For `/status` and readiness.
+    pub fn to_json(&self) -> Value {
+        json!({
+            "url": self.url,
+            "state": self.state.name(),
+            "message": self.message,
+            "since": rfc3339(self.since),
+            "addresses": self.addresses,
+        })
+    }
+}
+
 /// The whole server.
 #[derive(Clone, Debug, Default)]
 pub struct Status {
     pub workers: Vec<WorkerStatus>,
     /// None if workers are not forked.
     pub template: Option<TemplateStatus>,
+    /// None if the workers are not found by a name.
+    pub lookup: Option<LookupStatus>,
     /// Requests waiting for a worker.
     pub queue: usize,
     /// The server takes no new requests.
@@ -138,13 +201,15 @@ impl Status {
                 json!({
                     "worker": worker.worker,
                     "pid": worker.pid,
+                    "address": worker.address,
                     "state": worker.state.name(),
                     "type": worker.kind.map(Kind::name),
+                    "slots": worker.slots,
                     "in_flight": worker.in_flight,
                     "requests": worker.requests,
                     "restarts": worker.restarts,
                     "memory": worker.memory,
-                    "started": worker.started.map(|time| humantime::format_rfc3339_millis(time).to_string()),
+                    "started": worker.started.map(rfc3339),
                     "boot": worker.boot.map(|boot| boot.as_secs_f64()),
                     "tunnels": worker.tunnels,
                 })
@@ -155,12 +220,17 @@ impl Status {
             "draining": self.draining,
             "queue": self.queue,
             "workers": workers,
+            "lookup": self.lookup.as_ref().map(LookupStatus::to_json),
             "template": self.template.map(|template| json!({
                 "pid": template.pid,
                 "state": template.state.name(),
             })),
         })
     }
+}
+
+fn rfc3339(time: SystemTime) -> String {
+    humantime::format_rfc3339_millis(time).to_string()
 }
 
 /// Seconds since 1970.

@@ -1,6 +1,6 @@
 //! The handle of a running server.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,12 +16,10 @@ use crate::lock::Table;
 use crate::ops::access::AccessLog;
 use crate::ops::log::{Line, Log};
 use crate::ops::metrics::Metrics;
-use crate::ops::status::Kind;
 use crate::ops::status::Status;
 use crate::ops::Ops;
 use crate::signals;
-use crate::sources::local::{Failure, Pool, Sockets, Spawner};
-use crate::sources::Roster;
+use crate::sources::{Counts, Failure, Ground, Prepared, Roster};
 
 /// A server on a thread of its own. Dropping it kills its workers.
 pub struct Server {
@@ -43,7 +41,7 @@ impl Server {
         let listener = listen(&settings.host, settings.port)?;
         let admin = settings
             .admin_port
-            .map(|port| listen(&Ipv4Addr::LOCALHOST.to_string(), port))
+            .map(|port| listen(&settings.admin_host, port))
             .transpose()?;
         let address = listener.local_addr().map_err(system)?;
         let admin_address = admin
@@ -69,10 +67,6 @@ impl Server {
             access,
             log: log.clone(),
         });
-        let sockets = match settings.local.worker {
-            Some(Kind::Http) => None,
-            _ => Some(Sockets::make().map_err(system)?),
-        };
         let table = Table::new(settings.queue);
         let roster = Arc::new(Roster::new(table.clone()));
         let shared = Shared::new(log.clone());
@@ -80,7 +74,7 @@ impl Server {
 
         let main = {
             let (shared, roster) = (shared.clone(), roster.clone());
-            move |spawner| {
+            move |source: Prepared| {
                 // Before all else, so that it is dropped after all else.
                 let _ending = Ending(shared.clone());
                 let _lines = tracing::subscriber::set_default(log.subscriber());
@@ -105,24 +99,30 @@ impl Server {
                     ops: ops.clone(),
                     connections: Connections::default(),
                 });
-                let (pool, asker, notices) =
-                    Pool::new(settings.local, sockets, spawner, table, roster, ops);
+                let (notify, notices) = mpsc::unbounded_channel();
+                let ground = Ground {
+                    table,
+                    roster,
+                    ops,
+                    notify,
+                };
+                let (source, asker) = source.start(ground);
                 let life = Life {
                     shared: shared.clone(),
                     front,
-                    pool: asker,
+                    source: asker,
                 };
-                runtime.block_on(life.run(pool, notices, asked, listener, admin));
+                runtime.block_on(life.run(source, notices, asked, listener, admin));
                 // A connection that hangs must not keep the server from ending.
                 runtime.shutdown_timeout(Duration::from_millis(100));
             }
         };
         // Nobody joins the thread: its end shows in what is shared.
         signals::blocked(|| {
-            let spawner = Spawner::start()?;
+            let prepared = settings.source.prepare()?;
             std::thread::Builder::new()
                 .name("faucet".into())
-                .spawn(move || main(spawner))
+                .spawn(move || main(prepared))
         })
         .map_err(system)?;
         Ok(Self {
@@ -143,7 +143,8 @@ impl Server {
 
     /// Where operators connect.
     pub fn admin_url(&self) -> Option<String> {
-        self.admin.map(|address| format!("http://{address}"))
+        self.admin
+            .map(|address| format!("http://{}", reachable(address)))
     }
 
     pub fn phase(&self) -> Phase {
@@ -153,6 +154,11 @@ impl Server {
     /// The workers, now, but their memory.
     pub fn status(&self) -> Status {
         self.roster.status()
+    }
+
+    /// How many workers there are now, for those who ask often.
+    pub fn counts(&self) -> Counts {
+        self.roster.counts()
     }
 
     /// The workers, now, with their memory.

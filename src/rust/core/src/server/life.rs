@@ -12,7 +12,7 @@ use super::system;
 use crate::front::{self, Front, Order};
 use crate::lock::Refused;
 use crate::ops;
-use crate::sources::local::{Command, Failure, Pool, PoolEvent, PoolSender};
+use crate::sources::{Asker, Command, Failure, Notice, Work};
 
 /// How long a stopped server may take to reap its workers after they were killed.
 const KILL_GRACE: Duration = Duration::from_secs(2);
@@ -21,15 +21,15 @@ const KILL_GRACE: Duration = Duration::from_secs(2);
 pub(super) struct Life {
     pub(super) shared: Arc<Shared>,
     pub(super) front: Arc<Front>,
-    pub(super) pool: PoolSender,
+    pub(super) source: Asker,
 }
 
 impl Life {
     /// Serves until every worker is gone.
     pub(super) async fn run(
         self,
-        pool: Pool,
-        mut notices: mpsc::UnboundedReceiver<PoolEvent>,
+        source: Work,
+        mut notices: mpsc::UnboundedReceiver<Notice>,
         mut asked: mpsc::UnboundedReceiver<(u64, Request)>,
         listener: std::net::TcpListener,
         admin: Option<std::net::TcpListener>,
@@ -49,26 +49,26 @@ impl Life {
         if let Some(admin) = admin {
             tokio::spawn(ops::serve_admin(admin, self.front.clone()));
         }
-        let mut pool = tokio::spawn(pool.run());
+        let mut source = tokio::spawn(source);
         let life = Arc::new(self);
         let mut notices_open = true;
         loop {
             tokio::select! {
-                ended = &mut pool => {
+                ended = &mut source => {
                     if let Err(panic) = ended {
                         life.shared.set_phase(Phase::Failed(Failure {
                             class: "internal",
-                            message: format!("The workers' task failed: {panic}"),
+                            message: format!("The source of workers failed: {panic}"),
                             lines: Vec::new(),
                         }));
                     }
                     return;
                 }
                 notice = notices.recv(), if notices_open => match notice {
-                    Some(PoolEvent::Ready) => life.shared.set_phase(Phase::Ready),
-                    Some(PoolEvent::BootFailed(failure)) => {
+                    Some(Notice::Ready) => life.shared.set_phase(Phase::Ready),
+                    Some(Notice::BootFailed(failure)) => {
                         life.shared.set_phase(Phase::Failed(failure));
-                        life.pool.ask(Command::Kill);
+                        life.source.ask(Command::Kill);
                     }
                     None => notices_open = false,
                 },
@@ -82,9 +82,9 @@ impl Life {
                         }
                     }
                     if matches!(request, Request::Kill) {
-                        life.pool.ask(Command::Kill);
+                        life.source.ask(Command::Kill);
                         // Bounded, also against a process that cannot be killed.
-                        let _ = tokio::time::timeout(KILL_GRACE, &mut pool).await;
+                        let _ = tokio::time::timeout(KILL_GRACE, &mut source).await;
                         return;
                     }
                     let life = life.clone();
@@ -102,8 +102,8 @@ impl Life {
 
     async fn obey(&self, request: Request) -> Result<(), Failure> {
         match request {
-            Request::Scale(count) => self.of_pool(|reply| Command::Scale(count, reply)).await,
-            Request::Reload => self.of_pool(Command::Reload).await,
+            Request::Scale(count) => self.of_source(|reply| Command::Scale(count, reply)).await,
+            Request::Reload => self.of_source(Command::Reload).await,
             Request::Drain(patience) => {
                 if self.drain(patience).await {
                     Ok(())
@@ -120,7 +120,7 @@ impl Life {
                     tracing::warn!("requests are still in flight after the deadline: they are cut");
                 }
                 self.front.table.refuse(Refused::Closed);
-                let stopped = self.of_pool(Command::Stop).await;
+                let stopped = self.of_source(Command::Stop).await;
                 self.front.connections.give_all(Order::Close);
                 stopped
             }
@@ -148,13 +148,13 @@ impl Life {
         }
     }
 
-    async fn of_pool(
+    async fn of_source(
         &self,
         command: impl FnOnce(oneshot::Sender<Result<(), Failure>>) -> Command,
     ) -> Result<(), Failure> {
         let (reply, result) = oneshot::channel();
-        self.pool.ask(command(reply));
-        // A pool that is gone has dropped it.
+        self.source.ask(command(reply));
+        // A source that is gone has dropped it.
         result.await.unwrap_or_else(|_| Request::Reload.too_late())
     }
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 
 use crate::front;
-use crate::sources::local::Failure;
+use crate::sources::Failure;
 
 /// Listens on a host, by name or address.
 pub(super) fn listen(host: &str, port: u16) -> Result<std::net::TcpListener, Failure> {

@@ -15,15 +15,17 @@ use std::path::PathBuf;
 
 use crate::front::{Limits, TrustedProxies};
 use crate::ops::access::Format;
-use crate::sources::local::{Failure, LocalSettings};
+use crate::sources::{Failure, Source};
 
-/// Everything that a server with local workers is told at its start.
+/// Everything that a server is told at its start.
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub host: String,
     /// 0 for any free port.
     pub port: u16,
-    /// On loopback; 0 for any free port.
+    /// Where the admin port is.
+    pub admin_host: String,
+    /// 0 for any free port.
     pub admin_port: Option<u16>,
     /// Requests that may wait.
     pub queue: usize,
@@ -32,7 +34,7 @@ pub struct Settings {
     pub access_log: Option<Format>,
     /// Where the access log goes instead of to [`Server::take_lines`].
     pub log_file: Option<PathBuf>,
-    pub local: LocalSettings,
+    pub source: Source,
 }
 
 fn system(error: io::Error) -> Failure {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::sources::local::Failure;
+use crate::sources::Failure;
 
 /// What can be asked of a running server.
 #[derive(Clone, Copy, Debug)]

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::request::Request;
 use crate::ops::log::Log;
-use crate::sources::local::Failure;
+use crate::sources::Failure;
 
 /// The state of a server.
 #[derive(Clone, Debug)]

@@ -1,18 +1,13 @@
-//! Workers whose addresses are given once: someone else starts and stops them.
+//! Workers whose addresses are given once, and which are no faucets: someone else starts and stops them. For benchmarks
+//! and tests of the front.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
-use tokio::sync::mpsc;
-
-use super::roster::{Entry, Roster};
-use crate::lock::{MemberId, Table};
-use crate::ops::status::State;
-use crate::worker::{Address, Connection, Report, Worker};
-
-/// Between two looks at a worker that could not be reached.
-const PROBE_PAUSE: Duration = Duration::from_millis(250);
+use super::replicas::{Members, Usage};
+use super::Roster;
+use crate::lock::Table;
+use crate::worker::Worker;
 
 /// Adds a worker for each address and looks after those that become unreachable, until dropped.
 pub async fn run(
@@ -21,45 +16,18 @@ pub async fn run(
     addresses: Vec<SocketAddr>,
     slots: u32,
 ) {
-    let (sender, mut lost) = mpsc::unbounded_channel::<u64>();
-    let mut members: Vec<(MemberId, Arc<Worker>)> = Vec::new();
-    let mut entries = Vec::new();
-    for (index, address) in addresses.into_iter().enumerate() {
-        let sender = sender.clone();
-        let worker = Arc::new(Worker::new(
-            index as u32 + 1,
-            index as u64,
-            Address::Tcp(address),
-            Box::new(move |worker, report| {
-                if report == Report::Unreachable {
-                    // Fails only when this source has been dropped.
-                    let _ = sender.send(worker.generation);
-                }
-            }),
-        ));
-        entries.push(Entry {
-            id: worker.id,
-            generation: worker.generation,
-            pid: None,
-            state: State::Ready,
-            restarts: 0,
-            started: Some(SystemTime::now()),
-            boot: None,
-            worker: Some(worker.clone()),
-        });
-        members.push((table.add(worker.clone(), slots), worker));
+    let usage = Usage {
+        slots,
+        remote: None,
+        authority: "localhost".into(),
+        ready_path: None,
+        exclusive: false,
+    };
+    let (mut members, mut happened) = Members::new(usage, table, roster);
+    for address in addresses {
+        members.enter_unseen(address);
     }
-    roster.set(entries, None);
-    while let Some(index) = lost.recv().await {
-        let (member, worker) = members[index as usize].clone();
-        let table = table.clone();
-        tokio::spawn(async move {
-            tracing::warn!(worker = worker.id, address = %worker.address, "is unreachable");
-            while Connection::open(&worker.address).await.is_err() {
-                tokio::time::sleep(PROBE_PAUSE).await;
-            }
-            tracing::info!(worker = worker.id, "is reachable again");
-            table.resume(member);
-        });
+    while let Some((key, event)) = happened.recv().await {
+        members.handle(key, event);
     }
 }

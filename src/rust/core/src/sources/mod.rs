@@ -1,8 +1,14 @@
 //! Where workers come from. A source adds workers to a lock table and takes them away; the front
 //! does not know which source it serves.
 
+mod backoff;
+mod failure;
 pub mod fixed;
 pub mod local;
+pub mod replicas;
 mod roster;
+mod source;
 
-pub use roster::{Entry, Roster};
+pub use failure::Failure;
+pub use roster::{Counts, Entry, Roster};
+pub use source::{Asker, Command, Ground, Notice, Prepared, Reply, Source, Work};

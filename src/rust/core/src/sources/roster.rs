@@ -1,11 +1,12 @@
 //! Who the workers are: kept by a source, read by everyone who asks.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use crate::lock::Table;
-use crate::ops::status::{Kind, State, Status, TemplateStatus, WorkerStatus};
+use crate::lock::{MemberView, Table};
+use crate::ops::status::{LookupStatus, State, Status, TemplateStatus, WorkerStatus};
 use crate::sources::local::resident_memory;
 use crate::worker::Worker;
 
@@ -22,11 +23,24 @@ pub struct Entry {
     pub worker: Option<Arc<Worker>>,
 }
 
+/// How many workers there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Those that take requests.
+    pub serving: usize,
+    pub total: usize,
+}
+
+fn key(entry: &Entry) -> (u32, u64) {
+    (entry.id, entry.generation)
+}
+
 /// The workers of one server.
 pub struct Roster {
     table: Arc<Table<Worker>>,
     entries: Mutex<Vec<Entry>>,
     template: Mutex<Option<TemplateStatus>>,
+    lookup: Mutex<Option<LookupStatus>>,
     draining: AtomicBool,
 }
 
@@ -36,6 +50,7 @@ impl Roster {
             table,
             entries: Mutex::default(),
             template: Mutex::default(),
+            lookup: Mutex::default(),
             draining: AtomicBool::new(false),
         }
     }
@@ -53,10 +68,50 @@ impl Roster {
         status
     }
 
-    /// Replaces what is known of all workers, and of the template they are forked from.
+    /// Replaces what is known of all workers, in the order of their numbers and generations, and of the template that
+    /// they are forked from.
     pub fn set(&self, entries: Vec<Entry>, template: Option<TemplateStatus>) {
         *self.lock() = entries;
         *self.template() = template;
+    }
+
+    /// Replaces what is known of one worker, or adds it.
+    pub fn put(&self, entry: Entry) {
+        let mut entries = self.lock();
+        let place = entries.binary_search_by_key(&key(&entry), key);
+        match place {
+            Ok(at) => entries[at] = entry,
+            Err(at) => entries.insert(at, entry),
+        }
+    }
+
+    /// Forgets one worker.
+    pub fn forget(&self, id: u32, generation: u64) {
+        let mut entries = self.lock();
+        if let Ok(at) = entries.binary_search_by_key(&(id, generation), key) {
+            entries.remove(at);
+        }
+    }
+
+    /// What is known of the name that workers are found by.
+    pub fn set_lookup(&self, lookup: LookupStatus) {
+        *self.lookup() = Some(lookup);
+    }
+
+    fn lookup(&self) -> MutexGuard<'_, Option<LookupStatus>> {
+        self.lookup.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many workers there are, for those who ask often.
+    pub fn counts(&self) -> Counts {
+        let entries = self.lock();
+        Counts {
+            serving: entries
+                .iter()
+                .filter(|entry| entry.state == State::Ready)
+                .count(),
+            total: entries.len(),
+        }
     }
 
     fn template(&self) -> MutexGuard<'_, Option<TemplateStatus>> {
@@ -75,19 +130,18 @@ impl Roster {
     /// Everything, now, but the workers' memory.
     pub fn status(&self) -> Status {
         let table = self.table.snapshot();
-        let in_flight = |entry: &Entry| {
-            let worker = entry.worker.as_ref()?;
-            table
-                .members
-                .iter()
-                .find(|member| Arc::ptr_eq(&member.worker, worker))
-                .map(|member| member.in_flight)
-        };
+        let members: HashMap<*const Worker, &MemberView<Worker>> = table
+            .members
+            .iter()
+            .map(|member| (Arc::as_ptr(&member.worker), member))
+            .collect();
         let workers = self
             .lock()
             .iter()
             .map(|entry| {
-                let in_flight = in_flight(entry).unwrap_or(0);
+                let worker = entry.worker.as_ref();
+                let member = worker.and_then(|worker| members.get(&Arc::as_ptr(worker)));
+                let in_flight = member.map_or(0, |member| member.in_flight);
                 WorkerStatus {
                     worker: entry.id,
                     pid: entry.pid,
@@ -95,26 +149,23 @@ impl Roster {
                         State::Ready if in_flight > 0 => State::Busy,
                         state => state,
                     },
-                    kind: entry.worker.as_ref().map(|worker| match worker.native {
-                        Some(_) => Kind::Native,
-                        None => Kind::Http,
-                    }),
+                    address: worker.map(|worker| worker.address.to_string()),
+                    kind: worker.map(|worker| worker.kind()),
+                    slots: member.map_or(0, |member| member.slots),
                     in_flight,
-                    requests: entry.worker.as_ref().map_or(0, |worker| worker.requests()),
+                    requests: worker.map_or(0, |worker| worker.requests()),
                     restarts: entry.restarts,
                     memory: None,
                     started: entry.started,
                     boot: entry.boot,
-                    tunnels: entry
-                        .worker
-                        .as_ref()
-                        .map_or(0, |worker| worker.tunnels.count()),
+                    tunnels: worker.map_or(0, |worker| worker.tunnels.count()),
                 }
             })
             .collect();
         Status {
             workers,
             template: *self.template(),
+            lookup: self.lookup().clone(),
             queue: table.waiting,
             draining: self.is_draining(),
         }

@@ -1,17 +1,21 @@
-//! One worker as the front sees it: its address, its one connection, its counters.
+//! One worker as the front sees it: its address, its connections, its counters.
 
 mod connection;
 pub mod native;
+pub mod remote;
 mod stream;
 mod tunnels;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::ops::status::Kind;
 
 pub use connection::{Connection, Outgoing, SendFailed};
 pub use native::Native;
+pub use remote::Remote;
 pub(crate) use stream::widen;
 pub use tunnels::{TunnelGuard, Tunnels};
 
@@ -43,6 +47,11 @@ pub enum Report {
     Stuck(Unwanted),
     /// It has answered a request (between requests now).
     Served,
+    /// A faucet whose workers are all busy: it is suspended in the lock table until its source has a turn
+    /// there, or resumes it otherwise.
+    Occupied,
+    /// A faucet that has this many workers now.
+    Slots(u32),
 }
 
 /// Why a worker was to give up a request.
@@ -55,7 +64,7 @@ pub enum Unwanted {
 /// How a source learns of its workers: called by the front, must not block.
 pub type Reporter = Box<dyn Fn(&Worker, Report) + Send + Sync>;
 
-/// One worker. Its connection belongs to whoever holds its lease, so it is never contended.
+/// One worker. Its connections belong to those who hold its leases, so they are never contended.
 pub struct Worker {
     /// The number shown to people: `FAUCET_WORKER_ID`.
     pub id: u32,
@@ -64,9 +73,12 @@ pub struct Worker {
     pub address: Address,
     /// If faucet itself serves in it.
     pub native: Option<Native>,
+    /// If it is reached over a network.
+    pub remote: Option<Remote>,
     /// WebSocket and other upgraded connections through this worker.
     pub tunnels: Tunnels,
-    connection: Mutex<Option<Connection>>,
+    /// Kept alive, at most one for each slot.
+    connections: Mutex<Vec<Connection>>,
     requests: AtomicU64,
     reporter: Reporter,
 }
@@ -78,8 +90,9 @@ impl Worker {
             generation,
             address,
             native: None,
+            remote: None,
             tunnels: Tunnels::default(),
-            connection: Mutex::new(None),
+            connections: Mutex::default(),
             requests: AtomicU64::new(0),
             reporter,
         }
@@ -89,6 +102,21 @@ impl Worker {
     pub fn with_native(mut self, native: Native) -> Self {
         self.native = Some(native);
         self
+    }
+
+    /// The same worker, reached over a network.
+    pub fn with_remote(mut self, remote: Remote) -> Self {
+        self.remote = Some(remote);
+        self
+    }
+
+    /// Who serves HTTP in it.
+    pub fn kind(&self) -> Kind {
+        match (&self.native, &self.remote) {
+            (Some(_), _) => Kind::Native,
+            (None, Some(remote)) if remote.is_faucet() => Kind::Faucet,
+            (None, _) => Kind::Http,
+        }
     }
 
     /// Requests answered.
@@ -104,18 +132,24 @@ impl Worker {
         (self.reporter)(self, report);
     }
 
-    /// The kept-alive connection, if there is a live one. For the lease's holder.
+    /// A kept-alive connection, the one used last, if there is one. For a lease's holder.
     pub fn take_connection(&self) -> Option<Connection> {
-        self.slot().take()
+        self.kept().pop()
     }
 
     /// Keeps a connection for the next lease.
     pub fn keep_connection(&self, connection: Connection) {
-        *self.slot() = Some(connection);
+        self.kept().push(connection);
     }
 
-    fn slot(&self) -> std::sync::MutexGuard<'_, Option<Connection>> {
-        self.connection
+    /// Closes all kept-alive connections: for a worker that nothing new is sent to.
+    pub fn close_connections(&self) {
+        let kept = std::mem::take(&mut *self.kept());
+        drop(kept);
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Vec<Connection>> {
+        self.connections
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }

@@ -4,6 +4,7 @@
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::ops::{Deref, DerefMut};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::Command;
@@ -12,7 +13,8 @@ use std::time::{Duration, Instant};
 use faucet_core::front::{Limits, TrustedProxies};
 use faucet_core::ops::status::{State, Status, WorkerStatus};
 use faucet_core::server::{Phase, Request, Server, Settings};
-use faucet_core::sources::local::{Failure, LocalSettings};
+use faucet_core::sources::local::LocalSettings;
+use faucet_core::sources::{Failure, Source};
 use faucet_core::worker::native::Cancelling;
 use tempfile::TempDir;
 
@@ -51,17 +53,54 @@ pub struct Local {
     pub lines: Vec<String>,
 }
 
+/// What a test may change before the server starts.
+pub struct Setup {
+    settings: Settings,
+    pub local: LocalSettings,
+}
+
+impl Deref for Setup {
+    type Target = Settings;
+
+    fn deref(&self) -> &Settings {
+        &self.settings
+    }
+}
+
+impl DerefMut for Setup {
+    fn deref_mut(&mut self) -> &mut Settings {
+        &mut self.settings
+    }
+}
+
 impl Local {
     /// Starts a server whose workers do what `code` says: see [`be_a_worker`].
-    pub fn start(code: &str, change: impl FnOnce(&mut Settings)) -> Self {
+    pub fn start(code: &str, change: impl FnOnce(&mut Setup)) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         fs::write(dir.path().join("code"), code).expect("written");
         let exe = std::env::current_exe().expect("a path");
         let exe = exe.to_str().expect("a plain path");
         let command = [exe, MAIN, "--exact", "--nocapture", "--test-threads=1"];
-        let mut settings = Settings {
+        let local = LocalSettings {
+            command: command.map(str::to_owned).to_vec(),
+            dir: dir.path().to_owned(),
+            env: [(ROLE.to_owned(), "1".to_owned())].into(),
+            workers: 1,
+            worker: None,
+            cancelling: Cancelling {
+                cancel: true,
+                interrupt_timeout: PATIENCE,
+            },
+            preload: false,
+            boot_timeout: PATIENCE,
+            max_requests: None,
+            max_memory: None,
+            max_failures: 5,
+        };
+        let settings = Settings {
             host: "127.0.0.1".into(),
             port: 0,
+            admin_host: "127.0.0.1".into(),
             admin_port: None,
             queue: 100,
             limits: Limits {
@@ -72,24 +111,15 @@ impl Local {
             trusted: TrustedProxies::default(),
             access_log: None,
             log_file: None,
-            local: LocalSettings {
-                command: command.map(str::to_owned).to_vec(),
-                dir: dir.path().to_owned(),
-                env: [(ROLE.to_owned(), "1".to_owned())].into(),
-                workers: 1,
-                worker: None,
-                cancelling: Cancelling {
-                    cancel: true,
-                    interrupt_timeout: PATIENCE,
-                },
-                preload: false,
-                boot_timeout: PATIENCE,
-                max_requests: None,
-                max_memory: None,
-                max_failures: 5,
-            },
+            source: Source::Local(local.clone()),
         };
-        change(&mut settings);
+        let mut setup = Setup { settings, local };
+        change(&mut setup);
+        let Setup {
+            mut settings,
+            local,
+        } = setup;
+        settings.source = Source::Local(local);
         let server = Server::start(settings).expect("a server");
         Self {
             server,
@@ -99,7 +129,7 @@ impl Local {
     }
 
     /// The same, once so many workers are ready.
-    pub fn ready(workers: u32, code: &str, change: impl FnOnce(&mut Settings)) -> Self {
+    pub fn ready(workers: u32, code: &str, change: impl FnOnce(&mut Setup)) -> Self {
         let local = Self::start(code, |settings| {
             settings.local.workers = workers;
             change(settings);

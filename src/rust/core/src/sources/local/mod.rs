@@ -1,6 +1,5 @@
 //! Workers that are processes on this machine: started, watched, restarted, recycled, stopped.
 
-mod backoff;
 mod boot;
 mod death;
 mod memory;
@@ -14,7 +13,7 @@ mod streams;
 mod template;
 
 pub use memory::resident_memory;
-pub use pool::{Command, Pool, PoolEvent, PoolSender};
+pub use pool::Pool;
 pub use sockets::Sockets;
 pub use spawn::Spawner;
 
@@ -55,15 +54,4 @@ impl LocalSettings {
     fn worker_choice(&self) -> &'static str {
         self.worker.map_or("auto", Kind::name)
     }
-}
-
-/// Why an operation on the workers failed.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("{message}")]
-pub struct Failure {
-    /// The condition class that R raises, without its prefix.
-    pub class: &'static str,
-    pub message: String,
-    /// The last lines that the worker printed.
-    pub lines: Vec<String>,
 }

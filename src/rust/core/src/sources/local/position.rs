@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::backoff;
+use crate::sources::backoff;
+
+/// Between two starts of a worker that fails again and again.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// A process that lived this long was not a failure of its code.
 const SETTLED: Duration = Duration::from_secs(10);
@@ -70,13 +73,21 @@ impl Position {
             return None;
         }
         self.place = Place::Waiting;
-        Some(backoff::pause(self.failed_starts + 1, backoff::jitter()))
+        Some(backoff::pause(
+            self.failed_starts + 1,
+            LONGEST_PAUSE,
+            backoff::jitter(),
+        ))
     }
 
     /// The process that was to replace a serving one failed: how long to wait before the next.
     pub fn replacement_failed(&mut self) -> Duration {
         self.failed_replacements += 1;
-        backoff::pause(self.failed_replacements + 1, backoff::jitter())
+        backoff::pause(
+            self.failed_replacements + 1,
+            LONGEST_PAUSE,
+            backoff::jitter(),
+        )
     }
 
     /// A serving process died: how long to wait before the next.
@@ -88,7 +99,7 @@ impl Position {
             0
         };
         self.place = Place::Waiting;
-        backoff::pause(self.quick_deaths, backoff::jitter())
+        backoff::pause(self.quick_deaths, LONGEST_PAUSE, backoff::jitter())
     }
 }
 

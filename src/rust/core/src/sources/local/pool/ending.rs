@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::{stopped, Event, Pool, Reply};
+use super::{Event, Pool};
 use crate::ops::status::State;
+use crate::sources::{Failure, Reply};
 
 /// How long a worker may take to run its exit hooks before it is killed.
 pub(super) const STOP_GRACE: Duration = Duration::from_secs(5);
@@ -82,10 +83,10 @@ impl Pool {
     /// Tells everyone who waits for workers that there will be none.
     pub(super) fn disappoint(&mut self) {
         if let Some(rollout) = self.rollout.take() {
-            let _ = rollout.reply.send(Err(stopped()));
+            let _ = rollout.reply.send(Err(Failure::stopping()));
         }
         for growth in std::mem::take(&mut self.growth) {
-            let _ = growth.reply.send(Err(stopped()));
+            let _ = growth.reply.send(Err(Failure::stopping()));
         }
     }
 

@@ -2,9 +2,9 @@
 
 use std::collections::HashSet;
 
-use super::{stopped, Pool, Reply};
+use super::Pool;
 use crate::sources::local::position::{Place, Position};
-use crate::sources::local::Failure;
+use crate::sources::{Failure, Reply};
 
 /// New workers that someone waits for.
 pub(super) struct Growth {
@@ -15,7 +15,7 @@ pub(super) struct Growth {
 impl Pool {
     pub(super) async fn scale(&mut self, count: u32, reply: Reply) {
         if self.stopping.is_some() {
-            let _ = reply.send(Err(stopped()));
+            let _ = reply.send(Err(Failure::stopping()));
             return;
         }
         self.shrink(count).await;

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use self::ending::STOP_GRACE;
 use self::growth::Growth;
@@ -28,34 +28,12 @@ use self::start::{Newborn, NotBorn};
 use super::position::{Place, Position};
 use super::process::{Exit, Process};
 use super::spawn::Spawner;
-use super::{Failure, LocalSettings, Sockets};
+use super::{LocalSettings, Sockets};
 use crate::lock::Table;
 use crate::ops::status::{Kind, State};
 use crate::ops::Ops;
-use crate::sources::roster::{Entry, Roster};
+use crate::sources::{Asker, Command, Entry, Failure, Ground, Notice, Reply, Roster};
 use crate::worker::{Address, Report, Worker};
-
-type Reply = oneshot::Sender<Result<(), Failure>>;
-
-/// What the handle asks for.
-pub enum Command {
-    /// Have this many workers.
-    Scale(u32, Reply),
-    /// Replace every process, one after the other.
-    Reload(Reply),
-    /// Stop every process; answers when all are gone.
-    Stop(Reply),
-    /// Kill every process now.
-    Kill,
-}
-
-/// What the server is told.
-pub enum PoolEvent {
-    /// The first worker is ready.
-    Ready,
-    /// No worker became ready.
-    BootFailed(Failure),
-}
 
 enum Event {
     Ask(Command),
@@ -84,7 +62,7 @@ pub struct Pool {
     table: Arc<Table<Worker>>,
     roster: Arc<Roster>,
     ops: Arc<Ops>,
-    notify: mpsc::UnboundedSender<PoolEvent>,
+    notify: mpsc::UnboundedSender<Notice>,
     sender: mpsc::UnboundedSender<Event>,
     events: mpsc::UnboundedReceiver<Event>,
     positions: BTreeMap<u32, Position>,
@@ -99,29 +77,27 @@ pub struct Pool {
     stopping: Option<Vec<Reply>>,
 }
 
-/// Where commands for a pool go.
-#[derive(Clone)]
-pub struct PoolSender(mpsc::UnboundedSender<Event>);
-
-impl PoolSender {
-    /// Asks; if the pool is gone, the reply is dropped, which its receiver sees.
-    pub fn ask(&self, command: Command) {
-        let _ = self.0.send(Event::Ask(command));
-    }
-}
-
 impl Pool {
     pub fn new(
         settings: LocalSettings,
         sockets: Option<Sockets>,
         spawner: Spawner,
-        table: Arc<Table<Worker>>,
-        roster: Arc<Roster>,
-        ops: Arc<Ops>,
-    ) -> (Self, PoolSender, mpsc::UnboundedReceiver<PoolEvent>) {
-        let (notify, notified) = mpsc::unbounded_channel();
+        ground: Ground,
+    ) -> (Self, Asker) {
+        let Ground {
+            table,
+            roster,
+            ops,
+            notify,
+        } = ground;
         let (sender, events) = mpsc::unbounded_channel();
-        let asker = PoolSender(sender.clone());
+        let asker = {
+            let sender = sender.clone();
+            Asker::new(move |command| {
+                // Fails only when the pool is gone.
+                let _ = sender.send(Event::Ask(command));
+            })
+        };
         let pool = Self {
             settings,
             sockets,
@@ -142,7 +118,7 @@ impl Pool {
             growth: Vec::new(),
             stopping: None,
         };
-        (pool, asker, notified)
+        (pool, asker)
     }
 
     /// Starts the workers and looks after them until every process is gone after [`Command::Stop`].
@@ -268,13 +244,5 @@ impl Pool {
         entries.sort_by_key(|entry| (entry.id, entry.generation));
         self.roster.set(entries, self.preload.status());
         self.ops.log.ring();
-    }
-}
-
-fn stopped() -> Failure {
-    Failure {
-        class: "stopped",
-        message: "The server is stopping.".into(),
-        lines: Vec::new(),
     }
 }

@@ -11,14 +11,14 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::ending::SHORT_GRACE;
-use super::{Event, Pool, PoolEvent};
+use super::{Event, Notice, Pool};
 use crate::ops::status::{Kind, State, TemplateStatus};
 use crate::sources::local::boot::{accepts, ReservedPort, LOOK};
 use crate::sources::local::position::{Place, Position};
 use crate::sources::local::process::{Exit, Process};
 use crate::sources::local::spawn::Launch;
 use crate::sources::local::template::{Conversation, Line};
-use crate::sources::local::Failure;
+use crate::sources::Failure;
 use crate::worker::Address;
 
 /// The templates of one server.
@@ -346,7 +346,7 @@ impl Pool {
             for position in self.positions.values_mut() {
                 position.place = Place::GivenUp;
             }
-            let _ = self.notify.send(PoolEvent::BootFailed(failure));
+            let _ = self.notify.send(Notice::BootFailed(failure));
             return;
         }
         let max_failures = self.settings.max_failures;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::member::Reason;
 use super::{Event, Pool};
 use crate::ops::status::State;
-use crate::sources::local::backoff;
+use crate::sources::backoff;
 
 /// Between two looks at the workers' memory, if it is limited.
 pub(super) const MEMORY_LOOK: Duration = Duration::from_secs(1);

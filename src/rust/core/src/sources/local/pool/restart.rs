@@ -4,13 +4,13 @@ use std::time::{Duration, Instant};
 
 use super::ending::SHORT_GRACE;
 use super::member::{BootProblem, Member, Reason};
-use super::{Event, Pool, PoolEvent};
+use super::{Event, Notice, Pool};
 use crate::lock::Refused;
 use crate::ops::status::State;
 use crate::sources::local::boot::{accepts, LOOK};
 use crate::sources::local::position::Place;
 use crate::sources::local::process::Exit;
-use crate::sources::local::Failure;
+use crate::sources::Failure;
 use crate::worker::{Report, Unwanted};
 
 /// How long a process that was killed may take to be seen dead.
@@ -132,7 +132,7 @@ impl Pool {
             if hope {
                 self.first_failures.push((id, failure));
             } else {
-                let _ = self.notify.send(PoolEvent::BootFailed(failure));
+                let _ = self.notify.send(Notice::BootFailed(failure));
             }
             return;
         }

@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 
 use super::member::Reason;
-use super::{stopped, Pool, Reply};
+use super::Pool;
 use crate::ops::status::State;
-use crate::sources::local::Failure;
+use crate::sources::{Failure, Reply};
 
 /// A reload on its way through the positions.
 pub(super) struct Rollout {
@@ -19,7 +19,7 @@ pub(super) struct Rollout {
 impl Pool {
     pub(super) async fn reload(&mut self, reply: Reply) {
         let refusal = if self.stopping.is_some() {
-            Some(stopped())
+            Some(Failure::stopping())
         } else if self.rollout.is_some() {
             Some(Failure {
                 class: "reload",

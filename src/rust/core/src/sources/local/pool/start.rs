@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use super::ending::SHORT_GRACE;
 use super::member::{BootProblem, Member, Reason};
-use super::{Event, Pool, PoolEvent};
+use super::{Event, Notice, Pool};
 use crate::ops::status::State;
 use crate::sources::local::boot::{accepts, ReservedPort, LOOK};
 use crate::sources::local::position::{Place, Position};
@@ -18,7 +18,7 @@ use crate::sources::local::sockets;
 use crate::sources::local::spawn::Launch;
 use crate::sources::local::streams::Streams;
 use crate::sources::local::template::{Fork, ForkFailed};
-use crate::sources::local::Failure;
+use crate::sources::Failure;
 use crate::worker::{Address, Native, Report, Worker};
 
 /// Between two looks at a worker that was forked, which needs milliseconds to start.
@@ -252,7 +252,8 @@ impl Pool {
                     Report::Served if recycle_at.is_some_and(|at| worker.requests() >= at) => {
                         Event::RecycleDue(worker.generation, Reason::MaxRequests)
                     }
-                    Report::Served => return,
+                    // A worker here is no faucet of its own.
+                    Report::Served | Report::Occupied | Report::Slots(_) => return,
                     Report::Stuck(_) | Report::Unreachable => {
                         Event::Reported(worker.generation, report)
                     }
@@ -275,7 +276,7 @@ impl Pool {
         self.table_admits();
         if !self.ever_ready {
             self.ever_ready = true;
-            let _ = self.notify.send(PoolEvent::Ready);
+            let _ = self.notify.send(Notice::Ready);
             for (id, failure) in std::mem::take(&mut self.first_failures) {
                 let still = |position: &Position| position.place == Place::GivenUp;
                 if self.positions.get(&id).is_some_and(still) {

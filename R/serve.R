@@ -1,0 +1,24 @@
+# What every verb does once its settings are complete.
+
+# Starts the server. In the foreground it is served until it has stopped, else until it is ready. Returns its handle.
+serve <- function(settings, verb, block, call = NULL) {
+  settings$verb <- verb
+  link <- new_link(check_result(server_start(settings), call = call), settings)
+  if (block) {
+    # However this ends: what runs in the foreground does not outlive it.
+    on.exit(kill_server(link), add = TRUE)
+    block_on(link, starting = TRUE, call = call)
+    invisible(faucet_server$new(link))
+  } else {
+    await_ready(link, call = call)
+    show_log_when_idle(link)
+    faucet_server$new(link)
+  }
+}
+
+check_block <- function(block, call = NULL) {
+  if (!rlang::is_bool(block)) {
+    got <- describe_value(block)
+    abort("option", "{.arg block} must be TRUE or FALSE, not {got}.", option = "block", call = call)
+  }
+}

@@ -1,0 +1,249 @@
+//! Asking what a name resolves to.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use hickory_resolver::config::{NameServerConfigGroup, ResolverConfig, ResolverOpts};
+use hickory_resolver::name_server::TokioConnectionProvider;
+use hickory_resolver::proto::op::ResponseCode;
+use hickory_resolver::proto::ProtoErrorKind;
+use hickory_resolver::{system_conf, ResolveError, ResolveErrorKind, TokioResolver};
+use tokio::task::JoinSet;
+
+use super::target::{Host, Target};
+use crate::worker::{Address, Connection};
+
+/// All that a lookup asks, servers' retries included.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Hosts of SRV records that are asked for at a time.
+const AT_ONCE: usize = 32;
+
+/// The longest time until the next lookup: the hosts file has no times to live.
+const LONGEST_TTL: Duration = Duration::from_secs(60);
+
+/// What a name resolves to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    pub addresses: BTreeSet<SocketAddr>,
+    /// How long that holds; `None` for ever.
+    pub ttl: Option<Duration>,
+}
+
+/// Why a lookup found nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotFound {
+    /// The servers say so.
+    #[error("{0}")]
+    Empty(String),
+    /// The servers say nothing, or that they cannot say.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// Looks up what `target` names, at `dns` or the servers of resolv.conf. That file and the hosts file are read anew each
+/// time: both may change while a container runs.
+///
+/// # Errors
+/// Where there is no address, or no answer.
+pub async fn look_up(target: &Target, dns: Option<SocketAddr>) -> Result<Found, NotFound> {
+    let (name, port) = match target.host() {
+        Host::Address(address) => {
+            return Ok(Found {
+                addresses: [SocketAddr::new(*address, target.port())].into(),
+                ttl: None,
+            });
+        }
+        Host::Loopback => {
+            return Ok(Found {
+                addresses: [loopback(target.port()).await].into(),
+                ttl: Some(LONGEST_TTL),
+            });
+        }
+        Host::Name(name) => (name, Some(target.port())),
+        Host::Service(name) => (name, None),
+    };
+    let resolver = Resolver::new(dns)?;
+    let asked = async {
+        match port {
+            Some(port) => resolver.addresses(name).await.map(|found| found.at(port)),
+            None => resolver.services(name).await,
+        }
+    };
+    tokio::time::timeout(PATIENCE, asked)
+        .await
+        .unwrap_or_else(|_| Err(NotFound::Failed("no answer in time".into())))
+}
+
+/// This machine's name leads to one process by two addresses: the one that it answers at.
+async fn loopback(port: u16) -> SocketAddr {
+    let four = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    for address in [four, SocketAddr::from((Ipv6Addr::LOCALHOST, port))] {
+        if Connection::open(&Address::Tcp(address)).await.is_ok() {
+            return address;
+        }
+    }
+    four
+}
+
+/// Addresses of one family, and until when they hold.
+struct Hosts {
+    addresses: Vec<IpAddr>,
+    until: Instant,
+}
+
+impl Hosts {
+    fn at(self, port: u16) -> Found {
+        Found {
+            addresses: self
+                .addresses
+                .into_iter()
+                .map(|address| SocketAddr::new(address.to_canonical(), port))
+                .collect(),
+            ttl: Some(time_left(self.until)),
+        }
+    }
+}
+
+#[derive(Clone)]
+struct Resolver(TokioResolver);
+
+impl Resolver {
+    fn new(dns: Option<SocketAddr>) -> Result<Self, NotFound> {
+        let (config, mut options) = match (system_conf::read_system_conf(), dns) {
+            (Ok((config, options)), None) => (config, options),
+            (Ok((config, options)), Some(dns)) => {
+                let (domain, search) = (config.domain().cloned(), config.search().to_vec());
+                let config = ResolverConfig::from_parts(domain, search, only(dns));
+                (config, options)
+            }
+            (Err(_), Some(dns)) => (
+                ResolverConfig::from_parts(None, Vec::new(), only(dns)),
+                ResolverOpts::default(),
+            ),
+            (Err(error), None) => {
+                let text = format!("resolv.conf cannot be used: {}", text_of(&error));
+                return Err(NotFound::Failed(text));
+            }
+        };
+        // Each lookup is to see what is so now.
+        options.cache_size = 0;
+        let provider = TokioConnectionProvider::default();
+        let resolver = TokioResolver::builder_with_config(config, provider)
+            .with_options(options)
+            .build();
+        Ok(Self(resolver))
+    }
+
+    /// IPv4 addresses, or IPv6 ones if there are none: a pod with both is one worker.
+    async fn addresses(&self, name: &str) -> Result<Hosts, NotFound> {
+        match self.0.ipv4_lookup(name).await {
+            Ok(found) => Ok(Hosts {
+                addresses: found.iter().map(|a| IpAddr::V4(a.0)).collect(),
+                until: found.valid_until(),
+            }),
+            Err(error) if is_certain(&error) => match self.0.ipv6_lookup(name).await {
+                Ok(found) => Ok(Hosts {
+                    addresses: found.iter().map(|aaaa| IpAddr::V6(aaaa.0)).collect(),
+                    until: found.valid_until(),
+                }),
+                Err(error) => Err(not_found(&error)),
+            },
+            Err(error) => Err(not_found(&error)),
+        }
+    }
+
+    /// Hosts and ports of the services of the most preferred priority (RFC 2782).
+    async fn services(&self, name: &str) -> Result<Found, NotFound> {
+        let found = self
+            .0
+            .srv_lookup(name)
+            .await
+            .map_err(|error| not_found(&error))?;
+        let best = found.iter().map(|srv| srv.priority()).min();
+        let mut until = found.as_lookup().valid_until();
+        let mut asked: Vec<(String, u16)> = found
+            .iter()
+            .filter(|srv| Some(srv.priority()) == best && !srv.target().is_root())
+            .map(|srv| (srv.target().to_string(), srv.port()))
+            .collect();
+        asked.sort_unstable();
+        asked.dedup();
+        let mut addresses = BTreeSet::new();
+        let mut asking = JoinSet::new();
+        loop {
+            while asking.len() < AT_ONCE {
+                let Some((host, port)) = asked.pop() else {
+                    break;
+                };
+                let resolver = self.clone();
+                asking.spawn(async move { (resolver.addresses(&host).await, port) });
+            }
+            match asking.join_next().await {
+                None => break,
+                Some(Ok((Ok(hosts), port))) => {
+                    until = until.min(hosts.until);
+                    addresses.extend(hosts.at(port).addresses);
+                }
+                // One that is gone just now; the others are there.
+                Some(Ok((Err(NotFound::Empty(_)), _))) => {}
+                Some(Ok((Err(failed), _))) => return Err(failed),
+                Some(Err(ended)) => return Err(NotFound::Failed(ended.to_string())),
+            }
+        }
+        if addresses.is_empty() {
+            return Err(NotFound::Empty("its services have no addresses".into()));
+        }
+        Ok(Found {
+            addresses,
+            ttl: Some(time_left(until)),
+        })
+    }
+}
+
+/// One server, by UDP, and by TCP for long answers.
+fn only(server: SocketAddr) -> NameServerConfigGroup {
+    NameServerConfigGroup::from_ips_clear(&[server.ip()], server.port(), true)
+}
+
+fn time_left(until: Instant) -> Duration {
+    until
+        .saturating_duration_since(Instant::now())
+        .min(LONGEST_TTL)
+}
+
+fn not_found(error: &ResolveError) -> NotFound {
+    match code_of(error) {
+        Some(ResponseCode::NXDomain) => NotFound::Empty("there is no such name".into()),
+        Some(ResponseCode::NoError) => NotFound::Empty("the name has no addresses".into()),
+        Some(code) => NotFound::Failed(format!("the DNS server says: {code}")),
+        None => NotFound::Failed(text_of(error)),
+    }
+}
+
+/// What a server answered in place of records.
+fn code_of(error: &ResolveError) -> Option<ResponseCode> {
+    let ResolveErrorKind::Proto(error) = error.kind() else {
+        return None;
+    };
+    match error.kind() {
+        ProtoErrorKind::NoRecordsFound { response_code, .. } => Some(*response_code),
+        _ => None,
+    }
+}
+
+/// Whether a server said for certain that there is no such record.
+fn is_certain(error: &ResolveError) -> bool {
+    matches!(
+        code_of(error),
+        Some(ResponseCode::NXDomain | ResponseCode::NoError)
+    )
+}
+
+/// Without the names of the resolver's own layers.
+fn text_of(error: &ResolveError) -> String {
+    let text = error.to_string();
+    let text = text.strip_prefix("proto error: ").unwrap_or(&text);
+    text.strip_prefix("io error: ").unwrap_or(text).to_owned()
+}

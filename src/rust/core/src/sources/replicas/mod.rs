@@ -1,0 +1,312 @@
+//! Workers that are whatever a name resolves to: replicas of a Kubernetes service, as a rule. Someone else starts and
+//! stops them.
+//!
+//! The name is looked up again and again. An address becomes a worker once it accepts connections, and drains when it is
+//! not found any more; a lookup that finds nothing changes nothing. A worker that cannot be reached is set aside and
+//! looked at until it can.
+
+mod lookup;
+mod members;
+mod replica;
+mod target;
+
+pub use lookup::{look_up, Found, NotFound};
+pub use members::{Consequence, Event, Members, Usage};
+pub use target::{Host, Target};
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::{pin, Pin};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::mpsc;
+use tokio::time::{sleep_until, Instant};
+
+use super::{Asker, Command, Failure, Ground, Notice, Reply, Roster};
+use crate::ops::status::{LookupState, LookupStatus};
+use crate::ops::Ops;
+
+/// Records that live shorter are not looked up more often, and after a failure the next lookup comes this soon.
+const SHORTEST_REFRESH: Duration = Duration::from_secs(5);
+
+/// Between two lookups that were asked for by what happened.
+const LOOKUP_PAUSE: Duration = Duration::from_secs(1);
+
+/// Where replicas are found and how they are used.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub target: Target,
+    /// Requests that a replica is given at a time, unless it says itself how many it takes.
+    pub slots: u32,
+    /// Between two lookups; `None` for the records' own time to live.
+    pub refresh: Option<Duration>,
+    /// What must answer with 2xx before a replica is used.
+    pub ready_path: Option<String>,
+    /// A DNS server to ask in place of those in resolv.conf.
+    pub dns: Option<SocketAddr>,
+    /// How long it may take until there is a first worker.
+    pub boot_timeout: Duration,
+    /// Whether replicas that run faucet are made to give up requests that nobody waits for.
+    pub cancel: bool,
+}
+
+type Looking = Pin<Box<dyn Future<Output = Result<Found, NotFound>> + Send>>;
+
+/// Finds replicas and looks after them, for one server.
+pub struct Replicas {
+    settings: Settings,
+    members: Members,
+    happened: mpsc::UnboundedReceiver<(u64, Event)>,
+    commands: mpsc::UnboundedReceiver<Command>,
+    roster: Arc<Roster>,
+    ops: Arc<Ops>,
+    notify: mpsc::UnboundedSender<Notice>,
+    ever_ready: bool,
+    looking: Option<Looking>,
+    /// When the next lookup begins; never for what needs none.
+    next_look: Option<Instant>,
+    last_look: Option<Instant>,
+    state: LookupState,
+    message: String,
+    since: SystemTime,
+    /// Those who asked for a lookup.
+    waiting: Vec<Reply>,
+}
+
+impl Replicas {
+    pub fn new(settings: Settings, ground: Ground) -> (Self, Asker) {
+        let Ground {
+            table,
+            roster,
+            ops,
+            notify,
+        } = ground;
+        let usage = Usage {
+            slots: settings.slots,
+            remote: Some(settings.cancel),
+            authority: settings.target.authority().to_owned(),
+            ready_path: settings.ready_path.clone(),
+            exclusive: *settings.target.host() == Host::Loopback,
+        };
+        let (members, happened) = Members::new(usage, table, roster.clone());
+        let (sender, commands) = mpsc::unbounded_channel();
+        let asker = Asker::new(move |command| {
+            // Fails only when this source is gone.
+            let _ = sender.send(command);
+        });
+        let replicas = Self {
+            settings,
+            members,
+            happened,
+            commands,
+            roster,
+            ops,
+            notify,
+            ever_ready: false,
+            looking: None,
+            next_look: None,
+            last_look: None,
+            state: LookupState::Pending,
+            message: String::new(),
+            since: SystemTime::now(),
+            waiting: Vec::new(),
+        };
+        (replicas, asker)
+    }
+
+    /// Runs until it is told to stop. The replicas go on without it.
+    pub async fn run(mut self) {
+        let mut boot = pin!(tokio::time::sleep(self.settings.boot_timeout));
+        let mut booting = true;
+        self.look();
+        self.publish();
+        loop {
+            tokio::select! {
+                biased;
+                command = self.commands.recv() => match command {
+                    None | Some(Command::Kill) => return,
+                    Some(Command::Stop(reply)) => {
+                        let _ = reply.send(Ok(()));
+                        return;
+                    }
+                    Some(Command::Reload(reply)) => {
+                        self.waiting.push(reply);
+                        self.look();
+                    }
+                    Some(Command::Scale(_, reply)) => {
+                        let _ = reply.send(Err(Failure::new(
+                            "unsupported",
+                            "These workers are not the server's own: scale them where they are started, \
+                             with `kubectl scale deployment` for example.",
+                        )));
+                    }
+                },
+                Some((key, event)) = self.happened.recv() => {
+                    match self.members.handle(key, event) {
+                        Consequence::None => {}
+                        Consequence::Entered => self.entered(),
+                        Consequence::Lost => self.look_soon(),
+                    }
+                }
+                found = or_never(self.looking.as_mut()) => {
+                    self.looking = None;
+                    self.looked(found);
+                }
+                () = until(self.next_look) => self.look(),
+                () = boot.as_mut(), if booting => {
+                    booting = false;
+                    if !self.ever_ready {
+                        let _ = self.notify.send(Notice::BootFailed(self.boot_failure()));
+                    }
+                }
+            }
+        }
+    }
+
+    fn entered(&mut self) {
+        if !std::mem::replace(&mut self.ever_ready, true) {
+            let _ = self.notify.send(Notice::Ready);
+        }
+        self.ops.log.ring();
+    }
+
+    /// Begins a lookup, unless one is under way.
+    fn look(&mut self) {
+        self.next_look = None;
+        if self.looking.is_none() {
+            self.last_look = Some(Instant::now());
+            let (target, dns) = (self.settings.target.clone(), self.settings.dns);
+            self.looking = Some(Box::pin(async move { look_up(&target, dns).await }));
+        }
+    }
+
+    /// A worker is lost: maybe its successor is there already.
+    fn look_soon(&mut self) {
+        if self.settings.target.is_address() || self.looking.is_some() {
+            return;
+        }
+        let soon = self
+            .last_look
+            .map_or_else(Instant::now, |last| last + LOOKUP_PAUSE);
+        self.next_look = Some(self.next_look.map_or(soon, |next| next.min(soon)));
+    }
+
+    fn looked(&mut self, found: Result<Found, NotFound>) {
+        let answer = match &found {
+            Ok(_) => Ok(()),
+            Err(problem) => Err(Failure::new("lookup", self.complaint(problem))),
+        };
+        let shortest = match found {
+            Ok(found) => {
+                self.found(found.addresses);
+                found.ttl.map(|ttl| ttl.max(SHORTEST_REFRESH))
+            }
+            Err(problem) => {
+                self.not_found(&problem);
+                Some(SHORTEST_REFRESH)
+            }
+        };
+        let pause = shortest.map(|shortest| self.settings.refresh.unwrap_or(shortest));
+        self.next_look = pause.map(|pause| Instant::now() + pause);
+        for reply in self.waiting.drain(..) {
+            let _ = reply.send(answer.clone());
+        }
+        self.publish();
+    }
+
+    fn found(&mut self, addresses: std::collections::BTreeSet<SocketAddr>) {
+        let target = &self.settings.target;
+        let count = addresses.len();
+        let first = self.state == LookupState::Pending;
+        let (new, gone) = self.members.want(addresses);
+        if new + gone > 0 && !target.is_address() {
+            let plural = if count == 1 { "" } else { "es" };
+            tracing::info!("{target} has {count} address{plural}: {new} new, {gone} gone");
+        }
+        if first && count == 1 && matches!(target.host(), Host::Name(_)) {
+            tracing::info!(
+                "{target} has one address, so there is one worker: replicas in Kubernetes have an address each if \
+                 their Service is headless (clusterIP: None)"
+            );
+        }
+        if !matches!(self.state, LookupState::Ok | LookupState::Pending) {
+            tracing::info!("{target} resolves again");
+        }
+        self.enter(LookupState::Ok, String::new());
+    }
+
+    fn not_found(&mut self, problem: &NotFound) {
+        let state = match problem {
+            NotFound::Empty(_) => LookupState::Empty,
+            NotFound::Failed(_) => LookupState::Failed,
+        };
+        if state != self.state {
+            let kept = match self.members.wanted() {
+                0 => "there are no workers".to_owned(),
+                1 => "the address known last is kept".to_owned(),
+                count => format!("the {count} addresses known last are kept"),
+            };
+            tracing::warn!("{}: {kept}", self.complaint(problem));
+        }
+        self.enter(state, problem.to_string());
+    }
+
+    fn complaint(&self, problem: &NotFound) -> String {
+        let target = &self.settings.target;
+        format!("{target} cannot be looked up: {problem}")
+    }
+
+    fn enter(&mut self, state: LookupState, message: String) {
+        if state != self.state {
+            self.since = SystemTime::now();
+        }
+        self.state = state;
+        self.message = message;
+        self.ops.metrics.lookup(state);
+    }
+
+    fn publish(&self) {
+        self.roster.set_lookup(LookupStatus {
+            url: self.settings.target.to_string(),
+            state: self.state,
+            message: self.message.clone(),
+            since: self.since,
+            addresses: self.members.wanted(),
+        });
+        self.ops.log.ring();
+    }
+
+    fn boot_failure(&self) -> Failure {
+        let target = &self.settings.target;
+        let seconds = self.settings.boot_timeout.as_secs_f64();
+        let seen = match (self.members.wanted(), self.members.refusal()) {
+            (0, _) if self.message.is_empty() => "it has not been looked up".to_owned(),
+            (0, _) => format!("it cannot be looked up: {}", self.message),
+            (1, Some(refusal)) => refusal.to_owned(),
+            (count, Some(refusal)) => {
+                format!("none of its {count} addresses is, such as {refusal}")
+            }
+            (count, None) => format!("none of its addresses ({count}) has been reached"),
+        };
+        Failure::new(
+            "boot",
+            format!("No replica of {target} was ready within {seconds} s: {seen}."),
+        )
+    }
+}
+
+/// What `work` comes to, if there is any.
+async fn or_never<F: Future + Unpin>(work: Option<F>) -> F::Output {
+    match work {
+        Some(work) => work.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}

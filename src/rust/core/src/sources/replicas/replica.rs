@@ -1,0 +1,165 @@
+//! One replica: an address, how it stands, and what is being done about it.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::task::AbortHandle;
+
+use crate::lock::MemberId;
+use crate::ops::status::State;
+use crate::sources::{backoff, Entry};
+use crate::worker::Worker;
+
+/// Between two looks at a replica that cannot be reached.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// ```text
+/// Joining -> Serving <-> Occupied, Lost, Stuck
+///    |                |
+///    v                v
+///  (gone) <-------- Leaving
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Found, but it does not accept connections yet.
+    Joining,
+    Serving,
+    /// Others use it: a turn has been asked for.
+    Occupied,
+    /// It cannot be reached: looked at again and again.
+    Lost,
+    /// It has not answered in time, and may still do so.
+    Stuck,
+    /// Not found any more: finishes what is in flight.
+    Leaving,
+}
+
+impl Standing {
+    fn state(self) -> State {
+        match self {
+            Self::Joining => State::Starting,
+            Self::Serving | Self::Occupied => State::Ready,
+            Self::Lost | Self::Stuck => State::Suspended,
+            Self::Leaving => State::Draining,
+        }
+    }
+}
+
+/// Whether a worker's next answer is news: it tells that the worker is well again. Shared with whoever reports
+/// answers, of which there may be a hundred thousand a second.
+#[derive(Clone, Default)]
+pub struct Doubt(Arc<AtomicBool>);
+
+impl Doubt {
+    fn raise(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether there was doubt; there is none any more.
+    pub fn settle(&self) -> bool {
+        self.0.load(Ordering::Relaxed) && self.0.swap(false, Ordering::Relaxed)
+    }
+}
+
+/// One replica.
+pub struct Replica {
+    pub id: u32,
+    pub address: SocketAddr,
+    pub worker: Arc<Worker>,
+    /// Absent until it has joined.
+    pub member: Option<MemberId>,
+    pub standing: Standing,
+    /// Attempts to reach or use it that failed since it last answered a request.
+    pub failures: u32,
+    /// How often it came back.
+    returns: u32,
+    found: Instant,
+    joined: Option<(SystemTime, Duration)>,
+    doubt: Doubt,
+    /// A look at it, or a turn there, that is under way.
+    task: Option<AbortHandle>,
+}
+
+impl Replica {
+    pub fn new(id: u32, address: SocketAddr, worker: Arc<Worker>, doubt: Doubt) -> Self {
+        Self {
+            id,
+            address,
+            worker,
+            member: None,
+            standing: Standing::Joining,
+            failures: 0,
+            returns: 0,
+            found: Instant::now(),
+            joined: None,
+            doubt,
+            task: None,
+        }
+    }
+
+    /// It is in the lock table now.
+    pub fn enter(&mut self, member: MemberId) {
+        self.member = Some(member);
+        self.standing = Standing::Serving;
+        self.joined = Some((SystemTime::now(), self.found.elapsed()));
+        self.task = None;
+    }
+
+    /// It can be reached again.
+    pub fn came_back(&mut self) {
+        self.standing = Standing::Serving;
+        self.returns += 1;
+        self.task = None;
+    }
+
+    /// Something went wrong with it; only an answer to a request makes that good.
+    pub fn fail(&mut self) {
+        self.failures += 1;
+        self.doubt.raise();
+    }
+
+    /// Its next answer is to be reported, though nothing went wrong with the connection.
+    pub fn watch(&self) {
+        self.doubt.raise();
+    }
+
+    /// How long to leave it alone now.
+    pub fn pause(&self) -> Duration {
+        backoff::pause(self.failures, LONGEST_PAUSE, backoff::jitter())
+    }
+
+    /// Something is being done about it; what was under way ends.
+    pub fn busy_with(&mut self, task: AbortHandle) {
+        self.give_up();
+        self.task = Some(task);
+    }
+
+    /// Ends what is under way.
+    pub fn give_up(&mut self) {
+        if let Some(task) = self.task.take() {
+            task.abort();
+        }
+    }
+
+    /// What others are told of it.
+    pub fn entry(&self) -> Entry {
+        Entry {
+            id: self.id,
+            generation: self.worker.generation,
+            pid: None,
+            state: self.standing.state(),
+            restarts: self.returns,
+            started: self.joined.map(|(since, _)| since),
+            boot: self.joined.map(|(_, after)| after),
+            worker: Some(self.worker.clone()),
+        }
+    }
+}
+
+impl Drop for Replica {
+    fn drop(&mut self) {
+        self.give_up();
+    }
+}

@@ -1,0 +1,227 @@
+//! What replicas are found by: the URL that an operator gives.
+
+use std::fmt;
+use std::net::IpAddr;
+
+/// What is to be looked up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Host {
+    /// Nothing: it is an address.
+    Address(IpAddr),
+    /// This machine, by whichever address it answers at.
+    Loopback,
+    /// Addresses (A, or AAAA), all with the URL's port.
+    Name(String),
+    /// Services (SRV), each with a host and a port of its own.
+    Service(String),
+}
+
+/// A parsed URL of replicas.
+///
+/// `http://NAME[:PORT]`, `http://ADDRESS[:PORT]` (an IPv6 address in brackets), or `srv+http://NAME`. The port is 80
+/// unless given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    host: Host,
+    port: u16,
+    url: String,
+    authority: String,
+}
+
+impl Target {
+    /// Reads a URL.
+    ///
+    /// # Errors
+    /// What is wrong with it, as a sentence.
+    pub fn parse(url: &str) -> Result<Self, String> {
+        let service = url.starts_with("srv+http://");
+        let rest = url
+            .strip_prefix("srv+http://")
+            .or_else(|| url.strip_prefix("http://"))
+            .ok_or_else(|| match url.split_once("://") {
+                Some(("https" | "srv+https", _)) => {
+                    "It must begin with http://: replicas are reached without TLS.".to_owned()
+                }
+                _ => "It must begin with http:// or srv+http://.".to_owned(),
+            })?;
+        let authority = rest.strip_suffix('/').unwrap_or(rest);
+        if authority.contains(['/', '?', '#']) {
+            return Err("It must have no path: requests keep their own.".into());
+        }
+        if authority.contains('@') {
+            return Err("It must have no user name.".into());
+        }
+        let (host, port) = split_port(authority)?;
+        let target = |host, port| Self {
+            host,
+            port,
+            url: url.strip_suffix('/').unwrap_or(url).to_owned(),
+            authority: authority.to_owned(),
+        };
+        if let Some(bare) = host
+            .strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'))
+        {
+            let address = bare
+                .parse()
+                .map_err(|_| format!("[{bare}] is no IPv6 address."))?;
+            return Ok(target(
+                Host::Address(IpAddr::V6(address).to_canonical()),
+                port.unwrap_or(80),
+            ));
+        }
+        let name = host.to_ascii_lowercase();
+        if service {
+            if port.is_some() {
+                return Err("With srv+http:// the ports come from the SRV records.".into());
+            }
+            check_name(&name)?;
+            return Ok(target(Host::Service(name), 0));
+        }
+        let port = port.unwrap_or(80);
+        if let Ok(address) = name.parse::<IpAddr>() {
+            return Ok(target(Host::Address(address), port));
+        }
+        check_name(&name)?;
+        let bare = name.strip_suffix('.').unwrap_or(&name);
+        if bare == "localhost" || bare.ends_with(".localhost") {
+            return Ok(target(Host::Loopback, port));
+        }
+        Ok(target(Host::Name(name), port))
+    }
+
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// Meaningless for [`Host::Service`].
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// What a request of our own has as its `Host`.
+    pub fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    /// Whether there is nothing to look up.
+    pub fn is_address(&self) -> bool {
+        matches!(self.host, Host::Address(_))
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.url)
+    }
+}
+
+/// Host and port, of which the latter may be missing.
+fn split_port(authority: &str) -> Result<(&str, Option<u16>), String> {
+    let colon = authority
+        .rfind(':')
+        .filter(|at| !authority[*at..].contains(']'));
+    let Some(at) = colon else {
+        return Ok((authority, None));
+    };
+    let port = authority[at + 1..]
+        .parse()
+        .ok()
+        .filter(|port| *port != 0)
+        .ok_or_else(|| "Its port must be a number from 1 to 65535.".to_owned())?;
+    Ok((&authority[..at], Some(port)))
+}
+
+/// Whether DNS could know it (RFC 1035, 2.3.4; underscores, as in SRV names).
+fn check_name(name: &str) -> Result<(), String> {
+    let sound = |label: &str| {
+        !label.is_empty()
+            && label.len() <= 63
+            && label
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+    };
+    let bare = name.strip_suffix('.').unwrap_or(name);
+    // A number alone is a mistyped address.
+    let numeric = bare
+        .bytes()
+        .all(|byte| byte.is_ascii_digit() || byte == b'.');
+    if bare.len() <= 253 && bare.split('.').all(sound) && !numeric {
+        Ok(())
+    } else if name.is_empty() {
+        Err("It names no host.".into())
+    } else {
+        Err(format!("`{name}` is no host name."))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(url: &str) -> (Host, u16) {
+        let target = Target::parse(url).expect("a URL");
+        (target.host, target.port)
+    }
+
+    #[test]
+    fn the_forms_of_a_url() {
+        assert_eq!(
+            host("http://api.default.svc:8000"),
+            (Host::Name("api.default.svc".into()), 8000)
+        );
+        assert_eq!(host("http://API/"), (Host::Name("api".into()), 80));
+        assert_eq!(host("http://localhost:8000"), (Host::Loopback, 8000));
+        assert_eq!(host("http://a.localhost"), (Host::Loopback, 80));
+        assert_eq!(
+            host("http://10.0.0.1:1"),
+            (Host::Address([10, 0, 0, 1].into()), 1)
+        );
+        assert_eq!(
+            host("http://[::1]:8000"),
+            (Host::Address("::1".parse().expect("an address")), 8000)
+        );
+        assert_eq!(
+            host("http://[::ffff:10.0.0.1]"),
+            (Host::Address([10, 0, 0, 1].into()), 80)
+        );
+        assert_eq!(
+            host("srv+http://_http._tcp.api.default.svc"),
+            (Host::Service("_http._tcp.api.default.svc".into()), 0)
+        );
+    }
+
+    #[test]
+    fn what_is_no_url_of_replicas() {
+        for url in [
+            "",
+            "api:8000",
+            "https://api",
+            "ftp://api",
+            "http://",
+            "http://:80",
+            "http://api/v1",
+            "http://api?x",
+            "http://me@api",
+            "http://api:0",
+            "http://api:99999",
+            "http://api:x",
+            "http://a..b",
+            "http://a b",
+            "http://[::1",
+            "http://[1]",
+            "http://1.2.3",
+            "http://::1",
+            "srv+http://_http._tcp.api:80",
+        ] {
+            assert!(Target::parse(url).is_err(), "{url}");
+        }
+    }
+
+    #[test]
+    fn it_is_shown_as_it_was_given() {
+        let target = Target::parse("http://api:8000/").expect("a URL");
+        assert_eq!(target.to_string(), "http://api:8000");
+        assert_eq!(target.authority(), "api:8000");
+    }
+}

@@ -1,0 +1,114 @@
+//! What every source has: how it is started, what can be asked of it, and what it tells.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::local::{LocalSettings, Pool, Sockets, Spawner};
+use super::replicas::{Replicas, Settings as ReplicasSettings};
+use super::{Failure, Roster};
+use crate::lock::Table;
+use crate::ops::status::Kind;
+use crate::ops::Ops;
+use crate::worker::Worker;
+
+/// Where the answer to a command goes. A source that ends drops it, which the other side sees.
+pub type Reply = oneshot::Sender<Result<(), Failure>>;
+
+/// What a server asks of its source.
+pub enum Command {
+    /// Have this many workers.
+    Scale(u32, Reply),
+    /// Replace every worker by one that runs the current code; or find out anew who they are.
+    Reload(Reply),
+    /// End every worker that is the source's own; answers when all are gone.
+    Stop(Reply),
+    /// The same at once.
+    Kill,
+}
+
+/// What a server is told by its source.
+pub enum Notice {
+    /// The first worker is ready.
+    Ready,
+    /// No worker became ready.
+    BootFailed(Failure),
+}
+
+/// Where commands for a source go.
+pub struct Asker(Box<dyn Fn(Command) + Send + Sync>);
+
+impl Asker {
+    pub(super) fn new(ask: impl Fn(Command) + Send + Sync + 'static) -> Self {
+        Self(Box::new(ask))
+    }
+
+    /// Asks; if the source is gone, the reply is dropped.
+    pub fn ask(&self, command: Command) {
+        (self.0)(command);
+    }
+}
+
+/// What a source works on.
+pub struct Ground {
+    pub table: Arc<Table<Worker>>,
+    pub roster: Arc<Roster>,
+    pub ops: Arc<Ops>,
+    pub notify: mpsc::UnboundedSender<Notice>,
+}
+
+/// A source's work: ends after [`Command::Stop`] or [`Command::Kill`], when nothing of it is left.
+pub type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Where a server's workers come from.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// Processes on this machine.
+    Local(LocalSettings),
+    /// Whatever a name resolves to.
+    Replicas(ReplicasSettings),
+}
+
+/// A source with all that it needs from the system.
+pub enum Prepared {
+    Local(LocalSettings, Option<Sockets>, Spawner),
+    Replicas(ReplicasSettings),
+}
+
+impl Source {
+    /// Gets from the system what the source needs. Threads that it starts inherit the caller's signal mask.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn prepare(self) -> io::Result<Prepared> {
+        Ok(match self {
+            Self::Local(settings) => {
+                let sockets = match settings.worker {
+                    Some(Kind::Http) => None,
+                    _ => Some(Sockets::make()?),
+                };
+                Prepared::Local(settings, sockets, Spawner::start()?)
+            }
+            Self::Replicas(settings) => Prepared::Replicas(settings),
+        })
+    }
+}
+
+impl Prepared {
+    /// The source's work, to be run in a runtime, and its ear.
+    pub fn start(self, ground: Ground) -> (Work, Asker) {
+        match self {
+            Self::Local(settings, sockets, spawner) => {
+                let (pool, asker) = Pool::new(settings, sockets, spawner, ground);
+                (Box::pin(pool.run()), asker)
+            }
+            Self::Replicas(settings) => {
+                let (replicas, asker) = Replicas::new(settings, ground);
+                (Box::pin(replicas.run()), asker)
+            }
+        }
+    }
+}
