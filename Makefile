@@ -16,12 +16,12 @@ CARGO = cd src/rust && R CMD cargo
 TEST_R = R_LIBS=$(LIBRARY) NOT_CRAN=true TESTTHAT_MAX_FAILS=Inf Rscript -e 'filter <- Sys.getenv("FILTER"); testthat::test_dir("tests/testthat", package = "faucet", load_package = "installed", filter = if (nzchar(filter)) filter, reporter = testthat::ProgressReporter$$new(update_interval = Inf))'
 
 # R CMD check and texts in any language want UTF-8, which a bare machine does not set up.
-test test-r check document vendor: export LC_ALL := $(if $(filter UTF-8,$(shell locale charmap)),$(LC_ALL),C.UTF-8)
+test test-r test-k8s check document vendor: export LC_ALL := $(if $(filter UTF-8,$(shell locale charmap)),$(LC_ALL),C.UTF-8)
 
 MAKEFLAGS += --no-print-directory
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help run install test test-rust test-r test-vendor fresh vendor check bench document fmt lint clean setup
+.PHONY: help run install test test-rust test-r test-k8s test-vendor fresh vendor check bench document fmt lint clean setup
 
 help:
 	@echo 'make run       install what is missing, serve inst/examples/hello (PORT=8080 WORKERS=4)'
@@ -46,6 +46,7 @@ test: setup
 	$(MAKE) test-rust
 	$(MAKE) fresh
 	$(MAKE) test-r
+	$(MAKE) test-k8s
 	$(MAKE) test-vendor
 
 setup:
@@ -69,6 +70,10 @@ test-r:
 	R CMD INSTALL --library=$(LIBRARY) .
 	$(TEST_R)
 	FAUCET_WORKER=http FILTER='^(apps|boot-failure|crash|handle|http|one-at-a-time|ops|output|recycle|reload|scale|signals)$$' $(TEST_R)
+
+# With the package that test-r has installed.
+test-k8s:
+	R_LIBS=$(LIBRARY) tools/test-k8s
 
 test-vendor:
 	tools/test-vendor

@@ -121,23 +121,21 @@ check_started <- function(poll, call) {
   }
 }
 
-# Says that the server is starting, and once, when it is ready. To be called with each poll, and with NULL at the end.
+# Says that the server is starting, before its log says more, and once, when it is ready. To be called with each poll, and
+# with NULL at the end.
 announcer <- function(link) {
-  progress <- NULL
+  progress <- start_progress(link)
   done <- FALSE
   function(poll) {
     if (done) {
       return(invisible())
-    }
-    if (is.null(progress) && !is.null(poll)) {
-      progress <<- start_progress(link)
     }
     if (!is.null(poll) && poll$state == "starting") {
       progress(poll)
       return(invisible())
     }
     done <<- TRUE
-    if (!is.null(progress)) progress(NULL)
+    progress(NULL)
     if (!is.null(poll) && poll$state == "ready") {
       say_ready(link, poll)
     }

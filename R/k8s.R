@@ -114,5 +114,5 @@ check_url <- function(url, call = NULL) {
       i = if (dir.exists(url)) "{.fun run} serves a directory."
     ), option = "url", value = url, call = call)
   }
-  url
+  sub("/$", "", url)
 }

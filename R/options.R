@@ -34,6 +34,21 @@ setting_definitions <- function() {
       min = 1, max = 10000, shown = "usable cores",
       elsewhere = "Kubernetes runs the workers: scale the Deployment, as by {.code kubectl scale}."
     ),
+    worker = local_setting(
+      "choice", "auto",
+      paste(
+        "Who serves HTTP in a worker: faucet itself (`native`), or the server that the app starts on a TCP port (`http`).",
+        "`auto` is native for every app that can be; with `native`, an app that cannot be does not start."
+      ),
+      choices = c("auto", "native", "http")
+    ),
+    preload = local_setting(
+      "flag", FALSE,
+      paste(
+        "Load the app once, in a template, and fork native workers from it: they start in milliseconds and share its",
+        "memory. For Linux; see [after_fork()] for what must not be shared."
+      )
+    ),
     slots = replica_setting(
       "count", 1L,
       paste(
@@ -62,21 +77,6 @@ setting_definitions <- function() {
     dns = replica_setting(
       "dns", NULL, "DNS server to ask, such as `\"127.0.0.1:5353\"`. `NULL`: those of `/etc/resolv.conf`.",
       null = TRUE
-    ),
-    worker = local_setting(
-      "choice", "auto",
-      paste(
-        "Who serves HTTP in a worker: faucet itself (`native`), or the server that the app starts on a TCP port (`http`).",
-        "`auto` is native for every app that can be; with `native`, an app that cannot be does not start."
-      ),
-      choices = c("auto", "native", "http")
-    ),
-    preload = local_setting(
-      "flag", FALSE,
-      paste(
-        "Load the app once, in a template, and fork native workers from it: they start in milliseconds and share its",
-        "memory. For Linux; see [after_fork()] for what must not be shared."
-      )
     ),
     host = setting(
       "string", "127.0.0.1", "Address to listen on. `\"0.0.0.0\"` takes requests from other machines.",

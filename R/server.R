@@ -82,8 +82,8 @@ faucet_server <- R6::R6Class(
     #' @return For [run()] `NULL`. For [run_k8s()] a list:
     #'
     #'   - `url` (string): what is looked up.
-    #'   - `state` (string): `"ok"`; `"pending"`, before the first answer; `"failed"`, if DNS could not be asked or knows no
-    #'     such name; `"empty"`, if it knows the name but no address. The latter two do no harm to replicas that are known.
+    #'   - `state` (string): `"ok"`; `"pending"`, before the first answer; `"failed"`, if DNS did not answer; `"empty"`,
+    #'     if it knows no such name, or no address of it. The latter two do no harm to replicas that are known.
     #'   - `message` (string): what went wrong, `NA` if nothing did.
     #'   - `since` (POSIXct): when this state began.
     #'   - `addresses` (integer): how many are known.

@@ -24,7 +24,8 @@ trim <- function(crate) {
   update_checksums(crate)
 }
 
-# What the resolver reads of a manifest. Published manifests have one table header a line.
+# What cargo reads of a manifest: features may name dependencies of any kind. Published manifests have one table
+# header a line.
 stub <- function(crate) {
   lines <- readLines(file.path(crate, "Cargo.toml"))
   header <- ifelse(grepl("^\\[", lines), lines, NA)
@@ -34,7 +35,7 @@ stub <- function(crate) {
     # An edition that cargo 1.75 knows: it reads every manifest in the directory.
     "[package]", key("name"), key("version"), "edition = \"2021\"",
     "[lib]", "path = \"lib.rs\"", if ("proc-macro = true" %in% lines) "proc-macro = true",
-    lines[grepl("^\\[(features|(target\\..*\\.)?(build-)?dependencies)\\b", section)]
+    lines[grepl("^\\[(features|(target\\..*\\.)?((build|dev)-)?dependencies)\\b", section)]
   )
   checksums <- file.path(crate, ".cargo-checksum.json")
   others <- setdiff(list.files(crate, all.files = TRUE, full.names = TRUE, no.. = TRUE), checksums)

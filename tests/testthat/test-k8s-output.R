@@ -93,6 +93,8 @@ test_that("the start of a front of replicas is announced in their words", {
     "Ready on http://127.0.0.1:8080 with 1 of 3 replicas of http://api.default.svc:8000"
   )
   expect_identical(said(front(), poll("starting", 0, 0), poll("failed", 0, 0)), looking)
+  # Before the first poll, which shows the log.
+  expect_identical(said(front()), looking)
   expect_identical(said(front(quiet = TRUE), poll("starting", 0, 0), poll("ready", 1, 1)), character())
 })
 

@@ -5,11 +5,12 @@ refused <- function(...) expect_error(faucet::run_k8s(..., port = 0, boot_timeou
 
 test_that("a URL is a name or an address, with a port at most", {
   urls <- c(
-    "http://api", "http://api.default.svc:8000", "http://api.default.svc.cluster.local.:8000/", "http://localhost:8000",
+    "http://api", "http://api.default.svc:8000", "http://api.default.svc.cluster.local.:8000", "http://localhost:8000",
     "http://10.0.0.7:8000", "http://[::1]:8000", "srv+http://_http._tcp.api.default.svc"
   )
   for (url in urls) {
     expect_identical(check_url(url), url)
+    expect_identical(check_url(paste0(url, "/")), url)
   }
 })
 

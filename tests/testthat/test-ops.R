@@ -70,3 +70,22 @@ test_that("health is answered while every worker is busy", {
   release(dir, "work")
   clients$wait()
 })
+
+test_that("the admin port is for this machine, unless other machines are let in", {
+  # Which has 127.0.0.1 alone.
+  skip_on_os("mac")
+  dir <- local_app("basic")
+  server <- local_server(dir, workers = 1, admin_port = 0)
+  expect_match(server$admin_url, "^http://127.0.0.1:[0-9]+$")
+  server$stop()
+  server <- local_server(dir, workers = 1, admin_port = 0, admin_host = "0.0.0.0")
+  # As one reaches it from here.
+  expect_match(server$admin_url, "^http://127.0.0.1:[0-9]+$")
+  # Nobody who is bound to 127.0.0.1 alone listens there.
+  expect_identical(request(sub("127.0.0.1", "127.0.0.2", server$admin_url, fixed = TRUE), "/status")$status, 200L)
+  expect_error(
+    faucet::run(dir, port = 0, admin_port = 0, admin_host = "203.0.113.1", block = FALSE),
+    "Is `admin_host` an address of this machine?",
+    fixed = TRUE, class = "faucet_error_listen"
+  )
+})

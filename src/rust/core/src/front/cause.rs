@@ -4,8 +4,10 @@ use bytes::Bytes;
 use hyper::header::{HeaderName, HeaderValue, CONTENT_TYPE, RETRY_AFTER};
 use hyper::{HeaderMap, StatusCode};
 
+use crate::worker::remote;
+
 /// Names the cause of an error that faucet answered itself.
-pub const FAUCET_ERROR: HeaderName = HeaderName::from_static("faucet-error");
+pub const FAUCET_ERROR: HeaderName = remote::ERROR;
 
 /// Why a request was not answered by a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -180,9 +180,7 @@ async fn send(
         let mut connection = match kept.take() {
             Some(connection) => connection,
             // Boxed, like all that is rare on a request's way: it would make every request larger.
-            None => Box::pin(Connection::open(&worker.address))
-                .await
-                .map_err(|_| lost)?,
+            None => Box::pin(worker.connect()).await.map_err(|_| lost)?,
         };
         match attempt(&mut connection, request).await {
             Ok(response) => return Ok((connection, response)),

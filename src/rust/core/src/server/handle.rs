@@ -38,10 +38,10 @@ impl Server {
     /// # Errors
     /// Class `port_in_use` or `listen` for the ports, `option` for the log file, `system` otherwise.
     pub fn start(settings: Settings) -> Result<Self, Failure> {
-        let listener = listen(&settings.host, settings.port)?;
+        let listener = listen("", &settings.host, settings.port)?;
         let admin = settings
             .admin_port
-            .map(|port| listen(&settings.admin_host, port))
+            .map(|port| listen("admin_", &settings.admin_host, port))
             .transpose()?;
         let address = listener.local_addr().map_err(system)?;
         let admin_address = admin

@@ -6,19 +6,26 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 use crate::front;
 use crate::sources::Failure;
 
-/// Listens on a host, by name or address.
-pub(super) fn listen(host: &str, port: u16) -> Result<std::net::TcpListener, Failure> {
+/// Listens on a host, by name or address. The names of both settings begin with `prefix`.
+pub(super) fn listen(
+    prefix: &str,
+    host: &str,
+    port: u16,
+) -> Result<std::net::TcpListener, Failure> {
     let named = |error: io::Error| {
         let (class, hint) = match error.kind() {
             io::ErrorKind::AddrInUse => (
                 "port_in_use",
-                "Another program listens there: choose another `port`, or 0 for any free one.",
+                format!("Another program listens there: choose another `{prefix}port`, or 0 for any free one."),
             ),
             io::ErrorKind::PermissionDenied => (
                 "listen",
-                "Ports below 1024 need privileges: choose another `port`.",
+                format!("Ports below 1024 need privileges: choose another `{prefix}port`."),
             ),
-            _ => ("listen", "Is `host` an address of this machine?"),
+            _ => (
+                "listen",
+                format!("Is `{prefix}host` an address of this machine?"),
+            ),
         };
         Failure {
             class,

@@ -100,6 +100,11 @@ impl Connection {
         })
     }
 
+    /// Has the system notice when the machine on the other side has vanished without a word.
+    pub(super) fn watch_other_side(&self) {
+        self.wire.watch_other_side();
+    }
+
     /// Whether the worker may have closed this connection meanwhile, so that a request may have to be
     /// sent again.
     pub fn may_be_stale(&self) -> bool {

@@ -6,6 +6,7 @@ pub mod remote;
 mod stream;
 mod tunnels;
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -130,6 +131,18 @@ impl Worker {
             self.requests.fetch_add(1, Ordering::Relaxed);
         }
         (self.reporter)(self, report);
+    }
+
+    /// Opens a connection.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub async fn connect(&self) -> io::Result<Connection> {
+        let connection = Connection::open(&self.address).await?;
+        if self.remote.is_some() {
+            connection.watch_other_side();
+        }
+        Ok(connection)
     }
 
     /// A kept-alive connection, the one used last, if there is one. For a lease's holder.

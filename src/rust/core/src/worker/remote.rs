@@ -5,11 +5,16 @@
 //! how many it has ([`WORKERS`]). A front that was told so asks for a [`TURN`], and comes back when it has one.
 //! A worker that is no faucet takes no notice.
 
+use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
-use hyper::header::{HeaderName, HeaderValue};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::header::{HeaderMap, HeaderName, HeaderValue, HOST};
+use hyper::{Request, Response, StatusCode, Uri};
 
-use super::{Address, Connection, Worker};
+use super::{Address, Connection, Outgoing, Report, SendFailed, Worker};
 
 /// In a request: how many seconds it may wait for a worker there. Fronts send `0`.
 pub const WAIT: HeaderName = HeaderName::from_static("faucet-wait");
@@ -22,8 +27,20 @@ pub const BUSY: HeaderName = HeaderName::from_static("faucet-busy");
 /// In a response: how many requests are served at a time there.
 pub const WORKERS: HeaderName = HeaderName::from_static("faucet-workers");
 
+/// In a response: why a faucet answered in place of a worker.
+pub const ERROR: HeaderName = HeaderName::from_static("faucet-error");
+
 /// The path that waits until a worker is free, and keeps it for the next request on the same connection.
 pub const TURN: &str = "/__faucet__/turn";
+
+/// How long a turn is waited for: longer than the other side lets anyone wait.
+const TURN_PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long a look at a worker may take in all.
+const PROBE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The longest body, in bytes, that is read for nothing but the connection it came on.
+const SMALL: usize = 64 * 1024;
 
 /// A worker's other side, as far as it is known.
 #[derive(Debug)]
@@ -59,27 +76,170 @@ impl Remote {
     }
 }
 
-/// How a wish for a turn ended.
+/// Takes note of what an answer says of the faucet there; news go to the worker's source.
+pub fn note(worker: &Worker, headers: &HeaderMap) {
+    let Some((remote, said)) = worker.remote.as_ref().zip(headers.get(WORKERS)) else {
+        return;
+    };
+    let count: Option<u32> = said.to_str().ok().and_then(|count| count.parse().ok());
+    if let Some(count) = count.filter(|count| remote.note_workers(*count)) {
+        worker.report(Report::Slots(count.max(1)));
+    }
+}
+
+/// Whether the request was not worked on.
+pub fn is_refusal(status: StatusCode, headers: &HeaderMap) -> bool {
+    // A faucet that answers itself in place of a worker has other statuses, too.
+    headers.contains_key(BUSY)
+        && (status == StatusCode::SERVICE_UNAVAILABLE || headers.contains_key(ERROR))
+}
+
+/// Reads a body that is of no interest; whether its connection can carry the next request.
+pub async fn skip(connection: &mut Connection, body: &mut Incoming) -> bool {
+    let mut left = SMALL;
+    while let Some(frame) = connection.drive(body.frame()).await {
+        let length = match frame {
+            Ok(frame) => frame.data_ref().map_or(0, |data| data.len()),
+            Err(_) => return false,
+        };
+        match left.checked_sub(length) {
+            Some(rest) => left = rest,
+            None => return false,
+        }
+    }
+    connection.is_reusable().await
+}
+
+/// What came of asking for a turn.
 pub enum TurnOutcome {
-    /// The next request on this connection has a worker.
+    /// The next request on this connection has a worker there: keep it with the worker, then resume that.
     Granted(Box<Connection>),
-    /// Not in time: ask again.
+    /// Others had it: ask again.
     Busy,
     /// It takes no requests now.
     Denied,
-    /// It cannot be reached, or does not answer.
     Unreachable,
 }
 
-/// Waits for a turn at a worker that is a faucet.
-pub async fn take_turn(_worker: &Worker, _authority: &str) -> TurnOutcome {
-    TurnOutcome::Unreachable
+/// Waits for a free worker in a faucet that had none. For one whose worker is suspended: nobody else takes its
+/// connections then.
+pub async fn take_turn(worker: &Worker, authority: &str) -> TurnOutcome {
+    match tokio::time::timeout(TURN_PATIENCE, ask_for_turn(worker, authority)).await {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(_)) | Err(_) => TurnOutcome::Unreachable,
+    }
 }
 
-/// Whether a worker accepts connections and, if there is a path, answers it with 2xx. The error is a short text.
-pub async fn probe(address: &Address, _authority: &str, _path: Option<&str>) -> Result<(), String> {
-    Connection::open(address)
+async fn ask_for_turn(worker: &Worker, authority: &str) -> io::Result<TurnOutcome> {
+    let mut kept = worker.take_connection();
+    let (mut connection, response) = loop {
+        let reused = kept.is_some();
+        let mut connection = match kept.take() {
+            Some(connection) => connection,
+            None => worker.connect().await?,
+        };
+        match get(&mut connection, &worker.address, authority, TURN).await {
+            Ok(response) => break (connection, response),
+            // It had been closed meanwhile; asking twice does no harm.
+            Err(_) if reused => {}
+            Err(error) => return Err(error),
+        }
+    };
+    note(worker, response.headers());
+    let granted = response.status() == StatusCode::OK;
+    let busy = says(response.headers(), ERROR, "busy");
+    let reusable = skip(&mut connection, &mut response.into_body()).await;
+    if granted && reusable {
+        return Ok(TurnOutcome::Granted(Box::new(connection)));
+    }
+    if reusable {
+        worker.keep_connection(connection);
+    }
+    Ok(if busy {
+        TurnOutcome::Busy
+    } else {
+        TurnOutcome::Denied
+    })
+}
+
+/// Looks whether a worker is there: whether it takes connections and, if there is a path, answers it well.
+///
+/// # Errors
+/// What is wrong, for the log.
+pub async fn probe(address: &Address, authority: &str, path: Option<&str>) -> Result<(), String> {
+    let look = async {
+        let mut connection = Connection::open(address).await?;
+        match path {
+            None => Ok(None),
+            Some(path) => get(&mut connection, address, authority, path)
+                .await
+                .map(Some),
+        }
+    };
+    let looked = tokio::time::timeout(PROBE_PATIENCE, look).await;
+    match looked.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+            let patience = PROBE_PATIENCE.as_secs();
+            Err(format!("did not answer within {patience} s"))
+        }
+        Err(error) => Err(text(&error)),
+        Ok(Some(response)) if !is_well(&response) => Err(format!(
+            "answered {} to {}",
+            response.status().as_u16(),
+            path.unwrap_or_default()
+        )),
+        Ok(_) => Ok(()),
+    }
+}
+
+/// Whether it serves. A faucet with all its workers at work does.
+fn is_well(response: &Response<Incoming>) -> bool {
+    let headers = response.headers();
+    response.status().is_success()
+        || (says(headers, ERROR, "busy")
+            && headers.contains_key(WORKERS)
+            && !says(headers, WORKERS, "0"))
+}
+
+fn says(headers: &HeaderMap, name: HeaderName, value: &str) -> bool {
+    headers.get(name).is_some_and(|said| said == value)
+}
+
+/// What went wrong, in few words.
+fn text(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::Other => error.to_string(),
+        // Without the number.
+        _ if error.raw_os_error().is_some() => {
+            let text = error.to_string();
+            let end = text.find(" (os error").unwrap_or(text.len());
+            text[..end].to_lowercase()
+        }
+        kind => kind.to_string(),
+    }
+}
+
+/// Asks for a path with nothing but the headers that it takes.
+async fn get(
+    connection: &mut Connection,
+    address: &Address,
+    authority: &str,
+    path: &str,
+) -> io::Result<Response<Incoming>> {
+    let mut request = Request::new(Outgoing::Empty);
+    *request.uri_mut() = Uri::try_from(path).map_err(io::Error::other)?;
+    let host = HeaderValue::from_str(authority)
+        .or_else(|_| HeaderValue::from_str(&address.to_string()))
+        .map_err(io::Error::other)?;
+    request.headers_mut().insert(HOST, host);
+    request.headers_mut().insert(WAIT, NO_WAIT);
+    connection
+        .send(request)
         .await
-        .map(drop)
-        .map_err(|error| error.to_string())
+        .map_err(|(failed, _)| match failed {
+            SendFailed::Unsent | SendFailed::Stale | SendFailed::Died | SendFailed::Broken(_) => {
+                io::Error::other("broke the connection off")
+            }
+            SendFailed::Garbled(_) => io::Error::other("answered with something that is not HTTP"),
+        })
 }

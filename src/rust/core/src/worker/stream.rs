@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
@@ -53,6 +54,21 @@ impl Wire {
         }
     }
 
+    /// Another machine may vanish without a word: then this connection ends within [`VANISHED`].
+    pub(super) fn watch_other_side(&self) {
+        let Some(socket) = &self.socket else {
+            return;
+        };
+        let keepalive = socket2::TcpKeepalive::new()
+            .with_time(QUIET)
+            .with_interval(PROBES)
+            .with_retries(3);
+        // Without them such a connection ends later.
+        let _ = socket.set_tcp_keepalive(&keepalive);
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        let _ = socket.set_tcp_user_timeout(Some(VANISHED));
+    }
+
     fn note_read(&self) {
         self.received.store(true, Ordering::Relaxed);
         self.owes_ack.store(true, Ordering::Relaxed);
@@ -64,6 +80,12 @@ impl Wire {
         }
     }
 }
+
+/// After how long without a word the system asks whether the other machine is there, how often, and for how long it
+/// may leave anything unanswered.
+const QUIET: Duration = Duration::from_secs(15);
+const PROBES: Duration = Duration::from_secs(5);
+const VANISHED: Duration = Duration::from_secs(30);
 
 /// What a Unix socket holds before its writer has to wait, in bytes; the system may allow less. A large body then
 /// changes hands less often.

@@ -14,6 +14,7 @@ pub use lookup::{look_up, Found, NotFound};
 pub use members::{Consequence, Event, Members, Usage};
 pub use target::{Host, Target};
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::{pin, Pin};
@@ -215,14 +216,20 @@ impl Replicas {
         self.publish();
     }
 
-    fn found(&mut self, addresses: std::collections::BTreeSet<SocketAddr>) {
+    fn found(&mut self, addresses: BTreeSet<SocketAddr>) {
         let target = &self.settings.target;
         let count = addresses.len();
         let first = self.state == LookupState::Pending;
         let (new, gone) = self.members.want(addresses);
         if new + gone > 0 && !target.is_address() {
             let plural = if count == 1 { "" } else { "es" };
-            tracing::info!("{target} has {count} address{plural}: {new} new, {gone} gone");
+            let change = match (new, gone) {
+                (new, 0) if new == count => String::new(),
+                (new, 0) => format!(": {new} new"),
+                (0, gone) => format!(": {gone} gone"),
+                (new, gone) => format!(": {new} new, {gone} gone"),
+            };
+            tracing::info!("{target} has {count} address{plural}{change}");
         }
         if first && count == 1 && matches!(target.host(), Host::Name(_)) {
             tracing::info!(

@@ -75,8 +75,9 @@ pub struct Replica {
     pub failures: u32,
     /// How often it came back.
     returns: u32,
-    found: Instant,
-    joined: Option<(SystemTime, Duration)>,
+    found: (SystemTime, Instant),
+    /// How long after it was found it joined.
+    joined: Option<Duration>,
     doubt: Doubt,
     /// A look at it, or a turn there, that is under way.
     task: Option<AbortHandle>,
@@ -92,7 +93,7 @@ impl Replica {
             standing: Standing::Joining,
             failures: 0,
             returns: 0,
-            found: Instant::now(),
+            found: (SystemTime::now(), Instant::now()),
             joined: None,
             doubt,
             task: None,
@@ -103,7 +104,7 @@ impl Replica {
     pub fn enter(&mut self, member: MemberId) {
         self.member = Some(member);
         self.standing = Standing::Serving;
-        self.joined = Some((SystemTime::now(), self.found.elapsed()));
+        self.joined = Some(self.found.1.elapsed());
         self.task = None;
     }
 
@@ -151,8 +152,8 @@ impl Replica {
             pid: None,
             state: self.standing.state(),
             restarts: self.returns,
-            started: self.joined.map(|(since, _)| since),
-            boot: self.joined.map(|(_, after)| after),
+            started: Some(self.found.0),
+            boot: self.joined,
             worker: Some(self.worker.clone()),
         }
     }
