@@ -19,6 +19,8 @@ pub enum Cause {
     BodyTooLarge,
     UriTooLong,
     HeaderTooLarge,
+    /// Every worker is busy, and the client, a front, does not want to wait.
+    Busy,
     QueueFull,
     QueueTimeout,
     NoWorkers,
@@ -46,6 +48,7 @@ impl Cause {
             Self::BodyTooLarge => "body_too_large",
             Self::UriTooLong => "uri_too_long",
             Self::HeaderTooLarge => "header_too_large",
+            Self::Busy => "busy",
             Self::QueueFull => "queue_full",
             Self::QueueTimeout => "queue_timeout",
             Self::NoWorkers => "no_workers",
@@ -68,7 +71,8 @@ impl Cause {
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UriTooLong => StatusCode::URI_TOO_LONG,
             Self::HeaderTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Self::QueueFull
+            Self::Busy
+            | Self::QueueFull
             | Self::QueueTimeout
             | Self::NoWorkers
             | Self::Draining
@@ -90,6 +94,7 @@ impl Cause {
             Self::BodyTooLarge => "the request's body is larger than this server takes",
             Self::UriTooLong => "the request's target is too long",
             Self::HeaderTooLarge => "the request's head is larger than this server takes",
+            Self::Busy => "every worker is busy",
             Self::QueueFull => "every worker is busy and the queue is full",
             Self::QueueTimeout => "no worker became free in time",
             Self::NoWorkers => "no worker could be started",
@@ -108,10 +113,23 @@ impl Cause {
     /// Seconds after which trying again makes sense.
     fn retry_after(self) -> Option<u32> {
         match self {
-            Self::QueueFull | Self::QueueTimeout | Self::TooManyConnections => Some(1),
+            Self::Busy | Self::QueueFull | Self::QueueTimeout | Self::TooManyConnections => Some(1),
             Self::NoWorkers | Self::Draining => Some(5),
             _ => None,
         }
+    }
+
+    /// Whether no worker has seen anything of the request: a front may send it elsewhere.
+    pub fn is_unworked(self) -> bool {
+        matches!(
+            self,
+            Self::Busy
+                | Self::QueueFull
+                | Self::QueueTimeout
+                | Self::NoWorkers
+                | Self::Draining
+                | Self::WorkerUnreachable
+        )
     }
 
     /// Whether the connection has to be closed after this answer: the request's framing is in doubt.

@@ -20,6 +20,7 @@ use super::cause::Cause;
 use super::client_io::ClientIo;
 use super::raw_head::{Framing, RawHead};
 use super::service::{Peer, Serving};
+use super::turn::Held;
 use super::watch::{Order, Phase, Watch};
 use super::Front;
 
@@ -50,6 +51,7 @@ pub async fn serve(front: Arc<Front>, stream: TcpStream, address: SocketAddr, wa
         watch: watch.clone(),
         address: ip,
         address_text,
+        turn: Held::default(),
     });
     // Loses at most some latency.
     let _ = stream.set_nodelay(true);
@@ -57,7 +59,7 @@ pub async fn serve(front: Arc<Front>, stream: TcpStream, address: SocketAddr, wa
     let first = tokio::select! {
         first = tokio::time::timeout(patience, speaks_http2(&stream)) => first,
         // Too many connections, or the end: nothing was asked yet.
-        () = watch.ordered() => return,
+        () = watch.ended() => return,
     };
     match first {
         Ok(Ok(true)) => serve_http2(peer, stream).await,
@@ -135,9 +137,9 @@ async fn converse(
         .max_buf_size(max_header)
         .serve_connection(TokioIo::new(io), handler)
         .with_upgrades();
-    let ended = run(watch, limits, true, |cx, order| {
+    let ended = run(watch, limits, true, |cx, ends| {
         let mut connection = Pin::new(&mut connection);
-        if order == Order::Finish {
+        if ends {
             connection.as_mut().graceful_shutdown();
         }
         connection.poll(cx).map(|_| ())
@@ -167,7 +169,7 @@ async fn wakes_up(io: &ClientIo, watch: &Watch, limits: &super::Limits) -> bool 
     let left = watch.patience_left(limits);
     let mut timer = pin!(tokio::time::sleep(left.unwrap_or(Duration::MAX)));
     std::future::poll_fn(|cx| {
-        if watch.order() != Order::None || (left.is_some() && timer.as_mut().poll(cx).is_ready()) {
+        if watch.ends() || (left.is_some() && timer.as_mut().poll(cx).is_ready()) {
             return Poll::Ready(false);
         }
         io.poll_readable(cx).map(|()| true)
@@ -193,8 +195,8 @@ async fn serve_http2(peer: Arc<Peer>, stream: TcpStream) {
         // A peer that vanished without a word is noticed, also while a worker works for it.
         .keep_alive_interval(limits.idle_timeout);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(io), handler));
-    run(&watch, &limits, false, |cx, order| {
-        if order == Order::Finish {
+    run(&watch, &limits, false, |cx, ends| {
+        if ends {
             connection.as_mut().graceful_shutdown();
         }
         connection.as_mut().poll(cx).map(|_| ())
@@ -214,32 +216,29 @@ enum Ended {
     Quiet,
 }
 
-/// Polls a connection, passing on orders and looking now and then at its deadline. One timer per
+/// Polls a connection, telling it once when it is to end, and looking now and then at its deadline. One timer per
 /// connection, moved only when it fires: a request costs no timer.
 async fn run(
     watch: &Watch,
     limits: &super::Limits,
     may_rest: bool,
-    mut poll: impl FnMut(&mut Context<'_>, Order) -> Poll<()>,
+    mut poll: impl FnMut(&mut Context<'_>, bool) -> Poll<()>,
 ) -> Ended {
     let mut look = FIRST_LOOK;
     let mut timer = pin!(tokio::time::sleep(look));
     let mut registered = false;
-    let mut passed_on = false;
+    let mut told = false;
     std::future::poll_fn(|cx| {
         if !registered {
             watch.register(cx.waker());
             registered = true;
         }
-        let order = match watch.order() {
-            Order::Close => return Poll::Ready(Ended::Ordered),
-            Order::Finish if !passed_on => {
-                passed_on = true;
-                Order::Finish
-            }
-            _ => Order::None,
-        };
-        if poll(cx, order).is_ready() {
+        if watch.order() == Order::Close {
+            return Poll::Ready(Ended::Ordered);
+        }
+        let ends = !told && watch.ends();
+        told |= ends;
+        if poll(cx, ends).is_ready() {
             return Poll::Ready(Ended::Over);
         }
         while timer.as_mut().poll(cx).is_ready() {

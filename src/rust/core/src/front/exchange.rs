@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
@@ -19,7 +20,11 @@ use super::pump::{pump, Deadline, Pace};
 use crate::body::{spool, Buffered, FileBody, SpoolReader};
 use crate::lock::Ticket;
 use crate::worker::native::{BODY_FILE, FILE, REQUEST_NUMBER, STREAM};
-use crate::worker::{Connection, Outgoing, Report, SendFailed, TunnelGuard, Worker};
+use crate::worker::remote::{is_refusal, skip, NO_WAIT, WAIT};
+use crate::worker::{Connection, Outgoing, Remote, Report, SendFailed, TunnelGuard, Worker};
+
+/// How long the few bytes behind a refusal may take.
+const SKIP: Duration = Duration::from_secs(1);
 
 /// A complete request, ready to be sent, and to be sent again.
 pub struct Sendable {
@@ -45,8 +50,11 @@ impl Sendable {
         request
     }
 
-    /// Adds what only a native worker is told.
+    /// Adds what only a native worker is told, or a faucet elsewhere.
     fn tell(&mut self, flight: &mut Flight) {
+        if flight.remote.is_some() {
+            self.headers.insert(WAIT, NO_WAIT);
+        }
         let Some(number) = flight.number() else {
             return;
         };
@@ -59,8 +67,11 @@ impl Sendable {
         }
     }
 
-    /// The next worker may not be native.
+    /// The next worker may be of another kind.
     fn untell(&mut self, flight: &Flight) {
+        if flight.remote.is_some() {
+            self.headers.remove(WAIT);
+        }
         if flight.number().is_some() {
             self.headers.remove(REQUEST_NUMBER);
             self.headers.remove(BODY_FILE);
@@ -82,6 +93,8 @@ pub enum AnswerBody {
     Pieces(VecDeque<Bytes>, Option<HeaderMap>),
     /// On its way; a task of its own holds the flight.
     Coming(SpoolReader),
+    /// The same, written bit by bit for a client that listens.
+    Streaming(SpoolReader),
     /// Open, and the lease is given back.
     File(FileBody),
     /// `101`: the lease is given back, the tunnel counted.
@@ -92,6 +105,8 @@ pub enum AnswerBody {
 pub enum Failed {
     /// Nothing was sent, and the worker is set aside: ask again with this ticket.
     Unreachable(Ticket, Box<Sendable>),
+    /// The faucet there has refused it without working on it, and is set aside: the same.
+    Occupied(Ticket, Box<Sendable>),
     /// The worker may have worked on it: the client has to know.
     Lost(Cause),
 }
@@ -119,6 +134,12 @@ pub async fn exchange(
         Err(Some(cause)) => return Err(Failed::Lost(cause)),
     };
 
+    if flight.remote.is_some() {
+        flight.note(response.headers());
+        if is_refusal(response.status(), response.headers()) {
+            return Err(Box::pin(refused(flight, connection, response, request)).await);
+        }
+    }
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         if !may_switch {
             return Err(Failed::Lost(Cause::BadResponse));
@@ -140,24 +161,27 @@ pub async fn exchange(
         return Box::pin(from_file(flight, connection, parts, body, head)).await;
     }
     let length = body.size_hint().exact();
-    let streamed = native && !bodiless && parts.headers.contains_key(STREAM);
+    // faucet's server knows what HEAD is, and when it streams.
+    let ours = native || flight.remote.as_ref().is_some_and(Remote::is_faucet);
+    let streamed = ours && !bodiless && parts.headers.contains_key(STREAM);
     let body = if !streamed && length.is_some_and(|length| length <= body_memory) {
         match whole(&mut connection, &mut body).await {
             Ok(body) => {
-                flight.landed(connection, bodiless && !native).await;
+                flight.landed(connection, bodiless && !ours).await;
                 body
             }
             Err(_) => return Err(died(flight)),
         }
     } else {
         let (writer, reader) = spool(body_memory, length);
-        let pace = if streamed {
-            Pace::Client(deadline.map(Deadline::renewed))
+        let (pace, answer) = if streamed {
+            let pace = Pace::Client(deadline.map(Deadline::renewed));
+            (pace, AnswerBody::Streaming(reader))
         } else {
-            Pace::Worker(deadline)
+            (Pace::Worker(deadline), AnswerBody::Coming(reader))
         };
         tokio::spawn(pump(flight, connection, body, writer, pace));
-        AnswerBody::Coming(reader)
+        answer
     };
     Ok(Answer {
         status: parts.status,
@@ -182,7 +206,7 @@ async fn send(
             // Boxed, like all that is rare on a request's way: it would make every request larger.
             None => Box::pin(worker.connect()).await.map_err(|_| lost)?,
         };
-        match attempt(&mut connection, request).await {
+        match attempt(&mut connection, request, worker.remote.is_some()).await {
             Ok(response) => return Ok((connection, response)),
             Err(SendFailed::Unsent) if reused => {}
             Err(SendFailed::Unsent) => return Err(lost),
@@ -199,15 +223,23 @@ async fn send(
     }
 }
 
-/// Sends the request once. After [`SendFailed::Unsent`] and [`SendFailed::Stale`] it can be sent again.
+/// Sends the request once. After [`SendFailed::Unsent`] and [`SendFailed::Stale`] it can be sent again, and so it can
+/// after a refusal, to which it may come if `refusable`.
 async fn attempt(
     connection: &mut Connection,
     request: &mut Sendable,
+    refusable: bool,
 ) -> Result<Response<Incoming>, SendFailed> {
-    let spare = connection.may_be_stale().then(|| request.headers.clone());
+    let spare = (refusable || connection.may_be_stale()).then(|| request.headers.clone());
     let headers = std::mem::take(&mut request.headers);
     let (why, unsent) = match connection.send(request.request(headers)).await {
-        Ok(response) => return Ok(response),
+        Ok(response) => {
+            if let Some(spare) = spare.filter(|_| is_refusal(response.status(), response.headers()))
+            {
+                request.headers = spare;
+            }
+            return Ok(response);
+        }
         Err(failed) => failed,
     };
     match unsent.map(|unsent| unsent.into_parts().0.headers).or(spare) {
@@ -221,6 +253,22 @@ async fn attempt(
             why => why,
         }),
     }
+}
+
+/// The faucet there has nobody free, or takes nothing any more. The request is as it was.
+async fn refused(
+    flight: Flight,
+    mut connection: Connection,
+    response: Response<Incoming>,
+    mut request: Box<Sendable>,
+) -> Failed {
+    let mut body = response.into_body();
+    let skipped = tokio::time::timeout(SKIP, skip(&mut connection, &mut body)).await;
+    if matches!(skipped, Ok(true)) {
+        flight.keep_connection(connection);
+    }
+    request.untell(&flight);
+    Failed::Occupied(flight.occupied(), request)
 }
 
 /// The worker switches protocols: its connection becomes a tunnel, and the lease is given back.

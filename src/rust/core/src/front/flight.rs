@@ -4,24 +4,33 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::HeaderMap;
 use tokio::time::Instant;
 
 use crate::body::Rest;
-use crate::lock::{Lease, Ticket};
+use crate::lock::{Lease, Suspender, Ticket};
 use crate::ops::Ops;
 use crate::worker::native::Said;
-use crate::worker::{Connection, Native, Report, Unwanted, Worker};
+use crate::worker::{remote, Connection, Native, Remote, Report, Unwanted, Worker};
 
 /// A worker that does not know a request may not have read it yet, or have answered it just now: it is
 /// asked again, ever more rarely, until the answer is here.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LAST_PAUSE: Duration = Duration::from_secs(1);
 
+/// Why a request was given up, in the metrics.
+const CLIENT_LEFT: &str = "client_left";
+const DEADLINE: &str = "deadline";
+
 /// A request at its worker, for as long as the worker may work on it. Dropping it gives the lease back.
 pub struct Flight {
     /// First: whoever gets the lease next begins a request of its own.
     numbered: Option<Numbered>,
     lease: Lease<Worker>,
+    /// If the worker is remote.
+    far: Option<Arc<Ops>>,
+    /// Others wait where the worker is, too.
+    crowded: bool,
     /// What the worker reads of the request's body, only kept open.
     _body: Option<Rest>,
 }
@@ -46,9 +55,12 @@ impl Flight {
                 ops: ops.clone(),
             })
         });
+        let far = lease.remote.as_ref().map(|_| ops.clone());
         Self {
             numbered,
             lease,
+            far,
+            crowded: false,
             _body: None,
         }
     }
@@ -61,6 +73,18 @@ impl Flight {
     /// A way to call the request back, if the worker is native.
     pub fn recall(&self) -> Option<Recall> {
         self.numbered.as_ref().map(|numbered| numbered.0.clone())
+    }
+
+    /// Whether nobody has to wait for the answer once it is not wanted: the worker's own faucet sees to what becomes of
+    /// the request. For everyone else, a flight ends when the worker has answered.
+    pub fn breaks_off(&self) -> bool {
+        self.remote.as_ref().is_some_and(Remote::may_break_off)
+    }
+
+    /// Takes note of what a remote worker says of itself.
+    pub fn note(&mut self, headers: &HeaderMap) {
+        remote::note(self, headers);
+        self.crowded = headers.contains_key(remote::BUSY);
     }
 
     /// The worker, to keep beyond the lease.
@@ -77,6 +101,28 @@ impl Flight {
     pub fn suspend(self) -> Ticket {
         drop(self.numbered);
         self.lease.suspend()
+    }
+
+    /// It has others to serve first: whoever waits is to ask it for a turn, or go elsewhere.
+    pub fn occupied(self) -> Ticket {
+        self.report(Report::Occupied);
+        self.suspend()
+    }
+
+    /// What has to happen if the deadline passes before the flight is over and it is broken off.
+    pub fn late(&self) -> Late {
+        Late {
+            worker: self.lease.worker().clone(),
+            suspender: self.lease.suspender(),
+            ops: self.far.clone(),
+        }
+    }
+
+    /// The client has left, and the exchange was broken off.
+    pub fn left(self) {
+        if let Some(ops) = &self.far {
+            ops.metrics.cancelled(CLIENT_LEFT);
+        }
     }
 
     /// The worker broke its connection off. It is set aside until its source has looked after it: whoever
@@ -112,6 +158,9 @@ impl Flight {
             self.keep_connection(connection);
         }
         self.report(Report::Served);
+        if self.crowded && self.lease.anyone_waits() {
+            self.occupied();
+        }
     }
 }
 
@@ -120,6 +169,46 @@ impl Deref for Flight {
 
     fn deref(&self) -> &Worker {
         &self.lease
+    }
+}
+
+/// A deadline that has passed for an exchange that is then broken off. The worker is set aside while its lease is still
+/// held, so that nobody is handed one that may be at work.
+pub struct Late {
+    worker: Arc<Worker>,
+    suspender: Suspender<Worker>,
+    ops: Option<Arc<Ops>>,
+}
+
+impl Late {
+    pub fn give_up(self) {
+        self.suspender.suspend();
+        self.worker.report(Report::Stuck(Unwanted::Deadline));
+        if let Some(ops) = &self.ops {
+            ops.metrics.cancelled(DEADLINE);
+        }
+    }
+}
+
+/// An exchange that is dropped, and so broken off, when its client leaves. Counts that.
+pub struct BreakOff<'a>(Option<&'a Ops>);
+
+impl<'a> BreakOff<'a> {
+    pub fn new(ops: &'a Ops) -> Self {
+        Self(Some(ops))
+    }
+
+    /// The exchange came to its end.
+    pub fn unneeded(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for BreakOff<'_> {
+    fn drop(&mut self) {
+        if let Some(ops) = self.0 {
+            ops.metrics.cancelled(CLIENT_LEFT);
+        }
     }
 }
 
@@ -169,14 +258,14 @@ impl Recall {
         }
         self.say(native, &format!("interrupt {} left\n", self.number))
             .await;
-        self.count(native, "client_left");
+        self.count(native, CLIENT_LEFT);
         tokio::time::sleep(cancelling.interrupt_timeout).await;
         self.give_up(native, Unwanted::ClientLeft);
     }
 
     async fn after_deadline(&self, native: &Native) {
         let end = Instant::now() + native.cancelling().interrupt_timeout;
-        self.count(native, "deadline");
+        self.count(native, DEADLINE);
         let line = format!("interrupt {} deadline\n", self.number);
         // The time counts from the deadline: nothing is shielded from it.
         let _ = tokio::time::timeout_at(end, self.say(native, &line)).await;

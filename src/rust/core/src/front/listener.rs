@@ -2,13 +2,14 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
 use super::cause::Cause;
 use super::connection;
@@ -52,6 +53,10 @@ pub struct Connections {
     open: Mutex<Vec<Arc<Watch>>>,
     /// Places for clients that are being told why they are not served; the others are just closed.
     turned_away: Arc<Semaphore>,
+    /// What was said to all, newcomers included.
+    order: Mutex<Order>,
+    /// Tells the listener to take no more.
+    closing: Notify,
 }
 
 impl Default for Connections {
@@ -59,6 +64,8 @@ impl Default for Connections {
         Self {
             open: Mutex::default(),
             turned_away: Arc::new(Semaphore::new(MOST_TURNED_AWAY)),
+            order: Mutex::new(Order::None),
+            closing: Notify::new(),
         }
     }
 }
@@ -88,6 +95,12 @@ impl Connections {
         let mut open = self.lock();
         watch.set_place(open.len());
         open.push(watch.clone());
+        drop(open);
+        watch.give(self.standing_order());
+    }
+
+    fn standing_order(&self) -> Order {
+        *self.order.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn leave(&self, watch: &Watch) {
@@ -106,8 +119,19 @@ impl Connections {
             .any(|watch| watch.unused_since().is_none())
     }
 
-    /// Gives the same order to all.
+    /// Whether a request may still come on any of them from a client that could not know better.
+    pub fn any_awaited(&self, patience: Duration) -> bool {
+        self.lock().iter().any(|watch| watch.is_awaited(patience))
+    }
+
+    /// Closes the listener, once whoever has connected by now is let in.
+    pub fn close_door(&self) {
+        self.closing.notify_one();
+    }
+
+    /// Gives the same order to all, and to whoever still comes in.
     pub fn give_all(&self, order: Order) {
+        *self.order.lock().unwrap_or_else(PoisonError::into_inner) = order;
         let all: Vec<_> = self.lock().clone();
         for watch in all {
             watch.give(order);
@@ -131,42 +155,75 @@ impl Connections {
     }
 }
 
-/// Accepts clients until dropped. Nothing that a client or the system does ends this loop.
+/// Accepts clients until the [door is closed](Connections::close_door). Nothing that a client or the system does ends
+/// this loop.
 pub async fn accept(front: Arc<Front>, listener: TcpListener) {
+    let door = front.clone();
+    let mut closing = pin!(door.connections.closing.notified());
     loop {
-        let (stream, address) = match listener.accept().await {
-            Ok(accepted) => accepted,
-            Err(error) if is_the_clients(&error) => continue,
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = closing.as_mut() => break,
+        };
+        match accepted {
+            Ok((stream, address)) => let_in(&front, stream, address),
+            Err(error) if is_the_clients(&error) => {}
             Err(error) => {
                 tracing::warn!("cannot accept connections: {error}");
                 front.connections.evict();
                 tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
             }
-        };
-        if front.connections.count() >= front.limits.max_connections && !front.connections.evict() {
-            let response = front.reject(Cause::TooManyConnections, address.ip().to_canonical());
-            if let Ok(place) = front.connections.turned_away.clone().try_acquire_owned() {
-                tokio::spawn(async move {
-                    let _place = place;
-                    // Best effort: the client is turned away either way.
-                    let _ = tokio::time::timeout(TURN_AWAY, turn_away(stream, response)).await;
-                });
-            }
-            continue;
         }
-        let watch = Arc::new(Watch::default());
-        front.connections.enter(&watch);
-        let entered = Entered {
-            front: front.clone(),
-            watch: watch.clone(),
-        };
-        let front = front.clone();
-        tokio::spawn(async move {
-            let _entered = entered;
-            connection::serve(front, stream, address, watch).await;
-        });
     }
+    // A runtime that has no more room for it closes it.
+    if let Ok(listener) = listener.into_std() {
+        let_in_the_last(&front, &listener);
+    }
+}
+
+/// Takes the connections that the system has completed and nobody has accepted: closing the listener would reset them,
+/// with what their clients may have sent.
+fn let_in_the_last(front: &Arc<Front>, listener: &std::net::TcpListener) {
+    loop {
+        match listener.accept() {
+            Ok((stream, address)) => {
+                let stream = stream.set_nonblocking(true).map(|()| stream);
+                if let Ok(stream) = stream.and_then(TcpStream::from_std) {
+                    let_in(front, stream, address);
+                }
+            }
+            Err(error) if is_the_clients(&error) => {}
+            // Nobody is left, or there is no room for them.
+            Err(_) => return,
+        }
+    }
+}
+
+/// Begins to serve a client, or turns it away when there are too many.
+fn let_in(front: &Arc<Front>, stream: TcpStream, address: SocketAddr) {
+    let connections = &front.connections;
+    if connections.count() >= front.limits.max_connections && !connections.evict() {
+        let response = front.reject(Cause::TooManyConnections, address.ip().to_canonical());
+        if let Ok(place) = connections.turned_away.clone().try_acquire_owned() {
+            tokio::spawn(async move {
+                let _place = place;
+                // Best effort: the client is turned away either way.
+                let _ = tokio::time::timeout(TURN_AWAY, turn_away(stream, response)).await;
+            });
+        }
+        return;
+    }
+    let watch = Arc::new(Watch::default());
+    connections.enter(&watch);
+    let entered = Entered {
+        front: front.clone(),
+        watch: watch.clone(),
+    };
+    let front = front.clone();
+    tokio::spawn(async move {
+        let _entered = entered;
+        connection::serve(front, stream, address, watch).await;
+    });
 }
 
 /// Says why, and waits for the client to have heard it: closing at once, with its request unread, would

@@ -17,6 +17,7 @@ mod reply;
 mod request_id;
 mod service;
 mod tunnel;
+mod turn;
 mod watch;
 
 use std::net::IpAddr;

@@ -61,7 +61,17 @@ pub async fn pump(
             flight.landed(connection, false).await;
             writer.finish(trailers);
         }
-        Err(why) => {
+        // What is closed is the other side's to give up.
+        Err(Stopped::Left) => {
+            drop(connection);
+            flight.left();
+        }
+        Err(Stopped::Late) => {
+            writer.abort(Abort::Timeout);
+            flight.late().give_up();
+            drop(connection);
+        }
+        Err(Stopped::Aborted(why)) => {
             drop(connection);
             if why == Abort::WorkerDied && flight.outlived().await {
                 writer.abort(Abort::BrokenOff);
@@ -74,13 +84,23 @@ pub async fn pump(
     }
 }
 
+/// Why a response was not read to its end.
+enum Stopped {
+    Aborted(Abort),
+    /// Nobody reads it any more, and it is broken off.
+    Left,
+    /// The deadline has passed, and it is broken off.
+    Late,
+}
+
 async fn copy(
     flight: &Flight,
     connection: &mut Connection,
     mut body: Incoming,
     writer: &SpoolWriter,
     pace: Pace,
-) -> Result<Option<HeaderMap>, Abort> {
+) -> Result<Option<HeaderMap>, Stopped> {
+    let breaks_off = flight.breaks_off();
     let (Pace::Worker(deadline) | Pace::Client(deadline)) = pace;
     let mut timer = pin!(tokio::time::sleep_until(
         deadline.map_or_else(Instant::now, |deadline| deadline.at)
@@ -93,8 +113,11 @@ async fn copy(
             biased;
             frame = connection.drive(body.frame()) => frame,
             () = timer.as_mut(), if deadline.is_some() => {
+                if breaks_off {
+                    return Err(Stopped::Late);
+                }
                 if late {
-                    return Err(Abort::Timeout);
+                    return Err(Stopped::Aborted(Abort::Timeout));
                 }
                 late = true;
                 writer.abort(Abort::Timeout);
@@ -105,9 +128,10 @@ async fn copy(
                 timer.as_mut().reset(Instant::now() + LATE_ANSWER);
                 continue;
             }
-            () = writer.left(), if recall.is_some() => {
-                if let Some(recall) = recall.take() {
-                    recall.client_left();
+            () = writer.left(), if recall.is_some() || breaks_off => {
+                match recall.take() {
+                    Some(recall) => recall.client_left(),
+                    None => return Err(Stopped::Left),
                 }
                 continue;
             }
@@ -115,7 +139,8 @@ async fn copy(
         let Some(frame) = frame else {
             return Ok(trailers);
         };
-        match (frame.map_err(|_| Abort::WorkerDied)?.into_data(), pace) {
+        let frame = frame.map_err(|_| Stopped::Aborted(Abort::WorkerDied))?;
+        match (frame.into_data(), pace) {
             (Ok(chunk), Pace::Client(deadline)) => {
                 writer.hand_over(chunk);
                 writer.room().await;

@@ -22,12 +22,6 @@ pub async fn acquire(
         None => table.acquire(),
         Some(ticket) => table.acquire_again(ticket),
     };
-    let named = |refused| match refused {
-        Refused::QueueFull => Cause::QueueFull,
-        Refused::Expired => Cause::QueueTimeout,
-        Refused::NoWorkers => Cause::NoWorkers,
-        Refused::Closed => Cause::Draining,
-    };
     // Most requests find a free worker: they need no clock.
     let first = std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut acquire).poll(cx))).await;
     if let Poll::Ready(outcome) = first {
@@ -35,6 +29,23 @@ pub async fn acquire(
     }
     let outcome = acquire.await.map_err(named);
     (outcome, arrived.elapsed())
+}
+
+/// A lease if a worker is free at once.
+pub fn acquire_now(
+    table: &Arc<Table<Worker>>,
+    ticket: Option<Ticket>,
+) -> Result<Lease<Worker>, Cause> {
+    table.acquire_now(ticket).map_err(named)?.ok_or(Cause::Busy)
+}
+
+fn named(refused: Refused) -> Cause {
+    match refused {
+        Refused::QueueFull => Cause::QueueFull,
+        Refused::Expired => Cause::QueueTimeout,
+        Refused::NoWorkers => Cause::NoWorkers,
+        Refused::Closed => Cause::Draining,
+    }
 }
 
 /// Refuses requests that have waited for too long, until dropped.

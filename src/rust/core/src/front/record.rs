@@ -57,6 +57,8 @@ pub struct Record {
     pub queue: Duration,
     pub in_worker: Option<Duration>,
     pub worker: Option<u32>,
+    /// Whether it counts as a request: what fronts ask each other does not.
+    pub counts: bool,
     status: u16,
     cause: Option<Cause>,
     bytes: u64,
@@ -81,6 +83,7 @@ impl Record {
             queue: Duration::ZERO,
             in_worker: None,
             worker: None,
+            counts: true,
             // Stands until an answer is known: only a client that left sees none.
             status: CLIENT_CLOSED_REQUEST,
             cause: None,
@@ -118,6 +121,9 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         self.watch.request_ended();
+        if !self.counts {
+            return;
+        }
         if self.call.has_client_left() {
             self.status = CLIENT_CLOSED_REQUEST;
         }

@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use std::pin::{pin, Pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use hyper::header::{self, HeaderValue};
 use hyper::upgrade::OnUpgrade;
@@ -14,7 +15,7 @@ use hyper::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
 
 use super::cause::Cause;
 use super::exchange::{exchange, Answer, AnswerBody, Failed, Sendable};
-use super::flight::{Flight, Recall};
+use super::flight::{BreakOff, Flight, Recall};
 use super::headers::{self, X_REQUEST_ID};
 use super::limits::Limits;
 use super::pump::Deadline;
@@ -23,13 +24,16 @@ use super::record::{Call, Record};
 use super::reply::Reply;
 use super::request_id::new_request_id;
 use super::tunnel;
+use super::turn::{self, Held};
 use super::watch::Watch;
 use super::Front;
 use crate::body::{BufferError, Buffered};
 use crate::ops;
-use crate::worker::{Report, Unwanted};
+use crate::worker::native::STREAM;
+use crate::worker::{remote, Report, Unwanted};
 
-/// How many workers may turn out unreachable before a request gives up.
+/// How many workers of this machine may turn out unreachable before a request gives up. Elsewhere, it is looked for
+/// until it has waited for too long.
 const MAX_ATTEMPTS: usize = 5;
 
 /// What all requests of one client connection share.
@@ -38,6 +42,8 @@ pub struct Peer {
     pub watch: Arc<Watch>,
     pub address: IpAddr,
     pub address_text: HeaderValue,
+    /// The worker that waits for the next request.
+    pub turn: Held,
 }
 
 impl Peer {
@@ -114,21 +120,47 @@ async fn serve(
     }
     let http2 = request.version() == Version::HTTP_2;
     let head = *request.method() == Method::HEAD;
+    let turn = asks_for_turn(&request);
+    let no_wait = request.headers().get(remote::WAIT) == Some(&remote::NO_WAIT);
+    if (turn || no_wait) && !http2 {
+        peer.watch.note_front();
+    }
 
     let outcome = match doubtful.map_or_else(|| check(&request), Err) {
         Err(cause) => Err(cause),
+        Ok(()) if turn => {
+            record.counts = false;
+            Box::pin(take_turn(&peer, record.started())).await
+        }
         Ok(()) => match own_answer(front, &request) {
             Some(response) => Ok(response),
-            None if front.roster.is_draining() => Err(Cause::Draining),
-            None => forward(&peer, &mut request, &mut record, &call).await,
+            None if front.roster.is_draining() => {
+                if no_wait && !request.body().is_end_stream() {
+                    Box::pin(discard(request.body_mut(), &front.limits)).await;
+                }
+                Err(Cause::Draining)
+            }
+            None => forward(&peer, &mut request, &mut record, &call, no_wait).await,
         },
     };
     call.commit(false);
+    if peer.watch.is_front() && !turn {
+        // The one turn that this request had, unless it was used.
+        drop(peer.turn.take());
+    }
 
     let (mut response, cause) = match outcome {
         Ok(response) => (response, None),
         Err(cause) => (rejection(cause, head, http2), Some(cause)),
     };
+    if turn || no_wait {
+        let worked = cause.is_none() && record.worker.is_some();
+        tell_front(front, &mut response, cause, worked);
+    }
+    if cause == Some(Cause::Busy) {
+        // Nothing came of it here, and it is no news to those who read the log.
+        record.line = None;
+    }
     response
         .headers_mut()
         .insert(X_REQUEST_ID, record.id.clone());
@@ -160,6 +192,10 @@ fn own_answer(front: &Front, request: &Request<Incoming>) -> Option<Response<Rep
         return None;
     }
     let (status, body) = ops::answer(path, || front.status()).unwrap_or_else(|| {
+        if path == remote::TURN && request.version() == Version::HTTP_11 {
+            let error = serde_json::json!({"error": "405 - Method Not Allowed"});
+            return (StatusCode::METHOD_NOT_ALLOWED, error);
+        }
         let error = serde_json::json!({"error": "404 - Resource Not Found"});
         (StatusCode::NOT_FOUND, error)
     });
@@ -168,13 +204,52 @@ fn own_answer(front: &Front, request: &Request<Incoming>) -> Option<Response<Rep
     } else {
         body.to_string()
     };
+    Some(json(status, body))
+}
+
+fn json(status: StatusCode, body: String) -> Response<Reply> {
     let mut response = Response::new(Reply::whole(body.into()));
     *response.status_mut() = status;
     response.headers_mut().insert(
         header::CONTENT_TYPE,
         HeaderValue::from_static("application/json"),
     );
-    Some(response)
+    response
+}
+
+/// A turn belongs to a connection: in HTTP/2 there is none for one request after the other.
+fn asks_for_turn(request: &Request<Incoming>) -> bool {
+    request.uri().path() == remote::TURN
+        && *request.method() == Method::GET
+        && request.version() == Version::HTTP_11
+}
+
+async fn take_turn(peer: &Arc<Peer>, arrived: Instant) -> Result<Response<Reply>, Cause> {
+    if peer.front.roster.is_draining() {
+        return Err(Cause::Draining);
+    }
+    turn::wait(peer, arrived).await?;
+    let body = serde_json::json!({"status": "turn"});
+    Ok(json(StatusCode::OK, body.to_string()))
+}
+
+/// Adds what another faucet's front wants to know. `worked`: a worker has answered.
+fn tell_front(front: &Front, response: &mut Response<Reply>, cause: Option<Cause>, worked: bool) {
+    let status = response.status();
+    let crowded = match cause {
+        Some(cause) => cause.is_unworked(),
+        // With this status it would say that nobody has worked on it.
+        None => worked && status != StatusCode::SERVICE_UNAVAILABLE && front.table.waiting() > 0,
+    };
+    let headers = response.headers_mut();
+    headers.insert(remote::WORKERS, front.table.capacity().into());
+    if crowded {
+        headers.insert(remote::BUSY, HeaderValue::from_static("1"));
+    }
+    // Its connection is not closed unasked while it may be sending on it.
+    if front.roster.is_draining() && status != StatusCode::SWITCHING_PROTOCOLS {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
 }
 
 fn rejection(cause: Cause, head: bool, http2: bool) -> Response<Reply> {
@@ -195,55 +270,83 @@ fn rejection(cause: Cause, head: bool, http2: bool) -> Response<Reply> {
     response
 }
 
-/// Buffers the body, waits for a worker, and lets it answer.
+/// Buffers the body, waits for a worker unless there is `no_wait`, and lets it answer.
 async fn forward(
     peer: &Arc<Peer>,
     request: &mut Request<Incoming>,
     record: &mut Record,
     call: &Call,
+    no_wait: bool,
 ) -> Result<Response<Reply>, Cause> {
-    let limits = &peer.front.limits;
+    let front = &*peer.front;
+    let limits = &front.limits;
+    // It may be taken away while the body arrives; then there is a place in the queue for it.
+    let had_turn = peer.watch.is_front() && peer.turn.is_some();
     let upgrade = take_upgrade(request);
     let mut request = sendable(peer, request, record, upgrade.as_ref()).await?;
     let arrived = if request.body.is_empty() {
         record.started()
     } else {
-        std::time::Instant::now()
+        Instant::now()
     };
     let mut ticket = None;
-    for _ in 0..MAX_ATTEMPTS {
-        let (lease, waited) = queue::acquire(&peer.front.table, ticket, arrived).await;
+    let mut attempts = 0;
+    loop {
+        let turn = if had_turn { peer.turn.take() } else { None };
+        let (lease, waited) = match turn {
+            Some(lease) => (Ok(lease), Duration::ZERO),
+            None if no_wait && !had_turn => {
+                (queue::acquire_now(&front.table, ticket), Duration::ZERO)
+            }
+            None => queue::acquire(&front.table, ticket, arrived).await,
+        };
         record.queue = record.queue.max(waited);
         let lease = lease?;
         record.worker = Some(lease.id);
-        call.commit(true);
+        let remote = lease.remote.is_some();
+        let flight = Flight::new(lease, &front.ops);
+        let breaks_off = flight.breaks_off();
+        call.commit(!breaks_off);
         // Only the log asks for it.
-        let sent = record.line.is_some().then(std::time::Instant::now);
-        let flight = Flight::new(lease, &peer.front.ops);
+        let sent = record.line.is_some().then(Instant::now);
         let outcome = match flight.recall() {
-            None => exchange_within(limits, flight, request).await,
+            None => {
+                let unwanted = breaks_off.then(|| BreakOff::new(&front.ops));
+                let outcome = exchange_within(front, flight, request).await;
+                unwanted.into_iter().for_each(BreakOff::unneeded);
+                outcome
+            }
             // Boxed: it would make every request to other workers larger.
             Some(recall) => {
-                let exchange = exchange_within(limits, flight, request);
+                let exchange = exchange_within(front, flight, request);
                 Box::pin(recallable(exchange, recall, call)).await
             }
         };
         record.in_worker = sent.map(|sent| sent.elapsed());
-        match outcome {
-            Ok(answer) => return Ok(respond(answer, upgrade, limits.idle_timeout)),
+        let (again, unsent) = match outcome {
+            Ok(answer) => return Ok(respond(answer, upgrade, limits.idle_timeout, no_wait)),
             Err(Failed::Lost(cause)) => return Err(cause),
+            Err(Failed::Occupied(again, unsent)) => (again, unsent),
             Err(Failed::Unreachable(again, unsent)) => {
-                // Nothing is in flight any more: a client that leaves now, or has left, just leaves.
-                call.commit(false);
-                if call.has_client_left() {
-                    return Err(Cause::WorkerUnreachable);
-                }
-                request = unsent;
-                ticket = Some(again);
+                attempts += usize::from(!remote);
+                (again, unsent)
             }
+        };
+        // Nothing is in flight any more: a client that leaves now, or has left, just leaves.
+        call.commit(false);
+        if call.has_client_left() || attempts == MAX_ATTEMPTS {
+            return Err(Cause::WorkerUnreachable);
         }
+        if remote
+            && limits
+                .queue_timeout
+                .is_some_and(|most| arrived.elapsed() >= most)
+        {
+            return Err(Cause::QueueTimeout);
+        }
+        request = unsent;
+        ticket = Some(again);
     }
-    Err(Cause::WorkerUnreachable)
 }
 
 /// An exchange that is called back when its client leaves.
@@ -342,6 +445,13 @@ async fn buffer(body: &mut Incoming, limits: &Limits) -> Result<Buffered, Cause>
         })
 }
 
+/// Reads a body for nothing: a connection that is closed with bytes unread is reset, and a front that is still sending
+/// would not learn that its request can go elsewhere.
+async fn discard(body: &mut Incoming, limits: &Limits) {
+    let patience = limits.header_timeout;
+    while let Ok(Some(Ok(_))) = tokio::time::timeout(patience, body.frame()).await {}
+}
+
 /// HTTP/2 may split cookies, HTTP/1 may not (RFC 9113, 8.2.3).
 fn join_cookies(headers: &mut HeaderMap) {
     let cookies: Vec<&[u8]> = headers
@@ -368,14 +478,36 @@ fn origin_form(uri: &Uri) -> Result<Uri, Cause> {
 
 /// One exchange, limited by `timeout` if there is one.
 async fn exchange_within(
-    limits: &Limits,
+    front: &Front,
     flight: Flight,
     request: Box<Sendable>,
 ) -> Result<Answer, Failed> {
-    match limits.timeout {
-        None => exchange(flight, request, limits.body_memory, None).await,
-        Some(timeout) => {
-            Box::pin(with_deadline(flight, request, limits.body_memory, timeout)).await
+    let memory = front.limits.body_memory;
+    match front.limits.timeout {
+        None => exchange(flight, request, memory, None).await,
+        Some(timeout) if flight.breaks_off() => {
+            Box::pin(until_deadline(flight, request, memory, timeout)).await
+        }
+        Some(timeout) => Box::pin(with_deadline(flight, request, memory, timeout)).await,
+    }
+}
+
+/// Past the deadline the client gets its `504`, and the exchange is broken off, which the other side sees. Whether the
+/// worker is free then is for its source to find out.
+async fn until_deadline(
+    flight: Flight,
+    request: Box<Sendable>,
+    memory: u64,
+    timeout: Duration,
+) -> Result<Answer, Failed> {
+    let deadline = Deadline::new(timeout);
+    let late = flight.late();
+    let exchange = exchange(flight, request, memory, Some(deadline));
+    match tokio::time::timeout_at(deadline.at, exchange).await {
+        Ok(outcome) => outcome,
+        Err(_) => {
+            late.give_up();
+            Err(Failed::Lost(Cause::Timeout))
         }
     }
 }
@@ -414,6 +546,7 @@ fn respond(
     answer: Answer,
     upgrade: Option<(OnUpgrade, HeaderValue)>,
     patience: Option<Duration>,
+    for_front: bool,
 ) -> Response<Reply> {
     let mut headers = answer.headers;
     if matches!(answer.body, AnswerBody::Tunnel(..)) {
@@ -425,6 +558,12 @@ fn respond(
         AnswerBody::Piece(chunk) => Reply::whole(chunk),
         AnswerBody::Pieces(chunks, trailers) => Reply::chunks(chunks, trailers),
         AnswerBody::Coming(reader) => Reply::spool(reader),
+        AnswerBody::Streaming(reader) => {
+            if for_front {
+                headers.insert(STREAM, HeaderValue::from_static("1"));
+            }
+            Reply::spool(reader)
+        }
         AnswerBody::File(file) => Reply::file(file),
         AnswerBody::Tunnel(worker, guard) => {
             if let Some((client, _)) = upgrade {

@@ -25,10 +25,13 @@ pub enum Phase {
 #[repr(u8)]
 pub enum Order {
     None = 0,
-    /// Finish the request in progress, then close.
+    /// Finish the request in progress, then close. Who may be sending one in this very moment is told so: fronts, on
+    /// connections that they keep, and newcomers.
     Finish = 1,
+    /// The same for everyone.
+    End = 2,
     /// Close now.
-    Close = 2,
+    Close = 3,
 }
 
 /// Shared by a connection's task, its IO, its requests, and the registry of connections. Plain
@@ -45,6 +48,10 @@ pub struct Watch {
     /// Where this connection stands in the list of connections.
     place: AtomicUsize,
     order: AtomicU8,
+    /// Whether a request has come.
+    asked: AtomicBool,
+    /// Whether the client is another faucet's front.
+    front: AtomicBool,
     task: Mutex<Option<Waker>>,
 }
 
@@ -58,6 +65,8 @@ impl Default for Watch {
             all_written: AtomicBool::new(true),
             place: AtomicUsize::new(0),
             order: AtomicU8::new(Order::None as u8),
+            asked: AtomicBool::new(false),
+            front: AtomicBool::new(false),
             task: Mutex::new(None),
         }
     }
@@ -87,6 +96,7 @@ impl Watch {
     /// A head is complete.
     pub fn request_started(&self) {
         self.requests.fetch_add(1, Ordering::Relaxed);
+        self.asked.store(true, Ordering::Relaxed);
         self.phase.store(Phase::Busy as u8, Ordering::Relaxed);
         self.all_written.store(false, Ordering::Relaxed);
     }
@@ -165,7 +175,38 @@ impl Watch {
         match self.order.load(Ordering::Relaxed) {
             0 => Order::None,
             1 => Order::Finish,
+            2 => Order::End,
             _ => Order::Close,
+        }
+    }
+
+    /// The client is another faucet's front.
+    pub fn note_front(&self) {
+        self.front.store(true, Ordering::Relaxed);
+    }
+
+    pub fn is_front(&self) -> bool {
+        self.front.load(Ordering::Relaxed)
+    }
+
+    /// Whether a request may be on its way that its client could not know to be too late.
+    fn may_be_asking(&self) -> bool {
+        self.is_front() || !self.asked.load(Ordering::Relaxed)
+    }
+
+    /// Whether the end has to wait for this client, at most `patience` for one that has not said anything yet.
+    pub fn is_awaited(&self, patience: Duration) -> bool {
+        let since = self.since.load(Ordering::Relaxed);
+        let new = || coarse_millis().saturating_sub(since) < patience.as_millis() as u64;
+        self.is_front() || (!self.asked.load(Ordering::Relaxed) && new())
+    }
+
+    /// Whether the order is one for this connection to end when nothing is served on it.
+    pub fn ends(&self) -> bool {
+        match self.order() {
+            Order::None => false,
+            Order::Finish => !self.may_be_asking(),
+            Order::End | Order::Close => true,
         }
     }
 
@@ -178,13 +219,14 @@ impl Watch {
         }
     }
 
-    /// Resolves when there is an order.
-    pub async fn ordered(&self) {
+    /// Resolves when there is an order to [end](Self::ends).
+    pub async fn ended(&self) {
         std::future::poll_fn(|cx| {
             self.register(cx.waker());
-            match self.order() {
-                Order::None => Poll::Pending,
-                Order::Finish | Order::Close => Poll::Ready(()),
+            if self.ends() {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
             }
         })
         .await;

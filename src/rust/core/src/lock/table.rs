@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::acquire::{Acquire, Ticket};
 use super::drain::{Drained, Idle};
+use super::lease::Lease;
 use crate::clock::coarse_millis;
 
 /// Names one worker's entry in one table. Never used twice, so a lease that outlives its worker
@@ -245,6 +246,27 @@ impl<W> Table<W> {
         Acquire::new(self.clone(), Some(ticket))
     }
 
+    /// A lease if a worker is free and nobody waits for it: who asks so takes no place in the queue. `again` is the
+    /// ticket of an earlier lease.
+    ///
+    /// # Errors
+    /// [`Refused`] if nobody gets a lease now.
+    pub fn acquire_now(
+        self: &Arc<Self>,
+        again: Option<Ticket>,
+    ) -> Result<Option<Lease<W>>, Refused> {
+        let granted = self.with(|state, _| {
+            if let Some(why) = state.refusing {
+                return Err(why);
+            }
+            let ticket = again.unwrap_or_else(|| state.draw());
+            Ok(state
+                .grant(ticket)
+                .and_then(|id| Some((ticket, id, state.worker(id)?))))
+        })?;
+        Ok(granted.map(|(ticket, id, worker)| Lease::new(self.clone(), worker, id, ticket)))
+    }
+
     /// Refuses every waiting and every coming request, for the given reason.
     pub fn refuse(&self, why: Refused) {
         self.with(|state, wakes| {
@@ -349,26 +371,9 @@ impl<W> State<W> {
         if let Some(why) = self.refusing {
             return Err(why);
         }
-        let ticket = again.unwrap_or_else(|| {
-            self.next_ticket += 1;
-            Ticket {
-                number: self.next_ticket,
-                since: coarse_millis(),
-            }
-        });
-        // Someone may wait while a worker is free only between a refusal and its collection, so the
-        // queue is checked as well: nobody overtakes.
-        let overtakes = self
-            .waiting
-            .first_key_value()
-            .is_some_and(|(first, _)| *first < ticket);
-        if !overtakes {
-            if let Some(id) = self.free.last().copied() {
-                if !self.take(id) {
-                    self.free.pop();
-                }
-                return Ok(Ok((ticket, id)));
-            }
+        let ticket = again.unwrap_or_else(|| self.draw());
+        if let Some(id) = self.grant(ticket) {
+            return Ok(Ok((ticket, id)));
         }
         // A request that comes back had its place already; the limit is for newcomers.
         if again.is_none() && self.waiting.len() >= self.queue_limit {
@@ -376,6 +381,33 @@ impl<W> State<W> {
         }
         self.waiting.insert(ticket, waker.clone());
         Ok(Err(ticket))
+    }
+
+    /// A place at the end of the order of arrival.
+    fn draw(&mut self) -> Ticket {
+        self.next_ticket += 1;
+        Ticket {
+            number: self.next_ticket,
+            since: coarse_millis(),
+        }
+    }
+
+    /// A slot for whoever holds `ticket`, if one is free and nobody is overtaken.
+    fn grant(&mut self, ticket: Ticket) -> Option<MemberId> {
+        // Someone may wait while a worker is free only between a refusal and its collection, so the
+        // queue is checked as well: nobody overtakes.
+        let overtakes = self
+            .waiting
+            .first_key_value()
+            .is_some_and(|(first, _)| *first < ticket);
+        if overtakes {
+            return None;
+        }
+        let id = self.free.last().copied()?;
+        if !self.take(id) {
+            self.free.pop();
+        }
+        Some(id)
     }
 
     /// Whether `ticket` was decided; if not, who to wake when it is.

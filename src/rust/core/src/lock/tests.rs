@@ -47,6 +47,8 @@ impl Request {
 enum Step {
     AddWorker(u32),
     Arrive,
+    /// A request that does not wait.
+    ArriveNow,
     /// A waiting request is polled, woken or not.
     Look(usize),
     /// A client leaves the queue, perhaps in the moment its worker was handed over.
@@ -56,12 +58,14 @@ enum Step {
     Resume(usize),
     Die(usize),
     Drain(usize),
+    Resize(usize, u32),
 }
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         2 => (1u32..3).prop_map(Step::AddWorker),
         8 => Just(Step::Arrive),
+        3 => Just(Step::ArriveNow),
         4 => any::<usize>().prop_map(Step::Look),
         3 => any::<usize>().prop_map(Step::Leave),
         8 => any::<usize>().prop_map(Step::Finish),
@@ -69,6 +73,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => any::<usize>().prop_map(Step::Resume),
         1 => any::<usize>().prop_map(Step::Die),
         1 => any::<usize>().prop_map(Step::Drain),
+        1 => (any::<usize>(), 1u32..4).prop_map(|(at, slots)| Step::Resize(at, slots)),
     ]
 }
 
@@ -80,6 +85,8 @@ struct World {
     waiting: Vec<Request>,
     leases: Vec<Lease<u32>>,
     drains: Vec<(MemberId, Pin<Box<Drained<u32>>>)>,
+    /// Who had how many in flight at the last check.
+    held: HashMap<MemberId, u32>,
 }
 
 fn pick<T>(items: &[T], at: usize) -> Option<usize> {
@@ -95,6 +102,7 @@ impl World {
             waiting: Vec::new(),
             leases: Vec::new(),
             drains: Vec::new(),
+            held: HashMap::new(),
         }
     }
 
@@ -128,6 +136,19 @@ impl World {
                         self.waiting.push(request);
                     }
                 }
+            }
+            Step::ArriveNow => {
+                let before = self.table.snapshot();
+                match self.table.acquire_now(None).expect("never refused") {
+                    Some(lease) => {
+                        assert_eq!(before.waiting, 0, "it overtook those who wait");
+                        self.leases.push(lease);
+                    }
+                    None => assert!(before.members.iter().all(|member| {
+                        member.standing != Standing::Serving || member.in_flight >= member.slots
+                    })),
+                }
+                assert_eq!(self.table.waiting(), before.waiting);
             }
             Step::Look(at) => {
                 if let Some(index) = pick(&self.waiting, at) {
@@ -173,6 +194,12 @@ impl World {
                     self.drains.push((id, Box::pin(self.table.drain(id))));
                 }
             }
+            Step::Resize(at, slots) => {
+                if let Some(index) = pick(&self.workers, at) {
+                    self.workers[index].1 = slots;
+                    self.table.resize(self.workers[index].0, slots);
+                }
+            }
         }
     }
 
@@ -187,8 +214,10 @@ impl World {
 
         let mut held: HashMap<MemberId, u32> = HashMap::new();
         for member in &snapshot.members {
+            let before = self.held.get(&member.id).copied().unwrap_or(0);
             assert!(
-                member.in_flight <= member.slots,
+                // Those of a time when it had more slots stay.
+                member.in_flight <= member.slots.max(before),
                 "more in flight than slots on {:?}",
                 member.id
             );
@@ -212,6 +241,7 @@ impl World {
                 "drain ends with the last lease"
             );
         }
+        self.held = held;
     }
 }
 
@@ -332,6 +362,65 @@ fn a_refusing_table_tells_those_who_wait_and_admits_again() {
     table.admit();
     table.add(Arc::new(1), 1);
     assert!(matches!(Request::new(&table).poll(), Poll::Ready(Ok(_))));
+}
+
+#[test]
+fn who_asks_for_now_takes_no_place_and_keeps_the_one_it_had() {
+    let table = Table::new(0);
+    assert!(table.acquire_now(None).expect("not refused").is_none());
+    let id = table.add(Arc::new(1), 1);
+    let first = table.acquire_now(None).expect("not refused").expect("free");
+    assert!(table.acquire_now(None).expect("not refused").is_none());
+    let ticket = first.suspend();
+    assert!(table
+        .acquire_now(Some(ticket))
+        .expect("not refused")
+        .is_none());
+    // Nobody who came later goes first.
+    let mut later = Request {
+        acquire: Box::pin(table.acquire_again(ticket)),
+        flag: Arc::new(Flag(AtomicUsize::new(0))),
+    };
+    assert!(later.poll().is_pending());
+    table.resume(id);
+    assert!(table.acquire_now(None).expect("not refused").is_none());
+    assert!(matches!(later.poll(), Poll::Ready(Ok(_))));
+    let again = table.acquire_now(Some(ticket)).expect("not refused");
+    assert_eq!(again.expect("free").ticket(), ticket);
+    table.refuse(Refused::Closed);
+    assert_eq!(table.acquire_now(None).err(), Some(Refused::Closed));
+}
+
+#[test]
+fn slots_come_and_go() {
+    let table = Table::new(8);
+    let id = table.add(Arc::new(1), 1);
+    let now = || table.acquire_now(None).expect("not refused");
+    let first = now().expect("free");
+    let mut waiting = Request::new(&table);
+    assert!(waiting.poll().is_pending());
+    assert!(first.anyone_waits());
+    table.resize(id, 2);
+    let Poll::Ready(Ok(second)) = waiting.poll() else {
+        panic!("there is one more");
+    };
+    table.resize(id, 1);
+    drop(second);
+    assert!(now().is_none(), "there is one less");
+    drop(first);
+    let first = now().expect("free");
+    let suspender = first.suspender();
+    table.resize(id, 3);
+    suspender.suspend();
+    assert!(now().is_none());
+    table.resize(id, 2);
+    table.resume(id);
+    assert!(now().is_some());
+    let other = table.add(Arc::new(2), 4);
+    assert_eq!(table.capacity(), 6);
+    let _drained = table.drain(other);
+    let _drained = table.drain(id);
+    assert_eq!(table.capacity(), 0, "those that leave do not count");
 }
 
 #[test]

@@ -81,7 +81,7 @@ pub struct WorkerStatus {
     /// Where it listens, while it does.
     pub address: Option<String>,
     pub state: State,
-    /// Known once it has begun to accept connections.
+    /// Known once it has begun to accept connections, or answered a request.
     pub kind: Option<Kind>,
     /// How many requests it is given at a time.
     pub slots: u32,

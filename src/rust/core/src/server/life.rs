@@ -17,6 +17,13 @@ use crate::sources::{Asker, Command, Failure, Notice, Work};
 /// How long a stopped server may take to reap its workers after they were killed.
 const KILL_GRACE: Duration = Duration::from_secs(2);
 
+/// How long those who may be sending a request when a drain begins have for it: fronts, which keep their connections,
+/// and clients that have just connected.
+const PARTING: Duration = Duration::from_secs(1);
+
+/// Between two looks at the connections while they end.
+const LOOK: Duration = Duration::from_millis(5);
+
 /// What runs on the server's thread.
 pub(super) struct Life {
     pub(super) shared: Arc<Shared>,
@@ -45,7 +52,7 @@ impl Life {
             }
         };
         tokio::spawn(front::expire(self.front.clone()));
-        let mut accepting = Some(tokio::spawn(front::accept(self.front.clone(), listener)));
+        tokio::spawn(front::accept(self.front.clone(), listener));
         if let Some(admin) = admin {
             tokio::spawn(ops::serve_admin(admin, self.front.clone()));
         }
@@ -77,9 +84,7 @@ impl Life {
                     let (id, request) = asked.unwrap_or((u64::MAX, Request::Kill));
                     if request.ends() {
                         life.front.roster.set_draining();
-                        if let Some(accepting) = accepting.take() {
-                            accepting.abort();
-                        }
+                        life.front.connections.close_door();
                     }
                     if matches!(request, Request::Kill) {
                         life.source.ask(Command::Kill);
@@ -131,12 +136,23 @@ impl Life {
     /// Waits until nothing is in flight; whether that was reached in time.
     async fn drain(&self, patience: Option<Duration>) -> bool {
         self.shared.set_phase(Phase::Draining);
-        self.front.connections.give_all(Order::Finish);
+        let connections = &self.front.connections;
+        connections.give_all(Order::Finish);
+        let parting = async {
+            let waited = async {
+                while connections.any_awaited(PARTING) {
+                    tokio::time::sleep(LOOK).await;
+                }
+            };
+            // Whoever has not noticed by then is to be gone.
+            let _ = tokio::time::timeout(PARTING, waited).await;
+            connections.give_all(Order::End);
+        };
         let idle = async {
-            self.front.table.idle().await;
+            tokio::join!(self.front.table.idle(), parting);
             // The last answers still travel to their clients.
-            while self.front.connections.any_busy() {
-                tokio::time::sleep(Duration::from_millis(5)).await;
+            while connections.any_busy() {
+                tokio::time::sleep(LOOK).await;
             }
         };
         match patience {

@@ -150,7 +150,7 @@ impl Roster {
                         state => state,
                     },
                     address: worker.map(|worker| worker.address.to_string()),
-                    kind: worker.map(|worker| worker.kind()),
+                    kind: worker.and_then(|worker| worker.kind()),
                     slots: member.map_or(0, |member| member.slots),
                     in_flight,
                     requests: worker.map_or(0, |worker| worker.requests()),

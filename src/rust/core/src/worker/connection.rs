@@ -17,6 +17,7 @@ use hyper_util::rt::TokioIo;
 use super::stream::{Stream, Wire};
 use super::Address;
 use crate::body::BufferedBody;
+use crate::clock::coarse_millis;
 
 /// How long opening a connection may take. Workers are near: what takes longer is broken.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -79,6 +80,8 @@ pub struct Connection {
     wire: Arc<Wire>,
     /// Whether it has carried an answer.
     used: bool,
+    /// Since when it is not in use, on the coarse clock; 0 if nobody wants to know.
+    resting: u64,
 }
 
 impl Connection {
@@ -97,12 +100,23 @@ impl Connection {
             driver_done: false,
             wire,
             used: false,
+            resting: 0,
         })
     }
 
     /// Has the system notice when the machine on the other side has vanished without a word.
     pub(super) fn watch_other_side(&self) {
         self.wire.watch_other_side();
+    }
+
+    /// It is put aside now.
+    pub(super) fn rests(&mut self) {
+        self.resting = coarse_millis();
+    }
+
+    /// Whether it was put aside at least so long ago.
+    pub(super) fn has_rested(&self, time: Duration) -> bool {
+        coarse_millis().saturating_sub(self.resting) >= time.as_millis() as u64
     }
 
     /// Whether the worker may have closed this connection meanwhile, so that a request may have to be

@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::ops::status::Kind;
 
@@ -19,6 +20,10 @@ pub use native::Native;
 pub use remote::Remote;
 pub(crate) use stream::widen;
 pub use tunnels::{TunnelGuard, Tunnels};
+
+/// After how long without use a connection to another machine is not used again: its other side may be about to close
+/// it.
+const REST: Duration = Duration::from_secs(30);
 
 /// Where a worker listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,13 +116,20 @@ impl Worker {
         self
     }
 
-    /// Who serves HTTP in it.
-    pub fn kind(&self) -> Kind {
+    /// Who serves HTTP in it, once that is known.
+    pub fn kind(&self) -> Option<Kind> {
         match (&self.native, &self.remote) {
-            (Some(_), _) => Kind::Native,
-            (None, Some(remote)) if remote.is_faucet() => Kind::Faucet,
-            (None, _) => Kind::Http,
+            (Some(_), _) => Some(Kind::Native),
+            (None, None) => Some(Kind::Http),
+            (None, Some(remote)) if remote.is_faucet() => Some(Kind::Faucet),
+            // Its first answer tells.
+            (None, Some(_)) => (self.requests() > 0).then_some(Kind::Http),
         }
+    }
+
+    /// Whether a faucet of its own runs in it.
+    pub fn is_faucet(&self) -> bool {
+        self.remote.as_ref().is_some_and(Remote::is_faucet)
     }
 
     /// Requests answered.
@@ -147,11 +159,20 @@ impl Worker {
 
     /// A kept-alive connection, the one used last, if there is one. For a lease's holder.
     pub fn take_connection(&self) -> Option<Connection> {
-        self.kept().pop()
+        let connection = self.kept().pop()?;
+        if self.remote.is_some() && connection.has_rested(REST) {
+            // And so have the others. Who is near tells when it closes one; from far that may take too long.
+            self.close_connections();
+            return None;
+        }
+        Some(connection)
     }
 
     /// Keeps a connection for the next lease.
-    pub fn keep_connection(&self, connection: Connection) {
+    pub fn keep_connection(&self, mut connection: Connection) {
+        if self.remote.is_some() {
+            connection.rests();
+        }
         self.kept().push(connection);
     }
 

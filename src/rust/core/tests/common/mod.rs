@@ -4,9 +4,11 @@
 #![allow(dead_code, unused_imports)]
 
 mod client;
+pub mod dns;
 mod house;
 pub mod local;
 pub mod native;
+pub mod replicas;
 pub mod template;
 mod upstream;
 

@@ -56,9 +56,11 @@ pub async fn look_up(target: &Target, dns: Option<SocketAddr>) -> Result<Found, 
             });
         }
         Host::Loopback => {
+            let (address, answers) = loopback(target.port()).await;
             return Ok(Found {
-                addresses: [loopback(target.port()).await].into(),
-                ttl: Some(LONGEST_TTL),
+                addresses: [address].into(),
+                // While nobody does, it may yet be the other one.
+                ttl: Some(if answers { LONGEST_TTL } else { Duration::ZERO }),
             });
         }
         Host::Name(name) => (name, Some(target.port())),
@@ -76,15 +78,15 @@ pub async fn look_up(target: &Target, dns: Option<SocketAddr>) -> Result<Found, 
         .unwrap_or_else(|_| Err(NotFound::Failed("no answer in time".into())))
 }
 
-/// This machine's name leads to one process by two addresses: the one that it answers at.
-async fn loopback(port: u16) -> SocketAddr {
+/// This machine's name leads to one process by two addresses: the one that it answers at, and whether it does.
+async fn loopback(port: u16) -> (SocketAddr, bool) {
     let four = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     for address in [four, SocketAddr::from((Ipv6Addr::LOCALHOST, port))] {
         if Connection::open(&Address::Tcp(address)).await.is_ok() {
-            return address;
+            return (address, true);
         }
     }
-    four
+    (four, false)
 }
 
 /// Addresses of one family, and until when they hold.

@@ -10,7 +10,6 @@ use tokio::sync::{mpsc, Semaphore};
 
 use super::replica::{Doubt, Replica, Standing};
 use crate::lock::Table;
-use crate::ops::status::Kind;
 use crate::ops::PREFIX;
 use crate::sources::Roster;
 use crate::worker::remote::{probe, take_turn, Remote, TurnOutcome};
@@ -18,6 +17,9 @@ use crate::worker::{Address, Connection, Report, Unwanted, Worker};
 
 /// How many replicas are looked at in the same moment.
 const LOOKS_AT_ONCE: usize = 64;
+
+/// Of so many replicas that are found at once, each has a line in the log when it joins.
+const FEW: usize = 16;
 
 /// Before a turn is asked for again where one was not given in time.
 const TURN_PAUSE: Duration = Duration::from_millis(50);
@@ -133,8 +135,12 @@ impl Members {
             .filter(|address| !self.by_address.contains_key(address))
             .copied()
             .collect();
+        let few = missing.len() <= FEW;
         for address in missing {
             let key = self.add(address);
+            if let (true, Some(replica)) = (few, self.replicas.get_mut(&key)) {
+                replica.announced = true;
+            }
             self.look_at(key);
         }
     }
@@ -208,6 +214,32 @@ impl Members {
         }
     }
 
+    /// Tells all tunnels to close; resolves when they have.
+    pub fn close_tunnels(&self) -> impl Future<Output = ()> + Send {
+        let replicas = self.replicas.values();
+        let workers: Vec<_> = replicas.map(|replica| replica.worker.clone()).collect();
+        for worker in &workers {
+            worker.tunnels.drain();
+        }
+        async move {
+            for worker in workers {
+                worker.tunnels.closed().await;
+            }
+        }
+    }
+
+    /// The end: nobody is a worker any more, and nothing is open but what is in flight.
+    pub fn forget_all(&mut self) {
+        for (key, replica) in std::mem::take(&mut self.replicas) {
+            if let Some(member) = replica.member {
+                self.table.remove(member);
+            }
+            self.roster.forget(replica.id, key);
+            replica.worker.close_connections();
+        }
+        self.by_address.clear();
+    }
+
     /// Does what is to be done.
     pub fn handle(&mut self, key: u64, event: Event) -> Consequence {
         match event {
@@ -246,7 +278,7 @@ impl Members {
             }
             (Report::Served, standing) => {
                 replica.failures = 0;
-                if standing == Standing::Stuck && replica.worker.kind() != Kind::Faucet {
+                if standing == Standing::Stuck && !replica.worker.is_faucet() {
                     tracing::info!(worker = replica.id, address = %replica.address, "has answered");
                     self.resume(key);
                 }
@@ -269,7 +301,7 @@ impl Members {
         if let Some(member) = replica.member {
             self.table.suspend(member);
         }
-        if replica.worker.kind() == Kind::Faucet {
+        if replica.worker.is_faucet() {
             replica.fail();
             self.ask_for_turn(key, Duration::ZERO);
         } else {
@@ -298,7 +330,9 @@ impl Members {
         let joining = replica.standing == Standing::Joining;
         match outcome {
             Ok(()) if joining => {
-                tracing::info!(worker = replica.id, address = %replica.address, "joins");
+                if replica.announced {
+                    tracing::info!(worker = replica.id, address = %replica.address, "joins");
+                }
                 self.enter(key);
                 Consequence::Entered
             }
@@ -311,7 +345,7 @@ impl Members {
             Ok(()) => Consequence::None,
             Err(problem) => {
                 if joining {
-                    if replica.failures == 0 {
+                    if replica.announced && replica.failures == 0 {
                         tracing::info!(worker = replica.id, address = %replica.address, "is not ready yet: {problem}");
                     }
                     self.refusal = Some(format!("{}: {problem}", replica.address));
@@ -383,7 +417,7 @@ impl Members {
             .ready_path
             .clone()
             // One that runs faucet tells whether it has workers.
-            .or_else(|| (worker.kind() == Kind::Faucet).then(|| format!("{PREFIX}readyz")));
+            .or_else(|| worker.is_faucet().then(|| format!("{PREFIX}readyz")));
         self.begin(key, async move {
             tokio::time::sleep(pause).await;
             // Never closed.

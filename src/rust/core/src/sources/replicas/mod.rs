@@ -34,6 +34,9 @@ const SHORTEST_REFRESH: Duration = Duration::from_secs(5);
 /// Between two lookups that were asked for by what happened.
 const LOOKUP_PAUSE: Duration = Duration::from_secs(1);
 
+/// How long tunnels may take to close when the server stops.
+const TUNNEL_GRACE: Duration = Duration::from_secs(5);
+
 /// Where replicas are found and how they are used.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -126,8 +129,11 @@ impl Replicas {
             tokio::select! {
                 biased;
                 command = self.commands.recv() => match command {
-                    None | Some(Command::Kill) => return,
+                    None | Some(Command::Kill) => break,
                     Some(Command::Stop(reply)) => {
+                        self.say_goodbye().await;
+                        // Before the answer, after which nobody is to see one.
+                        self.members.forget_all();
                         let _ = reply.send(Ok(()));
                         return;
                     }
@@ -162,6 +168,17 @@ impl Replicas {
                     }
                 }
             }
+        }
+        self.members.forget_all();
+    }
+
+    /// Lets tunnels end in order, unless there is no time for that.
+    async fn say_goodbye(&mut self) {
+        let killed =
+            async { while !matches!(self.commands.recv().await, None | Some(Command::Kill)) {} };
+        tokio::select! {
+            _ = tokio::time::timeout(TUNNEL_GRACE, self.members.close_tunnels()) => {}
+            () = killed => {}
         }
     }
 
@@ -198,17 +215,20 @@ impl Replicas {
             Ok(_) => Ok(()),
             Err(problem) => Err(Failure::new("lookup", self.complaint(problem))),
         };
-        let shortest = match found {
+        let refresh = self.settings.refresh;
+        let pause = match found {
             Ok(found) => {
                 self.found(found.addresses);
-                found.ttl.map(|ttl| ttl.max(SHORTEST_REFRESH))
+                found
+                    .ttl
+                    .map(|ttl| refresh.unwrap_or(ttl.max(SHORTEST_REFRESH)))
             }
             Err(problem) => {
                 self.not_found(&problem);
-                Some(SHORTEST_REFRESH)
+                // Whoever looks rarely does not want to be without workers for so long.
+                Some(refresh.map_or(SHORTEST_REFRESH, |refresh| refresh.min(SHORTEST_REFRESH)))
             }
         };
-        let pause = shortest.map(|shortest| self.settings.refresh.unwrap_or(shortest));
         self.next_look = pause.map(|pause| Instant::now() + pause);
         for reply in self.waiting.drain(..) {
             let _ = reply.send(answer.clone());

@@ -71,6 +71,8 @@ pub struct Replica {
     /// Absent until it has joined.
     pub member: Option<MemberId>,
     pub standing: Standing,
+    /// Whether the log tells of its joining.
+    pub announced: bool,
     /// Attempts to reach or use it that failed since it last answered a request.
     pub failures: u32,
     /// How often it came back.
@@ -91,6 +93,7 @@ impl Replica {
             worker,
             member: None,
             standing: Standing::Joining,
+            announced: false,
             failures: 0,
             returns: 0,
             found: (SystemTime::now(), Instant::now()),

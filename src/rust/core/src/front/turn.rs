@@ -1,0 +1,93 @@
+//! A turn: a worker that waits for the next request on one connection. Another faucet's front asks for one when it was
+//! told that every worker here is busy.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use tokio::task::AbortHandle;
+
+use super::cause::Cause;
+use super::queue;
+use super::service::Peer;
+use super::watch::Order;
+use crate::lock::Lease;
+use crate::worker::Worker;
+
+/// How long a front waits for its turn before it has to ask again.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long a worker waits for the request whose turn it is.
+const UNUSED: Duration = Duration::from_secs(1);
+
+/// A worker's lease, and who takes it away from a front that does not use it.
+struct Turn {
+    lease: Lease<Worker>,
+    _timer: Timer,
+}
+
+struct Timer(AbortHandle);
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// The turn of one connection, given back with it.
+#[derive(Default)]
+pub struct Held(Mutex<Option<Box<Turn>>>);
+
+impl Held {
+    fn lock(&self) -> MutexGuard<'_, Option<Box<Turn>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn is_some(&self) -> bool {
+        self.lock().is_some()
+    }
+
+    /// The lease, if it is still there.
+    pub fn take(&self) -> Option<Lease<Worker>> {
+        let turn = self.lock().take();
+        turn.map(|turn| turn.lease)
+    }
+}
+
+/// Waits for a worker and keeps it for the next request of `peer`. Who stops waiting leaves the queue.
+pub async fn wait(peer: &Arc<Peer>, arrived: Instant) -> Result<(), Cause> {
+    // One that was not used would be waited for.
+    drop(peer.turn.take());
+    let acquire = queue::acquire(&peer.front.table, None, arrived);
+    let mut waiting = pin!(tokio::time::timeout(PATIENCE, acquire));
+    let lease = std::future::poll_fn(|cx| {
+        // Whatever is ordered, the next request would be refused.
+        if peer.watch.order() != Order::None {
+            return Poll::Ready(Err(Cause::Draining));
+        }
+        waiting.as_mut().poll(cx).map(|waited| match waited {
+            Ok((lease, _)) => lease,
+            Err(_) => Err(Cause::Busy),
+        })
+    })
+    .await?;
+    keep(peer, lease);
+    Ok(())
+}
+
+fn keep(peer: &Arc<Peer>, lease: Lease<Worker>) {
+    // The connection may end before: nothing here keeps it.
+    let late = Arc::downgrade(peer);
+    let timer = tokio::spawn(async move {
+        tokio::time::sleep(UNUSED).await;
+        if let Some(peer) = late.upgrade() {
+            drop(peer.turn.take());
+        }
+    });
+    *peer.turn.lock() = Some(Box::new(Turn {
+        lease,
+        _timer: Timer(timer.abort_handle()),
+    }));
+}
