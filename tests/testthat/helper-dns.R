@@ -27,10 +27,10 @@ local_dns <- function(ttl = 0, listen = NULL, env = parent.frame()) {
         "--keep-in-foreground", "--conf-file=/dev/null", "--pid-file=", "--log-queries",
         paste0("--log-facility=", file.path(files, "log")),
         paste0("--port=", where[[2]]), paste0("--listen-address=", where[[1]]), "--bind-interfaces", "--no-resolv", "--no-hosts",
-        paste0("--addn-hosts=", file.path(files, "hosts")), paste0("--local-ttl=", ttl), "--local=/test/",
+        paste0("--local-ttl=", ttl),
         # It would give up root, and then not see this session's files.
         if (Sys.info()[["user"]] == "root") "--user=root",
-        dns$services
+        if (dns$knows) c(dns$services, paste0("--addn-hosts=", file.path(files, "hosts")), "--local=/test/")
       )
     )
     wait_until(
@@ -40,7 +40,9 @@ local_dns <- function(ttl = 0, listen = NULL, env = parent.frame()) {
     dns$process$is_alive()
   }
 
-  dns$start <- function() {
+  # A server that does not know the names refuses to answer.
+  dns$start <- function(knows = TRUE) {
+    dns$knows <- knows
     # A port that is free for TCP may be taken for UDP. Once there is one, it stays.
     dns$address <- wait_until(
       {

@@ -45,7 +45,7 @@ test_that("the handle of run_k8s() tells of its pods", {
 
   server$stop()
   expect_false(server$is_running())
-  expect_no_error(print(server))
+  expect_match(utils::capture.output(print(server)), "stopped", all = FALSE)
   for (pod in pods) expect_identical(request(pod$url(), "/pid")$status, 200L)
 })
 
