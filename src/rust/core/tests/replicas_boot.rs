@@ -6,7 +6,7 @@ use std::net::{Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use common::dns::Dns;
-use common::replicas::{ips, Port, Replicas, Setup, NAME, NEVER};
+use common::replicas::{ips, Port, Replicas, Setup, NAME};
 use common::{Upstream, Wire, SOON};
 use faucet_core::ops::status::{LookupState, State};
 use faucet_core::server::Phase;
@@ -114,21 +114,6 @@ async fn once_it_has_served_nothing_fails_the_boot() {
     assert!(matches!(server.server.phase(), Phase::Ready));
     let _one = port.echo(1).await;
     assert_eq!(client.response().await.text(), "1");
-}
-
-/// However rarely it is looked up otherwise.
-#[tokio::test]
-async fn a_name_that_is_not_there_yet_is_looked_up_again_soon() {
-    let port = Port::new();
-    let _one = port.echo(1).await;
-    let mut dns = Dns::start_new();
-    let server = Replicas::start(&port.url(), Some(&dns), |setup| {
-        setup.replicas.refresh = Some(NEVER);
-    });
-    server.looked_up(LookupState::Empty).await;
-    dns.set(NAME, &ips([1]));
-    server.serve(&port, &[1]).await;
-    assert_eq!(dns.queries(NAME), 3, "A and AAAA, then A");
 }
 
 /// By whichever address it answers at in the end.

@@ -99,6 +99,21 @@ async fn services_have_hosts_and_ports_of_their_own() {
 }
 
 #[tokio::test]
+async fn a_service_whose_host_is_not_known_is_left_out() {
+    let port = Port::new();
+    let _one = port.echo(1).await;
+    let mut dns = Dns::of("one.test", &ips([1]));
+    let services = [("gone.test", port.number), ("one.test", port.number)];
+    dns.srv("_http._tcp.api.test", &services);
+    let url = "srv+http://_http._tcp.api.test";
+    let server = Replicas::start(url, Some(&dns), |_| {});
+    server.serve(&port, &[1]).await;
+    dns.remove("one.test");
+    server.looked_up(LookupState::Empty).await;
+    server.serve(&port, &[1]).await;
+}
+
+#[tokio::test]
 async fn an_address_named_twice_is_one_worker() {
     let port = Port::new();
     let (one, gate) = port.gated(1).await;

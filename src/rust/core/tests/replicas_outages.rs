@@ -6,7 +6,7 @@ use std::net::UdpSocket;
 
 use common::dns::Dns;
 use common::local::get;
-use common::replicas::{ips, Port, Replicas, NAME};
+use common::replicas::{ips, Port, Replicas, NAME, NEVER};
 use faucet_core::ops::status::LookupState;
 use faucet_core::server::Request;
 use serde_json::Value;
@@ -104,6 +104,21 @@ async fn a_server_that_never_answers_stops_nobody() {
     assert_eq!(server.lookup().state, LookupState::Pending);
     server.ask(Request::Stop(None)).await.expect("stopped");
     server.is_over().await;
+}
+
+/// However rarely it is looked up otherwise.
+#[tokio::test]
+async fn a_name_that_is_not_there_yet_is_looked_up_again_soon() {
+    let port = Port::new();
+    let _one = port.echo(1).await;
+    let mut dns = Dns::start_new();
+    let server = Replicas::start(&port.url(), Some(&dns), |setup| {
+        setup.replicas.refresh = Some(NEVER);
+    });
+    server.looked_up(LookupState::Empty).await;
+    dns.set(NAME, &ips([1]));
+    server.serve(&port, &[1]).await;
+    assert_eq!(dns.queries(NAME), 3, "A and AAAA, then A");
 }
 
 #[tokio::test]

@@ -342,8 +342,7 @@ impl Members {
                 self.resume(key);
                 Consequence::None
             }
-            Ok(()) => Consequence::None,
-            Err(problem) => {
+            Err(problem) if joining || replica.standing == Standing::Lost => {
                 if joining {
                     if replica.announced && replica.failures == 0 {
                         tracing::info!(worker = replica.id, address = %replica.address, "is not ready yet: {problem}");
@@ -354,6 +353,8 @@ impl Members {
                 self.look_at(key);
                 Consequence::None
             }
+            // It has begun to leave meanwhile.
+            Ok(()) | Err(_) => Consequence::None,
         }
     }
 
