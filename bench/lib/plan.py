@@ -25,6 +25,8 @@ class Plan:
     leaves: int
     streams: int
     kills: int
+    # Of run_k8s and the front alone: they differ by little, so there are many rounds.
+    replicas: Timing
     # Two fronts or one, each with requests of 50 ms.
     fronts: Timing
     # 2,000 clients need a while to connect.
@@ -49,6 +51,7 @@ FULL = Plan(
     leaves=1000,
     streams=500,
     kills=5,
+    replicas=Timing(rounds=11, seconds=1),
     fronts=Timing(rounds=3, seconds=5),
     crowd=Timing(rounds=4, seconds=3),
     crowd_shown=Timing(rounds=3, seconds=3),
@@ -67,6 +70,7 @@ QUICK = Plan(
     leaves=200,
     streams=300,
     kills=2,
+    replicas=Timing(rounds=7, seconds=1),
     fronts=Timing(rounds=3, seconds=2),
     crowd=Timing(rounds=3, seconds=2),
     crowd_shown=Timing(rounds=2, seconds=2),

@@ -14,7 +14,7 @@ NAMES = ("run_k8s", "faucet front")
 
 
 def run(plan, section):
-    timing = plan.stub
+    timing = plan.replicas
     with Stub(hosts=REPLICAS) as stub, Dnsmasq(api=stub.hosts) as dns:
         contenders = [FaucetK8s(REPLICAS, f"api.test:{stub.port}", dns), Front(stub.addresses)]
         with Field(contenders) as field:
