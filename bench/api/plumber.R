@@ -26,6 +26,32 @@ function(s = 0.05) {
   "slept"
 }
 
+# How many requests R has here at this moment, and the most that it ever had.
+held <- new.env()
+held$now <- 0
+held$most <- 0
+
+#* A handler that takes its time but leaves R free meanwhile, so that R takes every request that reaches it.
+#* @get /held
+#* @serializer text
+function(s = 0.05) {
+  held$now <- held$now + 1
+  held$most <- max(held$most, held$now)
+  promises::promise(function(resolve, reject) {
+    later::later(delay = as.numeric(s), function() {
+      held$now <- held$now - 1
+      resolve("held")
+    })
+  })
+}
+
+#* The most requests that R held at once.
+#* @get /held/most
+#* @serializer text
+function() {
+  as.character(held$most)
+}
+
 #* A handler that says in a file that it has begun, and then keeps its R process for long.
 #* @get /linger
 #* @serializer text

@@ -13,11 +13,12 @@ class Contender:
     """A subclass says how it is started (`command`, which may write to `directory`), and which of its processes are the
     proxy if there are more than one (`pids`)."""
 
-    def __init__(self, name, cwd=None):
+    def __init__(self, name, cwd=None, host="127.0.0.1", port=None):
         self.name = name
         self.cwd = cwd
-        self.port = free_port()
-        self.address = f"127.0.0.1:{self.port}"
+        self.host = host
+        self.port = port or free_port([host])
+        self.address = f"{host}:{self.port}"
 
     def command(self):
         """Raises a Problem if something it needs is missing."""

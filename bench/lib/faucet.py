@@ -11,13 +11,15 @@ from lib.ports import free_port
 from lib.problem import Problem
 
 
-class Faucet(Contender):
-    """`faucet::run()` with R workers of its own. Further settings are by their names there."""
+class _InR(Contender):
+    """One of faucet's verbs, served by R in the foreground, with as many workers as are to be ready before it is measured."""
 
-    def __init__(self, workers, name="faucet", app=API, **settings):
-        super().__init__(name)
+    verb = None
+
+    def __init__(self, name, what, workers, settings, host="127.0.0.1", port=None):
+        super().__init__(name, host=host, port=port)
+        self.what = what
         self.workers = workers
-        self.app = app
         self.admin_port = free_port()
         self.settings = settings
 
@@ -25,7 +27,7 @@ class Faucet(Contender):
         if not r_package("faucet"):
             raise Problem("faucet is not installed in R")
         settings = {
-            "workers": self.workers,
+            "host": self.host,
             "port": self.port,
             "admin_port": self.admin_port,
             "access_log": "none",
@@ -33,7 +35,7 @@ class Faucet(Contender):
             **self.settings,
         }
         arguments = ", ".join(f"{name} = {_r(value)}" for name, value in settings.items())
-        return ["Rscript", "-e", f'faucet::run("{self.app}", {arguments})']
+        return ["Rscript", "-e", f'faucet::{self.verb}("{self.what}", {arguments})']
 
     def wait(self):
         super().wait()
@@ -45,7 +47,25 @@ class Faucet(Contender):
     def _all_ready(self):
         states = [worker["state"] for worker in self.status()["workers"]]
         if states.count("ready") < self.workers:
-            raise Problem(f"workers are {', '.join(states)}")
+            raise Problem(f"{states.count('ready')} of {self.workers} workers are ready")
+
+
+class Faucet(_InR):
+    """`faucet::run()` with R workers of its own. Further settings are by their names there."""
+
+    verb = "run"
+
+    def __init__(self, workers, name="faucet", app=API, host="127.0.0.1", port=None, **settings):
+        super().__init__(name, app, workers, {"workers": workers, **settings}, host, port)
+
+
+class FaucetK8s(_InR):
+    """`faucet::run_k8s()` over the `workers` replicas at a name and port, which it resolves by `dns`."""
+
+    verb = "run_k8s"
+
+    def __init__(self, workers, service, dns, name="run_k8s", **settings):
+        super().__init__(name, f"http://{service}", workers, {"dns": dns.address, **settings})
 
 
 def _r(value):

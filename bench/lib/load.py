@@ -15,6 +15,14 @@ GRACE = 90
 
 def closed(contender, clients, seconds, path="/fast", script="report.lua"):
     """wrk: every client sends its next request when it has the answer to its last. The CPU time is the contender's."""
+    load = tried(contender, clients, seconds, path, script)
+    if not load["requests"] or load["errors"]:
+        raise Problem(f"{load['errors']} errors with {load['requests']} answers to {clients} clients at {path}")
+    return load
+
+
+def tried(contender, clients, seconds, path="/fast", script="report.lua"):
+    """The same, where errors are part of what is measured."""
     command = [program("wrk"), "--threads", 1, "--connections", clients, "--duration", f"{seconds}s"]
     command += ["--timeout", "30s", "--script", script, f"http://{contender.address}{path}"]
     pids = contender.pids()
@@ -22,10 +30,8 @@ def closed(contender, clients, seconds, path="/fast", script="report.lua"):
     output = output_of(command, cwd=LUA, timeout=seconds + GRACE)
     cpu = cpu_seconds(pids) - before
     load = json.loads(output.splitlines()[-1])
-    if not load["requests"] or load["errors"]:
-        raise Problem(f"{load['errors']} errors with {load['requests']} answers to {clients} clients at {path}")
     load["rate"] = load["requests"] / load["seconds"]
-    load["cpu_us"] = cpu / load["requests"] * 1e6
+    load["cpu_us"] = cpu / max(load["requests"], 1) * 1e6
     return load
 
 

@@ -26,6 +26,7 @@ def describe():
         ("HAProxy", version("haproxy", "-v")),
         ("nginx", version("nginx", "-v")),
         ("wrk", version("wrk", "-v")),
+        ("dnsmasq", version("dnsmasq")),
         ("rustc", version("rustc")),
     ]
 

@@ -25,6 +25,15 @@ class Plan:
     leaves: int
     streams: int
     kills: int
+    # Two fronts or one, each with requests of 50 ms.
+    fronts: Timing
+    # 2,000 clients need a while to connect.
+    crowd: Timing
+    # The same where it need not reach anything.
+    crowd_shown: Timing
+    # How often replicas come and go, and how often their name is looked up, in seconds.
+    scalings: int
+    refresh: int
     idle_clients: int = 5000
     workers: int = 4
 
@@ -40,6 +49,11 @@ FULL = Plan(
     leaves=1000,
     streams=500,
     kills=5,
+    fronts=Timing(rounds=3, seconds=5),
+    crowd=Timing(rounds=5, seconds=3),
+    crowd_shown=Timing(rounds=3, seconds=3),
+    scalings=3,
+    refresh=2,
 )
 
 QUICK = Plan(
@@ -53,4 +67,9 @@ QUICK = Plan(
     leaves=200,
     streams=300,
     kills=2,
+    fronts=Timing(rounds=3, seconds=2),
+    crowd=Timing(rounds=3, seconds=2),
+    crowd_shown=Timing(rounds=2, seconds=2),
+    scalings=2,
+    refresh=1,
 )

@@ -14,10 +14,11 @@ class Reach:
     bound: str
     limit: float
     unit: str = "x"
+    digits: int = 2
 
     def row(self, measured):
         reach = f"{self.bound} {self.limit:g}{self.unit}"
-        return [self.measure, reach, number(measured, 2, self.unit), self._verdict(measured)]
+        return [self.measure, reach, number(measured, self.digits, self.unit), self._verdict(measured)]
 
     def _verdict(self, measured):
         if measured is None:
@@ -28,6 +29,7 @@ class Reach:
 
 NATIVE = "one native worker, one keep-alive client"
 OPEN = "open load, 1 in 10 sleeping 1 s, to round robin (nginx)"
+SCALED = "replicas 2 to 8 to 3, 64 clients, 50 ms"
 
 REACHES = [
     Reach("latency", "mean", "keep-alive client, fast, to plumber with new connections: mean latency", "at most", 1.1),
@@ -48,6 +50,13 @@ REACHES = [
     Reach("native", "event", "first event of a stream at the client: p99", "at most", 5, " ms"),
     Reach("native", "replaced", "killed worker's replacement answers, preload to without: time", "at most", 0.1),
     Reach("native", "memory", "500 MB object, 8 preloaded workers to one fresh: memory", "at most", 2.0),
+    Reach("k8s", "stubs", "4 stub replicas, 64 clients, run_k8s to the front alone: requests/s", "at least", 0.95),
+    Reach("k8s", "failed", f"{SCALED}: failed requests", "at most", 0, "", digits=0),
+    Reach("k8s", "first", f"{SCALED}: a new one's first request, in refreshes", "at most", 1, ""),
+    Reach("k8s", "late", f"{SCALED}: requests to a removed one after a refresh", "at most", 0, "", digits=0),
+    Reach("k8s", "in flight", "two fronts over 4 pods, 64 clients: most in flight in a pod's R", "at most", 1, "", digits=0),
+    Reach("k8s", "fronts", "two fronts over 4 pods, 64 clients, 50 ms, to one front: requests/s", "at least", 0.9),
+    Reach("k8s", "crowd", "2,000 clients, 1,000 replicas to 4: CPU per request", "at most", 1.3),
 ]
 
 

@@ -8,10 +8,13 @@ from lib.process import Process
 
 
 class Stub:
+    """On so many `ports` of 127.0.0.1, or on one port of so many `hosts` from 127.1.0.1 on."""
+
     name = "no proxy"
 
-    def __init__(self, ports):
-        self.process = Process([build.tools() / "stub", "--ports", ports], talks=True)
+    def __init__(self, ports=0, hosts=0):
+        where = ["--hosts", hosts, "--first", "127.1.0.1"] if hosts else ["--ports", ports]
+        self.process = Process([build.tools() / "stub", *where], talks=True)
 
     def __enter__(self):
         self.process.__enter__()
@@ -22,9 +25,23 @@ class Stub:
     def __exit__(self, *_):
         self.process.__exit__()
 
+    @property
+    def hosts(self):
+        return [address.split(":")[0] for address in self.addresses]
+
+    @property
+    def port(self):
+        """That of all hosts."""
+        return self.address.split(":")[1]
+
     def pids(self):
         return [self.process.pid]
 
     def seen(self):
         """The stub's counts since it was last asked: requests, most in flight on one connection and on one port."""
         return json.loads(request(self.address, "/stats"))
+
+    def seen_by_host(self):
+        """Of each host that had requests since: how many, most in flight, and the times of the first and the last."""
+        each = json.loads(request(self.address, "/stats/each"))
+        return {address.split(":")[0]: seen for address, seen in each.items()}

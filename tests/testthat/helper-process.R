@@ -29,6 +29,10 @@ local_front <- function(dir, ..., env_vars = character(), env = parent.frame()) 
   settings <- utils::modifyList(list(workers = 2L, port = 0L, access_log = "none"), list(...))
   arguments <- paste(names(settings), vapply(settings, deparse, ""), sep = " = ", collapse = ", ")
   front <- local_rscript(sprintf("faucet::run(\"%s\", %s)", dir, arguments), env_vars = env_vars, env = env)
+  wait_until_ready(front)
+}
+
+wait_until_ready <- function(front) {
   ready <- wait_until(
     {
       if (!front$process$is_alive()) {
@@ -115,8 +119,13 @@ accepts_connections <- function(url) {
   )
 }
 
+# Whether this machine has such an address.
+has_address <- function(host) {
+  !inherits(try(httpuv::randomPort(host = host, n = 5), silent = TRUE), "try-error")
+}
+
 # The number of a signal, where tools does not name it.
-sig <- c(hup = 1L, int = 2L, kill = 9L, term = 15L)
+sig <- c(hup = 1L, int = 2L, kill = 9L, term = 15L, cont = 18L, stop = 19L)
 
 # A client that asks again and again from a process of its own. `stop()` returns the status of each answer.
 local_client <- function(server, path, env = parent.frame()) {

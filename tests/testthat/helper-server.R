@@ -24,15 +24,29 @@ wait_for_workers <- function(server, n = NULL) {
 messages_until <- function(server, condition) {
   condition <- rlang::enquo(condition)
   seen <- character()
+  messages_of(wait_until({
+    server$is_running()
+    isTRUE(rlang::eval_tidy(condition, list(seen = seen)))
+  }, what = rlang::as_label(condition)), function(lines) seen <<- c(seen, lines))
+  seen
+}
+
+# What `code` signals as messages, as lines of text, each of which `heard()` is told at once.
+messages_of <- function(code, heard = NULL) {
+  seen <- character()
   withCallingHandlers(
-    wait_until({
-      server$is_running()
-      isTRUE(rlang::eval_tidy(condition, list(seen = seen)))
-    }, what = rlang::as_label(condition)),
+    code,
     message = function(message) {
-      seen <<- c(seen, strsplit(conditionMessage(message), "\n")[[1]])
+      lines <- strsplit(conditionMessage(message), "\n")[[1]]
+      seen <<- c(seen, lines)
+      if (!is.null(heard)) heard(lines)
       tryInvokeRestart("muffleMessage")
     }
   )
   seen
+}
+
+# Requests in the queue.
+waiting <- function(server) {
+  as.integer(sub("^.* ([0-9]+) waiting$", "\\1", grep(" waiting$", server$format(), value = TRUE)))
 }

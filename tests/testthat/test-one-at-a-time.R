@@ -40,10 +40,6 @@ test_that("clients that come, stay and hang up never make two requests meet in o
   expect_identical(server$status()$restarts, rep(0L, 4))
 })
 
-waiting <- function(server) {
-  as.integer(sub("^.* ([0-9]+) waiting$", "\\1", grep(" waiting$", server$format(), value = TRUE)))
-}
-
 test_that("a client that leaves while it waits never reaches R", {
   dir <- local_app("basic")
   server <- local_server(dir, workers = 1)

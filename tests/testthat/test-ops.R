@@ -1,19 +1,3 @@
-# A Prometheus text page as a data frame of names, labels and values.
-read_metrics <- function(url) {
-  lines <- strsplit(request(url, "/metrics")$text, "\n")[[1]]
-  lines <- lines[nzchar(lines) & !startsWith(lines, "#")]
-  data.frame(
-    name = sub("[{ ].*$", "", lines),
-    labels = ifelse(grepl("{", lines, fixed = TRUE), sub("^[^{]*\\{(.*)\\}.*$", "\\1", lines), ""),
-    value = as.numeric(sub("^.* ", "", lines))
-  )
-}
-
-metric <- function(metrics, name, label = "") {
-  found <- metrics$name == name & grepl(label, metrics$labels, fixed = TRUE)
-  sum(metrics$value[found])
-}
-
 test_that("status, print, /status, /metrics and the access log agree", {
   log <- withr::local_tempfile()
   server <- local_server(local_app("basic"), workers = 2, admin_port = 0, access_log = "json", log_file = log)

@@ -1,6 +1,6 @@
 """What is compared, a file for each comparison: `run(plan)` gives its section of the report."""
 
-from lib.suites import idle, latency, native, open, plumber, stub
+from lib.suites import idle, k8s, latency, native, open, plumber, stub
 
 SUITES = {
     "stub": stub.run,
@@ -9,4 +9,5 @@ SUITES = {
     "latency": latency.run,
     "idle": idle.run,
     "native": native.run,
+    "k8s": k8s.run,
 }

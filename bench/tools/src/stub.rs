@@ -1,56 +1,66 @@
-//! The stub upstream: one thread that answers every request at once, with the same bytes.
+//! The stub upstream: one thread that answers every request with the same bytes, at once or after a sleep.
 //!
 //! It stands in for R when the cost of a proxy is measured, so it does as little as a server can. In each round
 //! of the event loop it first reads from every connection that is ready and only then answers, so that requests
 //! which travelled at the same time are seen to overlap.
 
+mod alarms;
 mod connection;
 mod counts;
+pub mod places;
 mod request;
 
 use std::collections::HashMap;
-use std::io::{ErrorKind, Result};
+use std::io::{ErrorKind, Result, Write};
 use std::net::SocketAddr;
+use std::time::Instant;
 
 use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token};
 
-use connection::Connection;
+use alarms::Alarms;
+use connection::{Connection, Replied};
 use counts::Counts;
+use request::Asks;
 
 #[derive(Debug)]
 pub struct Stub {
     poll: Poll,
     listeners: Vec<TcpListener>,
+    addresses: Vec<SocketAddr>,
     connections: HashMap<usize, Connection>,
     next_token: usize,
+    alarms: Alarms,
     counts: Counts,
     answer: Vec<u8>,
 }
 
 impl Stub {
-    /// Listens on `ports` free ports of the loopback and will answer with `body` bytes.
-    pub fn bind(ports: usize, body: usize) -> Result<Self> {
+    /// Takes connections from `listeners` (see [`places`]) and will answer with `body` bytes.
+    pub fn new(mut listeners: Vec<TcpListener>, body: usize) -> Result<Self> {
         let poll = Poll::new()?;
-        let mut listeners = Vec::with_capacity(ports);
-        for index in 0..ports {
-            let mut listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+        for (index, listener) in listeners.iter_mut().enumerate() {
             poll.registry()
-                .register(&mut listener, Token(index), Interest::READABLE)?;
-            listeners.push(listener);
+                .register(listener, Token(index), Interest::READABLE)?;
         }
+        let addresses = listeners
+            .iter()
+            .map(TcpListener::local_addr)
+            .collect::<Result<Vec<_>>>()?;
         Ok(Self {
             poll,
             connections: HashMap::new(),
             next_token: listeners.len(),
-            counts: Counts::new(listeners.len()),
+            alarms: Alarms::default(),
+            counts: Counts::new(addresses.clone()),
             listeners,
+            addresses,
             answer: answer("text/plain", &"x".repeat(body)),
         })
     }
 
-    pub fn addresses(&self) -> Result<Vec<SocketAddr>> {
-        self.listeners.iter().map(TcpListener::local_addr).collect()
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
     }
 
     /// Serves until the process ends.
@@ -58,19 +68,22 @@ impl Stub {
         let mut events = Events::with_capacity(1024);
         let mut ready = Vec::new();
         loop {
-            match self.poll.poll(&mut events, None) {
+            match self.poll.poll(&mut events, self.alarms.wait()) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 polled => polled?,
             }
+            let now = Instant::now();
             for event in &events {
                 match event.token().0 {
                     listener if listener < self.listeners.len() => self.accept(listener)?,
-                    token => self.read(token, &mut ready),
+                    token => self.read(token, now, &mut ready),
                 }
             }
-            self.counts.end_of_round();
+            while let Some(token) = self.alarms.pop(now) {
+                ready.push(token);
+            }
             for token in ready.drain(..) {
-                self.reply(token);
+                self.reply(token, now);
             }
         }
     }
@@ -96,30 +109,48 @@ impl Stub {
         }
     }
 
-    fn read(&mut self, token: usize, ready: &mut Vec<usize>) {
+    fn read(&mut self, token: usize, now: Instant, ready: &mut Vec<usize>) {
         let Some(connection) = self.connections.get_mut(&token) else {
             return;
         };
-        match connection.read() {
-            Ok(0) => {}
-            Ok(requests) => {
-                self.counts.arrived(connection.listener(), requests);
-                ready.push(token);
-            }
-            Err(_) => {
-                self.connections.remove(&token);
-            }
+        let before = connection.waiting();
+        let read = connection.read(now);
+        let (listener, waiting) = (connection.listener(), connection.waiting());
+        if waiting > before {
+            self.counts
+                .arrived(listener, waiting - before, waiting, now);
+        }
+        match read {
+            Ok(()) => ready.push(token),
+            Err(_) => self.remove(token),
         }
     }
 
-    fn reply(&mut self, token: usize) {
+    fn reply(&mut self, token: usize, now: Instant) {
         let Some(connection) = self.connections.get_mut(&token) else {
             return;
         };
-        let counts = &mut self.counts;
-        let sent = connection.reply(&self.answer, || answer("application/json", &counts.take()));
-        if !matches!(sent, Ok(true)) {
-            self.connections.remove(&token);
+        let (counts, usual) = (&mut self.counts, &self.answer);
+        let listener = connection.listener();
+        let replied = connection.reply(now, |asks, stream| match asks {
+            Asks::Answer => {
+                counts.left(listener, 1);
+                stream.write_all(usual)
+            }
+            Asks::Stats => stream.write_all(&answer("application/json", &counts.take())),
+            Asks::StatsOfEach => stream.write_all(&answer("application/json", &counts.take_each())),
+        });
+        match replied {
+            Ok(Replied::All) => {}
+            Ok(Replied::Until(due)) => self.alarms.set(due, token),
+            Ok(Replied::Closing) | Err(_) => self.remove(token),
+        }
+    }
+
+    fn remove(&mut self, token: usize) {
+        if let Some(connection) = self.connections.remove(&token) {
+            self.counts
+                .left(connection.listener(), connection.waiting());
         }
     }
 }

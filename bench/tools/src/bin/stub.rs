@@ -1,22 +1,23 @@
-//! `stub --ports N [--body BYTES]`: a very cheap upstream on N free ports.
+//! `stub --ports N [--body BYTES]`: a very cheap upstream on N free ports of 127.0.0.1.
+//! `stub --hosts N --first 127.1.0.1 ...`: on one port of N addresses that follow each other.
 //!
-//! Prints its addresses, separated by commas, when it listens. `GET /stats` on any port tells what it has seen since it was
-//! last asked.
+//! Prints its addresses, separated by commas, when it listens. `GET /sleep?s=0.05` takes that long, everything else no
+//! time. `GET /stats` on any port tells what it has seen since it was last asked, and `GET /stats/each` of each port.
 
 use std::error::Error;
 use std::net::SocketAddr;
 
 use tools::args::Args;
-use tools::stub::Stub;
+use tools::stub::{places, Stub};
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let args = Args::from_env(&["ports", "body"])?;
-    let stub = Stub::bind(args.need("ports")?, args.or("body", 13)?)?;
-    let addresses: Vec<String> = stub
-        .addresses()?
-        .iter()
-        .map(SocketAddr::to_string)
-        .collect();
+    let args = Args::from_env(&["ports", "hosts", "first", "body"])?;
+    let listeners = match args.or("hosts", 0)? {
+        0 => places::ports(args.need("ports")?)?,
+        hosts => places::hosts(args.need("first")?, hosts)?,
+    };
+    let stub = Stub::new(listeners, args.or("body", 13)?)?;
+    let addresses: Vec<String> = stub.addresses().iter().map(SocketAddr::to_string).collect();
     println!("{}", addresses.join(","));
     Ok(stub.run()?)
 }

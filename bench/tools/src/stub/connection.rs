@@ -1,10 +1,12 @@
 //! One connection of the stub: what it sent so far, and the requests on it that wait for their answer.
 
-use std::io::{ErrorKind, Read, Result, Write};
+use std::collections::VecDeque;
+use std::io::{ErrorKind, Read, Result};
+use std::time::Instant;
 
 use mio::net::TcpStream;
 
-use super::request::{self, Request};
+use super::request::{self, Asks};
 
 #[derive(Debug)]
 pub struct Connection {
@@ -12,7 +14,24 @@ pub struct Connection {
     listener: usize,
     /// Bytes that are not a whole request yet.
     unread: Vec<u8>,
-    waiting: Vec<Request>,
+    waiting: VecDeque<Waiting>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    asks: Asks,
+    close: bool,
+    due: Instant,
+}
+
+/// What became of the requests that waited.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Replied {
+    All,
+    /// The next is due then.
+    Until(Instant),
+    /// The connection is to be closed.
+    Closing,
 }
 
 impl Connection {
@@ -21,7 +40,7 @@ impl Connection {
             stream,
             listener,
             unread: Vec::new(),
-            waiting: Vec::new(),
+            waiting: VecDeque::new(),
         }
     }
 
@@ -29,8 +48,14 @@ impl Connection {
         self.listener
     }
 
-    /// Reads what there is, and says how many requests it completed. An error means the connection is over.
-    pub fn read(&mut self) -> Result<usize> {
+    /// Requests without an answer. Those for what the stub saw are none.
+    pub fn waiting(&self) -> usize {
+        let usual = |waiting: &&Waiting| waiting.asks == Asks::Answer;
+        self.waiting.iter().filter(usual).count()
+    }
+
+    /// Reads what there is. An error means the connection is over.
+    pub fn read(&mut self, now: Instant) -> Result<()> {
         let mut chunk = [0; 16 * 1024];
         loop {
             let n = match self.stream.read(&mut chunk) {
@@ -48,25 +73,34 @@ impl Connection {
         let mut parsed = 0;
         while let Some(request) = request::parse(&self.unread[parsed..])? {
             parsed += request.length;
-            self.waiting.push(request);
+            self.waiting.push_back(Waiting {
+                asks: request.asks,
+                close: request.close,
+                due: now + request.sleep,
+            });
         }
         self.unread.drain(..parsed);
-        Ok(self.waiting.len())
+        Ok(())
     }
 
-    /// Answers every request that waits; false when the connection is to be closed.
-    pub fn reply(&mut self, answer: &[u8], mut stats: impl FnMut() -> Vec<u8>) -> Result<bool> {
-        for request in self.waiting.drain(..) {
-            // Answers are small. A client that leaves so many unread that the socket is full is cut off.
-            if request.stats {
-                self.stream.write_all(&stats())?;
-            } else {
-                self.stream.write_all(answer)?;
+    /// Answers every request that is due, in the order in which they came.
+    pub fn reply(
+        &mut self,
+        now: Instant,
+        mut answer: impl FnMut(Asks, &mut TcpStream) -> Result<()>,
+    ) -> Result<Replied> {
+        while let Some(next) = self.waiting.front() {
+            if next.due > now {
+                return Ok(Replied::Until(next.due));
             }
-            if request.close {
-                return Ok(false);
+            let (asks, close) = (next.asks, next.close);
+            self.waiting.pop_front();
+            // Answers are small. A client that leaves so many unread that the socket is full is cut off.
+            answer(asks, &mut self.stream)?;
+            if close {
+                return Ok(Replied::Closing);
             }
         }
-        Ok(true)
+        Ok(Replied::All)
     }
 }

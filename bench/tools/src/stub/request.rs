@@ -1,14 +1,26 @@
-//! Just enough of an HTTP/1.1 request: where it ends, and whether its connection does.
+//! Just enough of an HTTP/1.1 request: where it ends, whether its connection does, and what it asks for.
 
 use std::io::{Error, ErrorKind, Result};
+use std::time::Duration;
 
 #[derive(Debug, PartialEq, Eq)]
 pub struct Request {
     /// Bytes of head and body together.
     pub length: usize,
     pub close: bool,
-    /// It asks for the stub's own counts.
-    pub stats: bool,
+    pub asks: Asks,
+    /// How long its answer is to take: `/sleep?s=0.05`.
+    pub sleep: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asks {
+    /// What every request gets.
+    Answer,
+    /// `/stats`: what the stub saw.
+    Stats,
+    /// `/stats/each`: what it saw at each address.
+    StatsOfEach,
 }
 
 /// The request at the start of `bytes`, once all of it is there. Chunked bodies are an error.
@@ -34,8 +46,29 @@ pub fn parse(bytes: &[u8]) -> Result<Option<Request>> {
     Ok((bytes.len() >= length).then_some(Request {
         length,
         close,
-        stats: head.starts_with(b"GET /stats "),
+        asks: asks(head),
+        sleep: sleep(head),
     }))
+}
+
+fn asks(head: &[u8]) -> Asks {
+    if head.starts_with(b"GET /stats ") {
+        Asks::Stats
+    } else if head.starts_with(b"GET /stats/each ") {
+        Asks::StatsOfEach
+    } else {
+        Asks::Answer
+    }
+}
+
+fn sleep(head: &[u8]) -> Duration {
+    let seconds = || {
+        let rest = head.strip_prefix(b"GET /sleep?s=")?;
+        let end = rest.iter().position(|byte| *byte == b' ')?;
+        let seconds = std::str::from_utf8(&rest[..end]).ok()?.parse().ok()?;
+        Duration::try_from_secs_f64(seconds).ok()
+    };
+    seconds().unwrap_or_default()
 }
 
 /// The value of the header `line` if it starts with `name` (in lower case, with its colon).
@@ -71,10 +104,23 @@ mod tests {
     }
 
     #[test]
-    fn sees_close_and_stats() {
+    fn sees_close_and_what_is_asked() {
         let request = parsed("GET /stats HTTP/1.1\r\nConnection: Close\r\n\r\n").unwrap();
-        assert!(request.close && request.stats);
-        assert!(!parsed("GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap().close);
+        assert_eq!((request.close, request.asks), (true, Asks::Stats));
+        let request = parsed("GET /stats/each HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        assert_eq!((request.close, request.asks), (false, Asks::StatsOfEach));
+    }
+
+    #[test]
+    fn sees_how_long_to_sleep() {
+        let sleep = |path: &str| {
+            parsed(&format!("GET {path} HTTP/1.1\r\n\r\n"))
+                .unwrap()
+                .sleep
+        };
+        assert_eq!(sleep("/sleep?s=0.05"), Duration::from_millis(50));
+        assert_eq!(sleep("/sleep?s=-1"), Duration::ZERO);
+        assert_eq!(sleep("/fast"), Duration::ZERO);
     }
 
     #[test]

@@ -63,6 +63,11 @@ impl Reply {
         Self { kind, record: None }
     }
 
+    /// Whether it is still on its way from a worker.
+    pub fn is_coming(&self) -> bool {
+        matches!(self.kind, Kind::Spool(_))
+    }
+
     /// Ties the record of its request to this body.
     pub fn recorded(mut self, record: Box<Record>) -> Self {
         self.record = Some(record);

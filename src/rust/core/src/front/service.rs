@@ -239,7 +239,10 @@ fn tell_front(front: &Front, response: &mut Response<Reply>, cause: Option<Cause
     let crowded = match cause {
         Some(cause) => cause.is_unworked(),
         // With this status it would say that nobody has worked on it.
-        None => worked && status != StatusCode::SERVICE_UNAVAILABLE && front.table.waiting() > 0,
+        None if !worked || status == StatusCode::SERVICE_UNAVAILABLE => false,
+        None if response.body().is_coming() => front.table.waiting() > 0,
+        // The worker is free again, or is someone else's by now.
+        None => !front.table.has_room(),
     };
     let headers = response.headers_mut();
     headers.insert(remote::WORKERS, front.table.capacity().into());

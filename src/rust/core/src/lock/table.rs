@@ -319,6 +319,12 @@ impl<W> Table<W> {
         self.lock().waiting.len()
     }
 
+    /// Whether a newcomer would have a worker at once.
+    pub fn has_room(&self) -> bool {
+        let state = self.lock();
+        !state.free.is_empty() && state.waiting.is_empty()
+    }
+
     /// The table at this instant.
     pub fn snapshot(&self) -> Snapshot<W> {
         let state = self.lock();

@@ -139,14 +139,20 @@ impl World {
             }
             Step::ArriveNow => {
                 let before = self.table.snapshot();
+                let room = self.table.has_room();
                 match self.table.acquire_now(None).expect("never refused") {
                     Some(lease) => {
                         assert_eq!(before.waiting, 0, "it overtook those who wait");
+                        assert!(room);
                         self.leases.push(lease);
                     }
-                    None => assert!(before.members.iter().all(|member| {
-                        member.standing != Standing::Serving || member.in_flight >= member.slots
-                    })),
+                    None => assert!(
+                        !room
+                            && before.members.iter().all(|member| {
+                                member.standing != Standing::Serving
+                                    || member.in_flight >= member.slots
+                            })
+                    ),
                 }
                 assert_eq!(self.table.waiting(), before.waiting);
             }

@@ -114,6 +114,12 @@ impl Connection {
         self.resting = coarse_millis();
     }
 
+    /// As if it had been put aside so much earlier.
+    #[cfg(test)]
+    pub(super) fn rested(&mut self, time: Duration) {
+        self.resting = self.resting.saturating_sub(time.as_millis() as u64);
+    }
+
     /// Whether it was put aside at least so long ago.
     pub(super) fn has_rested(&self, time: Duration) -> bool {
         coarse_millis().saturating_sub(self.resting) >= time.as_millis() as u64

@@ -188,3 +188,32 @@ impl Worker {
             .unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_to_another_machine_is_not_used_again_after_a_rest() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("a free port");
+        let address = Address::Tcp(listener.local_addr().expect("bound"));
+        let near = Worker::new(1, 1, address.clone(), Box::new(|_, _| {}));
+        let far = Worker::new(2, 2, address, Box::new(|_, _| {})).with_remote(Remote::new(true));
+        for (worker, after_a_rest) in [(&near, true), (&far, false)] {
+            for _ in 0..2 {
+                let connection = worker.connect().await.expect("a listener");
+                worker.keep_connection(connection);
+            }
+            let connection = worker.take_connection().expect("just kept");
+            worker.keep_connection(connection);
+            for connection in worker.kept().iter_mut() {
+                connection.rested(REST);
+            }
+            assert_eq!(worker.take_connection().is_some(), after_a_rest);
+            // The others have rested for as long.
+            assert_eq!(worker.kept().is_empty(), !after_a_rest);
+        }
+    }
+}

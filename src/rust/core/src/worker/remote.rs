@@ -21,7 +21,7 @@ pub const WAIT: HeaderName = HeaderName::from_static("faucet-wait");
 pub const NO_WAIT: HeaderValue = HeaderValue::from_static("0");
 
 /// In a `503`: the request was not worked on, and may go anywhere. In any other response: others wait for a worker
-/// there, and whoever comes next should ask for a turn.
+/// there, or have it by now, and whoever comes next should ask for a turn.
 pub const BUSY: HeaderName = HeaderName::from_static("faucet-busy");
 
 /// In a response: how many requests are served at a time there.

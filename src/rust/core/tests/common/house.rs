@@ -7,6 +7,7 @@ use faucet_core::front::{accept, bind, expire, Connections, Front, Limits, Trust
 use faucet_core::lock::Table;
 use faucet_core::ops::access::{AccessLog, Format};
 use faucet_core::ops::{log::Log, metrics::Metrics, Ops};
+use faucet_core::sources::replicas::{Members, Usage};
 use faucet_core::sources::{fixed, Roster};
 use faucet_core::worker::Worker;
 use tokio::net::TcpListener;
@@ -19,6 +20,8 @@ pub struct Plan {
     pub queue: usize,
     pub slots: u32,
     pub trusted: TrustedProxies,
+    /// For workers that are reached over a network: whether requests that nobody waits for may be broken off.
+    pub remote: Option<bool>,
 }
 
 impl Default for Plan {
@@ -31,6 +34,7 @@ impl Default for Plan {
             queue: 1024,
             slots: 1,
             trusted: TrustedProxies::default(),
+            remote: None,
         }
     }
 }
@@ -40,6 +44,15 @@ pub struct House {
     pub address: SocketAddr,
     pub front: Arc<Front>,
     pub log: Arc<Log>,
+}
+
+/// Starts a front over `upstreams`, which are far away: they may be faucets.
+pub async fn far(upstreams: &[&Upstream], change: impl FnOnce(&mut Plan)) -> House {
+    house(upstreams, |plan| {
+        plan.remote = Some(true);
+        change(plan);
+    })
+    .await
 }
 
 /// Starts a front over `upstreams`.
@@ -71,7 +84,32 @@ impl House {
             connections: Connections::default(),
         });
         let count = addresses.len();
-        tokio::spawn(fixed::run(table.clone(), roster, addresses, plan.slots));
+        match plan.remote {
+            None => drop(tokio::spawn(fixed::run(
+                table.clone(),
+                roster,
+                addresses,
+                plan.slots,
+            ))),
+            remote => {
+                let usage = Usage {
+                    slots: plan.slots,
+                    remote,
+                    authority: "pods".into(),
+                    ready_path: None,
+                    exclusive: false,
+                };
+                let (mut members, mut happened) = Members::new(usage, table.clone(), roster);
+                for address in addresses {
+                    members.enter_unseen(address);
+                }
+                tokio::spawn(async move {
+                    while let Some((key, event)) = happened.recv().await {
+                        members.handle(key, event);
+                    }
+                });
+            }
+        }
         tokio::spawn(expire(front.clone()));
         tokio::spawn(accept(front.clone(), listener));
         until("the workers are in the table", || {

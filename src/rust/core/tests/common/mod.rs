@@ -8,12 +8,13 @@ pub mod dns;
 mod house;
 pub mod local;
 pub mod native;
+pub mod pod;
 pub mod replicas;
 pub mod template;
 mod upstream;
 
 pub use client::{Client, Incomplete, Response};
-pub use house::{house, House, Plan};
+pub use house::{far, house, House, Plan};
 pub use upstream::{Gate, Seen, Upstream, Wire};
 
 use std::future::Future;

@@ -2,13 +2,17 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hickory_resolver::config::{NameServerConfigGroup, ResolverConfig, ResolverOpts};
+use hickory_resolver::config::{NameServerConfigGroup, ResolveHosts, ResolverConfig, ResolverOpts};
 use hickory_resolver::name_server::TokioConnectionProvider;
-use hickory_resolver::proto::op::ResponseCode;
+use hickory_resolver::proto::op::{Query, ResponseCode};
+use hickory_resolver::proto::rr::{RData, RecordType};
 use hickory_resolver::proto::ProtoErrorKind;
-use hickory_resolver::{system_conf, ResolveError, ResolveErrorKind, TokioResolver};
+use hickory_resolver::{
+    system_conf, Hosts as HostsFile, Name, ResolveError, ResolveErrorKind, TokioResolver,
+};
 use tokio::task::JoinSet;
 
 use super::target::{Host, Target};
@@ -109,7 +113,10 @@ impl Hosts {
 }
 
 #[derive(Clone)]
-struct Resolver(TokioResolver);
+struct Resolver {
+    dns: TokioResolver,
+    file: Arc<HostsFile>,
+}
 
 impl Resolver {
     fn new(dns: Option<SocketAddr>) -> Result<Self, NotFound> {
@@ -131,21 +138,27 @@ impl Resolver {
         };
         // Each lookup is to see what is so now.
         options.cache_size = 0;
+        // It would look there for the first name of the search list only.
+        options.use_hosts_file = ResolveHosts::Never;
         let provider = TokioConnectionProvider::default();
-        let resolver = TokioResolver::builder_with_config(config, provider)
+        let dns = TokioResolver::builder_with_config(config, provider)
             .with_options(options)
             .build();
-        Ok(Self(resolver))
+        let file = Arc::new(HostsFile::from_system().unwrap_or_default());
+        Ok(Self { dns, file })
     }
 
     /// IPv4 addresses, or IPv6 ones if there are none: a pod with both is one worker.
     async fn addresses(&self, name: &str) -> Result<Hosts, NotFound> {
-        match self.0.ipv4_lookup(name).await {
+        if let Some(found) = self.in_file(name) {
+            return Ok(found);
+        }
+        match self.dns.ipv4_lookup(name).await {
             Ok(found) => Ok(Hosts {
                 addresses: found.iter().map(|a| IpAddr::V4(a.0)).collect(),
                 until: found.valid_until(),
             }),
-            Err(error) if is_certain(&error) => match self.0.ipv6_lookup(name).await {
+            Err(error) if is_certain(&error) => match self.dns.ipv6_lookup(name).await {
                 Ok(found) => Ok(Hosts {
                     addresses: found.iter().map(|aaaa| IpAddr::V6(aaaa.0)).collect(),
                     until: found.valid_until(),
@@ -156,10 +169,27 @@ impl Resolver {
         }
     }
 
+    /// What the hosts file has under this name, as it is written.
+    fn in_file(&self, name: &str) -> Option<Hosts> {
+        let name = Name::from_utf8(name).ok()?;
+        [RecordType::A, RecordType::AAAA]
+            .into_iter()
+            .find_map(|family| {
+                let found = self
+                    .file
+                    .lookup_static_host(&Query::query(name.clone(), family))?;
+                let addresses: Vec<IpAddr> = found.iter().filter_map(RData::ip_addr).collect();
+                (!addresses.is_empty()).then(|| Hosts {
+                    addresses,
+                    until: found.valid_until(),
+                })
+            })
+    }
+
     /// Hosts and ports of the services of the most preferred priority (RFC 2782).
     async fn services(&self, name: &str) -> Result<Found, NotFound> {
         let found = self
-            .0
+            .dns
             .srv_lookup(name)
             .await
             .map_err(|error| not_found(&error))?;

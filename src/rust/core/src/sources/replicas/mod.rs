@@ -308,7 +308,10 @@ impl Replicas {
         let target = &self.settings.target;
         let seconds = self.settings.boot_timeout.as_secs_f64();
         let seen = match (self.members.wanted(), self.members.refusal()) {
-            (0, _) if self.message.is_empty() => "it has not been looked up".to_owned(),
+            (0, _) if self.message.is_empty() => match self.settings.dns {
+                Some(dns) => format!("the DNS server {dns} has not answered"),
+                None => "no DNS server has answered".to_owned(),
+            },
             (0, _) => format!("it cannot be looked up: {}", self.message),
             (1, Some(refusal)) => refusal.to_owned(),
             (count, Some(refusal)) => {

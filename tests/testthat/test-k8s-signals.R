@@ -1,0 +1,51 @@
+skip_on_os(c("windows", "mac", "solaris"))
+skip_on_cran()
+
+test_that("TERM under load drains the front, and it exits with 0", {
+  dir <- local_app("pod")
+  dns <- local_dns()
+  pods <- local_pods(2, dir)
+  dns$set("api.test", addresses_of(pods))
+  front <- local_k8s_front(paste0("http://api.test:", pods[[1]]$port), dns, admin_port = 0L)
+  # Two in flight, ten in the queue.
+  clients <- crowd()
+  for (i in 1:12) clients$add(front$url, paste0("/work?ms=200&id=", i), key = paste(i))
+  wait_until(clients$step() && nrow(begun(dir)) == 2)
+  front$process$signal(sig[["term"]])
+  answers <- clients$wait()
+  expect_identical(unique(vapply(answers, `[[`, 1L, "status")), 200L)
+  expect_identical(wait_for_exit(front), 0L)
+  expect_match(front$stderr(), "Draining", all = FALSE)
+  expect_identical(most_at_once(dir), 1L)
+  # The pods are Kubernetes', not the front's.
+  expect_identical(request(pods[[1]]$url(), "/pid")$status, 200L)
+})
+
+test_that("TERM under a load that does not end: what was taken is answered, and the rest is told so", {
+  dir <- local_app("pod")
+  dns <- local_dns()
+  pods <- local_pods(2, dir, "faucet")
+  dns$set("api.test", addresses_of(pods))
+  front <- local_k8s_front(paste0("http://api.test:", pods[[1]]$port), dns)
+  load <- local_load(front$url, method = "POST")
+  load$wait_for(50)
+  front$process$signal(sig[["term"]])
+  expect_identical(wait_for_exit(front), 0L)
+  answers <- load$stop()
+  # 0: nobody listened any more.
+  expect_true(all(answers$status %in% c(0, 200, 503)))
+  expect_setequal(answers$id[answers$status == 200], begun(dir)$id)
+})
+
+test_that("HUP looks at once", {
+  dir <- local_app("pod")
+  dns <- local_dns()
+  pods <- local_pods(2, dir)
+  dns$set("api.test", addresses_of(pods[1]))
+  front <- local_k8s_front(paste0("http://api.test:", pods[[1]]$port), dns, refresh = 3600)
+  dns$set("api.test", addresses_of(pods[2]))
+  expect_identical(json(request(front$url, "/pid"))$pod, pods[[1]]$address)
+  front$process$signal(sig[["hup"]])
+  wait_until(json(request(front$url, "/pid"))$pod == pods[[2]]$address)
+  expect_true(front$process$is_alive())
+})

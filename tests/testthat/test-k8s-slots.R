@@ -1,0 +1,62 @@
+skip_on_cran()
+
+# How many requests a pod gets at a time.
+
+test_that("slots says how many requests a pod gets that cannot tell", {
+  dir <- local_app("pod")
+  dns <- local_dns()
+  pods <- local_pods(2, dir)
+  server <- local_api(dns, pods, slots = 2)
+  expect_identical(server$status()$slots, c(2L, 2L))
+  clients <- crowd()
+  for (i in 1:12) clients$add(server, paste0("/work?ms=100&id=", i))
+  answers <- clients$wait()
+  expect_identical(unique(vapply(answers, `[[`, 1L, "status")), 200L)
+  expect_identical(most_at_once(dir), 2L)
+  expect_identical(server$status()$type, c("http", "http"))
+})
+
+test_that("a pod that runs faucet tells how many workers it has", {
+  dir <- local_app("pod")
+  dns <- local_dns()
+  pods <- local_pods(1, dir, "faucet", workers = 2)
+  server <- local_api(dns, pods)
+  # It has told so with an answer at the latest.
+  expect_identical(request(server, "/pid")$status, 200L)
+  expect_identical(server$status()$type, "faucet")
+  expect_identical(server$status()$slots, 2L)
+  clients <- crowd()
+  for (i in 1:2) clients$add(server, paste0("/hold?id=", i))
+  wait_until(clients$step() && nrow(begun(dir)) == 2)
+  expect_length(unique(begun(dir)$pid), 2)
+  expect_identical(server$status()$in_flight, 2L)
+  for (i in 1:2) release(dir, i)
+  clients$wait()
+
+  load <- local_load(server, method = "POST", path = "/work?ms=5")
+  load$wait_for(100)
+  answers <- load$stop()
+  expect_identical(failed(answers), answers[0, ])
+  expect_identical(most_at_once(dir), 1L)
+  expect_length(unique(begun(dir)$pid), 2)
+})
+
+test_that("pods of both kinds serve side by side", {
+  dir <- local_app("pod")
+  dns <- local_dns()
+  addresses <- pod_addresses(2)
+  pods <- local_pods(2, dir, addresses = addresses, start = FALSE)
+  pods[[2]] <- pod(addresses[[2]], dir, "faucet", workers = 1)
+  pods[[2]]$port <- pods[[1]]$port
+  withr::defer(pods[[2]]$kill())
+  start_pods(pods)
+  server <- local_api(dns, pods)
+  load <- local_load(server)
+  load$wait_for(50)
+  answers <- load$stop()
+  expect_identical(failed(answers), answers[0, ])
+  expect_setequal(answers$pod, addresses)
+  status <- server$status()
+  expect_identical(status$type[match(addresses, host_of(status$address))], c("http", "faucet"))
+  expect_identical(most_at_once(dir), 1L)
+})
