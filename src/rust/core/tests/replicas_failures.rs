@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use common::dns::Dns;
 use common::replicas::{ips, Port, Replicas, NAME, NEVER};
-use common::{Seen, Wire, SOON};
+use common::{Gate, Seen, Wire, SOON};
 use faucet_core::ops::status::State;
 use socket2::{Domain, Socket, Type};
 use tokio::net::TcpListener;
@@ -188,6 +188,78 @@ async fn one_that_never_answers_is_set_aside_until_it_does() {
         server.serve(&port, &[1, 2]).await;
         assert_eq!(one.peak(), 1);
     }
+}
+
+/// Even an answer that is none is one: it works no more.
+#[tokio::test]
+async fn one_that_answers_nonsense_after_its_deadline_is_back() {
+    for nonsense in ["nonsense\r\n\r\n", "HTTP/1.1 101 Switching\r\n\r\n"] {
+        let port = Port::new();
+        let gate = Gate::default();
+        let inner = gate.clone();
+        let _one = port
+            .start(1, move |seen: Seen, mut wire: Wire| {
+                let gate = inner.clone();
+                async move {
+                    if seen.target == "/well" {
+                        return wire.ok("1").await;
+                    }
+                    gate.pass().await;
+                    wire.raw(nonsense).await;
+                    None
+                }
+            })
+            .await;
+        let dns = Dns::of(NAME, &ips([1]));
+        let server = Replicas::ready(&port, &dns, &[1], |setup| {
+            setup.limits.timeout = Some(SOON);
+        })
+        .await;
+        let mut client = server.client().await;
+        assert_eq!(client.get("/").await.status, 504);
+        server.is(port.at(1), State::Suspended).await;
+        gate.open(1);
+        server.serve(&port, &[1]).await;
+        assert_eq!(client.get("/well").await.text(), "1");
+    }
+}
+
+/// So many that the front is late itself: answers and deadlines come in the same moment, in either order.
+#[tokio::test]
+async fn one_that_answers_at_its_deadline_is_not_lost() {
+    const DEADLINE: Duration = Duration::from_millis(40);
+    const REPLICAS: u16 = 250;
+    let port = Port::new();
+    let mut replicas = Vec::new();
+    for number in 1..=REPLICAS {
+        let replica = port
+            .start(number, |_, wire: Wire| async move {
+                tokio::time::sleep(Duration::from_millis(15)).await;
+                wire.ok("").await
+            })
+            .await;
+        replicas.push(replica);
+    }
+    let dns = Dns::of(NAME, &ips(1..=REPLICAS));
+    let all: Vec<u16> = (1..=REPLICAS).collect();
+    let server = Replicas::ready(&port, &dns, &all, |setup| {
+        setup.limits.timeout = Some(DEADLINE);
+    })
+    .await;
+    let mut clients = Vec::new();
+    for _ in 0..REPLICAS {
+        let mut client = server.client().await;
+        clients.push(tokio::spawn(async move {
+            for _ in 0..20 {
+                let status = client.post("/", b"body").await.status;
+                assert!(matches!(status, 200 | 504), "{status}");
+            }
+        }));
+    }
+    for client in clients {
+        client.await.expect("answers");
+    }
+    server.serve(&port, &all).await;
 }
 
 #[tokio::test]
