@@ -2,7 +2,6 @@
 
 mod common;
 
-use std::io::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
@@ -415,17 +414,15 @@ async fn one_that_is_stopped_is_found_by_the_deadline() {
 #[tokio::test]
 async fn one_that_talks_nonsense_is_told() {
     let port = Port::new();
-    port.vacant(1).await;
-    let listener = std::net::TcpListener::bind(port.at(1)).expect("a free port");
-    std::thread::spawn(move || {
-        while let Ok((mut stream, _)) = listener.accept() {
-            if stream.write_all(b"220 mail\r\n").is_err() {
-                return;
-            }
-        }
-    });
+    let _one = port
+        .start(1, |_, mut wire: Wire| async move {
+            wire.raw("220 mail\r\n").await;
+            None
+        })
+        .await;
     let dns = Dns::of(NAME, &ips([1]));
     let server = Replicas::ready(&port, &dns, &[1], |_| {}).await;
     let response = server.client().await.get("/").await;
-    assert_eq!(response.status, 502);
+    assert_eq!((response.status, response.cause()), (502, "bad_response"));
+    server.serve(&port, &[1]).await;
 }
