@@ -273,9 +273,8 @@ test_that("without the setting `dns`, the system's files say whom to ask, and fo
     paste("nameserver", sub(":53$", "", dns$address)), "search nosuch.svc.test default.svc.test svc.test", "options ndots:5"
   )
   hosts <- c("127.0.0.1 localhost", paste(pods[[2]]$address, "from-hosts"))
-  fronts <- lapply(c("api", "api.default.svc.test", "api.default", "from-hosts"), function(name) {
-    local_etc_front(paste0("http://", name, ":", pods[[1]]$port), resolv_conf, hosts)
-  })
+  urls <- paste0("http://", c("api", "api.default.svc.test", "api.default", "from-hosts"), ":", pods[[1]]$port)
+  fronts <- lapply(urls, local_etc_front, resolv_conf, hosts, env = environment())
   found <- vapply(fronts, function(front) json(request(front$url, "/pid"))$pod, "")
   expect_identical(found, addresses_of(pods)[c(1, 1, 1, 2)])
 })
