@@ -98,7 +98,7 @@ test_that("nothing fails while DNS is down, and log, status and readiness tell",
   dir <- local_app("pod")
   dns <- local_dns()
   pods <- local_pods(2, dir)
-  server <- local_api(dns, pods, admin_port = 0)
+  suppressMessages(server <- local_api(dns, pods, admin_port = 0, quiet = FALSE))
   load <- local_load(server)
   since <- server$lookup()$since
   told <- messages_of({
@@ -124,6 +124,7 @@ test_that("nothing fails while DNS is down, and log, status and readiness tell",
   dns$start()
   wait_until(server$lookup()$state == "ok")
   answers <- load$stop()
+  suppressMessages(server$is_running())
   expect_identical(failed(answers), answers[0, ])
   expect_setequal(answers$pod, addresses_of(pods))
   expect_identical(ready_page(server)$state, "ok")
@@ -134,7 +135,7 @@ test_that("nothing fails when DNS knows no address any more, and log, status and
   dir <- local_app("pod")
   dns <- local_dns()
   pods <- local_pods(2, dir)
-  server <- local_api(dns, pods, admin_port = 0)
+  suppressMessages(server <- local_api(dns, pods, admin_port = 0, quiet = FALSE))
   load <- local_load(server)
   told <- messages_of({
     dns$empty("api.test")
