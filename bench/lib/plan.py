@@ -50,7 +50,7 @@ FULL = Plan(
     streams=500,
     kills=5,
     fronts=Timing(rounds=3, seconds=5),
-    crowd=Timing(rounds=5, seconds=3),
+    crowd=Timing(rounds=4, seconds=3),
     crowd_shown=Timing(rounds=3, seconds=3),
     scalings=3,
     refresh=2,

@@ -296,9 +296,12 @@ async fn hole(port: &Port, replica: u16) -> Vec<Socket> {
     let mut sockets = vec![listener];
     loop {
         let filler = socket();
-        // Loopback connects at once, or it does not.
-        let connecting = filler.connect(&address.into());
-        let full = connecting.is_err() && filler.peer_addr().is_err();
+        // Soon, or not at all: this is the loopback interface.
+        let mut full = filler.connect(&address.into()).is_err();
+        if full {
+            tokio::time::sleep(SOON).await;
+            full = filler.peer_addr().is_err();
+        }
         sockets.push(filler);
         if full {
             return sockets;
