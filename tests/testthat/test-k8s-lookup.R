@@ -98,7 +98,7 @@ test_that("nothing fails while DNS is down, and log, status and readiness tell",
   dir <- local_app("pod")
   dns <- local_dns()
   pods <- local_pods(2, dir)
-  server <- local_api(dns, pods, admin_port = 0)
+  suppressMessages(server <- local_api(dns, pods, admin_port = 0, quiet = FALSE))
   load <- local_load(server)
   since <- server$lookup()$since
   told <- messages_of({
@@ -119,11 +119,11 @@ test_that("nothing fails while DNS is down, and log, status and readiness tell",
     server$is_running()
   })
   expect_length(grep("api.test", told, fixed = TRUE), 1)
-  dns$stop()
   load$wait_for(100)
-  dns$start()
+  dns$stop()$start()
   wait_until(server$lookup()$state == "ok")
   answers <- load$stop()
+  suppressMessages(server$is_running())
   expect_identical(failed(answers), answers[0, ])
   expect_setequal(answers$pod, addresses_of(pods))
   expect_identical(ready_page(server)$state, "ok")
@@ -134,7 +134,7 @@ test_that("nothing fails when DNS knows no address any more, and log, status and
   dir <- local_app("pod")
   dns <- local_dns()
   pods <- local_pods(2, dir)
-  server <- local_api(dns, pods, admin_port = 0)
+  suppressMessages(server <- local_api(dns, pods, admin_port = 0, quiet = FALSE))
   load <- local_load(server)
   told <- messages_of({
     dns$empty("api.test")
@@ -273,9 +273,8 @@ test_that("without the setting `dns`, the system's files say whom to ask, and fo
     paste("nameserver", sub(":53$", "", dns$address)), "search nosuch.svc.test default.svc.test svc.test", "options ndots:5"
   )
   hosts <- c("127.0.0.1 localhost", paste(pods[[2]]$address, "from-hosts"))
-  fronts <- lapply(c("api", "api.default.svc.test", "api.default", "from-hosts"), function(name) {
-    local_etc_front(paste0("http://", name, ":", pods[[1]]$port), resolv_conf, hosts)
-  })
+  urls <- paste0("http://", c("api", "api.default.svc.test", "api.default", "from-hosts"), ":", pods[[1]]$port)
+  fronts <- lapply(urls, local_etc_front, resolv_conf, hosts, env = environment())
   found <- vapply(fronts, function(front) json(request(front$url, "/pid"))$pod, "")
   expect_identical(found, addresses_of(pods)[c(1, 1, 1, 2)])
 })

@@ -2,13 +2,12 @@
 
 mod common;
 
-use std::net::{Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use common::dns::Dns;
 use common::replicas::{ips, Port, Replicas, Setup, NAME};
-use common::{Upstream, Wire, SOON};
-use faucet_core::ops::status::{LookupState, State};
+use common::{Wire, SOON};
+use faucet_core::ops::status::State;
 use faucet_core::server::Phase;
 
 fn soon(setup: &mut Setup) {
@@ -114,18 +113,4 @@ async fn once_it_has_served_nothing_fails_the_boot() {
     assert!(matches!(server.server.phase(), Phase::Ready));
     let _one = port.echo(1).await;
     assert_eq!(client.response().await.text(), "1");
-}
-
-/// By whichever address it answers at in the end.
-#[tokio::test]
-async fn localhost_may_come_later() {
-    let port = Port::new();
-    let url = format!("http://localhost:{}", port.number);
-    let server = Replicas::start(&url, None, |setup| setup.replicas.refresh = None);
-    server.looked_up(LookupState::Ok).await;
-    let six = SocketAddr::from((Ipv6Addr::LOCALHOST, port.number));
-    let _six = Upstream::start_at(six, |_, wire: Wire| wire.ok("six")).await;
-    server.is(six, State::Ready).await;
-    assert_eq!(server.status().workers.len(), 1);
-    assert_eq!(server.client().await.get("/").await.text(), "six");
 }

@@ -2,14 +2,13 @@
 
 mod common;
 
-use std::io::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
 
 use common::dns::Dns;
 use common::replicas::{ips, Port, Replicas, NAME, NEVER};
-use common::{Seen, Wire, SOON};
+use common::{Gate, Seen, Wire, SOON};
 use faucet_core::ops::status::State;
 use socket2::{Domain, Socket, Type};
 use tokio::net::TcpListener;
@@ -190,6 +189,78 @@ async fn one_that_never_answers_is_set_aside_until_it_does() {
     }
 }
 
+/// Even an answer that is none is one: it works no more.
+#[tokio::test]
+async fn one_that_answers_nonsense_after_its_deadline_is_back() {
+    for nonsense in ["nonsense\r\n\r\n", "HTTP/1.1 101 Switching\r\n\r\n"] {
+        let port = Port::new();
+        let gate = Gate::default();
+        let inner = gate.clone();
+        let _one = port
+            .start(1, move |seen: Seen, mut wire: Wire| {
+                let gate = inner.clone();
+                async move {
+                    if seen.target == "/well" {
+                        return wire.ok("1").await;
+                    }
+                    gate.pass().await;
+                    wire.raw(nonsense).await;
+                    None
+                }
+            })
+            .await;
+        let dns = Dns::of(NAME, &ips([1]));
+        let server = Replicas::ready(&port, &dns, &[1], |setup| {
+            setup.limits.timeout = Some(SOON);
+        })
+        .await;
+        let mut client = server.client().await;
+        assert_eq!(client.get("/").await.status, 504);
+        server.is(port.at(1), State::Suspended).await;
+        gate.open(1);
+        server.serve(&port, &[1]).await;
+        assert_eq!(client.get("/well").await.text(), "1");
+    }
+}
+
+/// So many that the front is late itself: answers and deadlines come in the same moment, in either order.
+#[tokio::test]
+async fn one_that_answers_at_its_deadline_is_not_lost() {
+    const DEADLINE: Duration = Duration::from_millis(40);
+    const REPLICAS: u16 = 250;
+    let port = Port::new();
+    let mut replicas = Vec::new();
+    for number in 1..=REPLICAS {
+        let replica = port
+            .start(number, |_, wire: Wire| async move {
+                tokio::time::sleep(Duration::from_millis(15)).await;
+                wire.ok("").await
+            })
+            .await;
+        replicas.push(replica);
+    }
+    let dns = Dns::of(NAME, &ips(1..=REPLICAS));
+    let all: Vec<u16> = (1..=REPLICAS).collect();
+    let server = Replicas::ready(&port, &dns, &all, |setup| {
+        setup.limits.timeout = Some(DEADLINE);
+    })
+    .await;
+    let mut clients = Vec::new();
+    for _ in 0..REPLICAS {
+        let mut client = server.client().await;
+        clients.push(tokio::spawn(async move {
+            for _ in 0..20 {
+                let status = client.post("/", b"body").await.status;
+                assert!(matches!(status, 200 | 504), "{status}");
+            }
+        }));
+    }
+    for client in clients {
+        client.await.expect("answers");
+    }
+    server.serve(&port, &all).await;
+}
+
 #[tokio::test]
 async fn one_that_never_answered_and_was_started_anew_is_back() {
     let port = Port::new();
@@ -296,9 +367,12 @@ async fn hole(port: &Port, replica: u16) -> Vec<Socket> {
     let mut sockets = vec![listener];
     loop {
         let filler = socket();
-        // Loopback connects at once, or it does not.
-        let connecting = filler.connect(&address.into());
-        let full = connecting.is_err() && filler.peer_addr().is_err();
+        // Soon, or not at all: this is the loopback interface.
+        let mut full = filler.connect(&address.into()).is_err();
+        if full {
+            tokio::time::sleep(SOON).await;
+            full = filler.peer_addr().is_err();
+        }
         sockets.push(filler);
         if full {
             return sockets;
@@ -340,17 +414,15 @@ async fn one_that_is_stopped_is_found_by_the_deadline() {
 #[tokio::test]
 async fn one_that_talks_nonsense_is_told() {
     let port = Port::new();
-    port.vacant(1).await;
-    let listener = std::net::TcpListener::bind(port.at(1)).expect("a free port");
-    std::thread::spawn(move || {
-        while let Ok((mut stream, _)) = listener.accept() {
-            if stream.write_all(b"220 mail\r\n").is_err() {
-                return;
-            }
-        }
-    });
+    let _one = port
+        .start(1, |_, mut wire: Wire| async move {
+            wire.raw("220 mail\r\n").await;
+            None
+        })
+        .await;
     let dns = Dns::of(NAME, &ips([1]));
     let server = Replicas::ready(&port, &dns, &[1], |_| {}).await;
     let response = server.client().await.get("/").await;
-    assert_eq!(response.status, 502);
+    assert_eq!((response.status, response.cause()), (502, "bad_response"));
+    server.serve(&port, &[1]).await;
 }

@@ -3,10 +3,9 @@
 mod common;
 
 use std::net::{Ipv6Addr, SocketAddr};
-use std::time::{Duration, Instant};
 
 use common::dns::Dns;
-use common::replicas::{ip, ips, Port, Replicas, NAME, NEVER};
+use common::replicas::{ip, ips, Port, Replicas, NAME};
 use common::{Upstream, Wire};
 use faucet_core::ops::status::{Kind, LookupState, State};
 
@@ -194,55 +193,6 @@ async fn more_addresses_than_a_datagram_holds() {
     let all: Vec<u16> = (1..=MANY).collect();
     let server = Replicas::ready(&port, &dns, &all, |_| {}).await;
     assert_eq!(server.lookup().addresses, usize::from(MANY));
-}
-
-#[tokio::test]
-async fn records_without_a_time_to_live_are_not_asked_for_all_the_time() {
-    let port = Port::new();
-    let _replicas = [port.echo(1).await, port.echo(2).await];
-    let start = Instant::now();
-    let mut dns = Dns::of(NAME, &ips([1]));
-    let server = Replicas::ready(&port, &dns, &[1], |setup| setup.replicas.refresh = None).await;
-    dns.set(NAME, &ips([1, 2]));
-    server.serve(&port, &[1, 2]).await;
-    // One at the start, then at most one in 5 s, each for one kind of address.
-    let most = 1 + start.elapsed().as_secs() / 5;
-    assert!(dns.queries(NAME) as u64 <= most, "{}", dns.queries(NAME));
-}
-
-#[tokio::test]
-async fn what_is_refreshed_rarely_is_asked_for_once() {
-    let port = Port::new();
-    let _replicas = [port.echo(1).await, port.echo(2).await];
-    let dns = Dns::of(NAME, &ips(1..=2));
-    let server = Replicas::ready(&port, &dns, &[1, 2], |setup| {
-        setup.replicas.refresh = Some(NEVER);
-    })
-    .await;
-    let mut client = server.client().await;
-    for _ in 0..100 {
-        assert_eq!(client.get("/").await.status, 200);
-    }
-    assert_eq!(dns.queries(NAME), 1);
-}
-
-#[tokio::test]
-async fn a_refresh_of_its_own() {
-    let port = Port::new();
-    let _one = port.echo(1).await;
-    // Records that could be kept for long are not, if told so.
-    let mut dns = Dns::with_ttl(3600);
-    dns.set(NAME, &ips([1]));
-    let server = Replicas::ready(&port, &dns, &[1], |setup| {
-        setup.replicas.refresh = Some(Duration::from_millis(50));
-    })
-    .await;
-    server
-        .until("it is asked again", || dns.queries(NAME) >= 4)
-        .await;
-    let _two = port.echo(2).await;
-    dns.set(NAME, &ips([2]));
-    server.serve(&port, &[2]).await;
 }
 
 #[tokio::test]

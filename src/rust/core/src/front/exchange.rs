@@ -131,7 +131,7 @@ pub async fn exchange(
             return Err(Failed::Unreachable(flight.suspend(), request));
         }
         Err(Some(Cause::WorkerDied)) => return Err(died(flight)),
-        Err(Some(cause)) => return Err(Failed::Lost(cause)),
+        Err(Some(cause)) => return Err(nonsense(flight, cause)),
     };
 
     if flight.remote.is_some() {
@@ -142,7 +142,7 @@ pub async fn exchange(
     }
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         if !may_switch {
-            return Err(Failed::Lost(Cause::BadResponse));
+            return Err(nonsense(flight, Cause::BadResponse));
         }
         return Box::pin(switch(flight, connection, response)).await;
     }
@@ -360,6 +360,12 @@ async fn from_file(
         headers: parts.headers,
         body,
     })
+}
+
+/// An answer that is none. It is the worker's last word all the same: it is free now.
+fn nonsense(flight: Flight, cause: Cause) -> Failed {
+    flight.report(Report::Served);
+    Failed::Lost(cause)
 }
 
 fn died(flight: Flight) -> Failed {

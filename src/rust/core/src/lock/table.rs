@@ -325,6 +325,12 @@ impl<W> Table<W> {
         !state.free.is_empty() && state.waiting.is_empty()
     }
 
+    /// Requests in flight at a worker; none if it is gone.
+    pub fn in_flight(&self, id: MemberId) -> u32 {
+        let state = self.lock();
+        state.members.get(&id).map_or(0, |member| member.in_flight)
+    }
+
     /// The table at this instant.
     pub fn snapshot(&self) -> Snapshot<W> {
         let state = self.lock();

@@ -71,12 +71,14 @@ pub enum SendFailed {
     Garbled(hyper::Error),
 }
 
+type Driver = Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>;
+
 /// One connection, together with the state machine that drives it. Nothing else polls the driver, so
 /// a request costs no hand-over between tasks.
 pub struct Connection {
     sender: SendRequest<Outgoing>,
-    driver: Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>,
-    driver_done: bool,
+    /// Until it is done.
+    driver: Option<Driver>,
     wire: Arc<Wire>,
     /// Whether it has carried an answer.
     used: bool,
@@ -96,8 +98,7 @@ impl Connection {
             .map_err(io::Error::other)?;
         Ok(Self {
             sender,
-            driver: Box::pin(driver.with_upgrades()),
-            driver_done: false,
+            driver: Some(Box::pin(driver.with_upgrades())),
             wire,
             used: false,
             resting: 0,
@@ -187,13 +188,53 @@ impl Connection {
             .await;
         }
         self.used = true;
-        !self.driver_done && self.sender.is_ready()
+        self.driver.is_some() && self.sender.is_ready()
     }
 
     fn poll_driver(&mut self, cx: &mut Context<'_>) {
-        if !self.driver_done {
-            // How it ended is told by the request that it carried.
-            self.driver_done = self.driver.as_mut().poll(cx).is_ready();
+        let Some(driver) = &mut self.driver else {
+            return;
+        };
+        // How it ended is told by the request that it carried. One that it has not looked at yet, as the worker had closed
+        // the connection before, is told so only by the driver's end: it must not outlive that.
+        if driver.as_mut().poll(cx).is_ready() {
+            self.driver = None;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_request_comes_back_unsent_if_the_worker_is_known_to_have_hung_up() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = Address::Tcp(listener.local_addr().unwrap());
+        let (hang_up, told) = tokio::sync::oneshot::channel();
+        let worker = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            assert!(stream.read(&mut [0; 1024]).await.unwrap() > 0);
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+            stream.write_all(answer).await.unwrap();
+            told.await.unwrap();
+        });
+        let mut connection = Connection::open(&address).await.unwrap();
+        let first = connection.send(Request::new(Outgoing::Empty)).await;
+        assert!(first.is_ok());
+        assert!(connection.is_reusable().await);
+        hang_up.send(()).unwrap();
+        worker.await.unwrap();
+        // The runtime has seen the end of the stream before the next request is written.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+
+        let second = connection.send(Request::new(Outgoing::Empty));
+        let second = tokio::time::timeout(Duration::from_secs(5), second).await;
+        let (why, request) = second.expect("an answer").expect_err("an error");
+        assert!(matches!(why, SendFailed::Unsent));
+        assert!(request.is_some());
     }
 }

@@ -298,14 +298,19 @@ impl Members {
         }
         replica.standing = Standing::Stuck;
         self.roster.put(replica.entry());
-        if let Some(member) = replica.member {
+        let member = replica.member;
+        if let Some(member) = member {
             self.table.suspend(member);
         }
         if replica.worker.is_faucet() {
             replica.fail();
             self.ask_for_turn(key, Duration::ZERO);
-        } else {
-            replica.watch();
+            return;
+        }
+        replica.watch();
+        // It may have answered while the news was on its way: then it has nothing more to answer.
+        if member.map(|member| self.table.in_flight(member)) == Some(0) {
+            self.resume(key);
         }
     }
 

@@ -15,6 +15,10 @@ use crate::worker::Worker;
 /// Between two looks at a replica that cannot be reached.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
+/// How long the death of a process takes: the system may close its connections before it stops listening, and a look in
+/// between would find it well. The next request would be lost, too.
+const DEATH: Duration = Duration::from_millis(100);
+
 /// ```text
 /// Joining -> Serving <-> Occupied, Lost, Stuck
 ///    |                |
@@ -131,7 +135,11 @@ impl Replica {
 
     /// How long to leave it alone now.
     pub fn pause(&self) -> Duration {
-        backoff::pause(self.failures, LONGEST_PAUSE, backoff::jitter())
+        let pause = backoff::pause(self.failures, LONGEST_PAUSE, backoff::jitter());
+        match self.standing {
+            Standing::Lost => pause.max(DEATH),
+            _ => pause,
+        }
     }
 
     /// Something is being done about it; what was under way ends.

@@ -1,15 +1,66 @@
-//! A DNS server that fails or says nothing useful: those who are known go on.
+//! Looking again: how soon, and what goes on while nothing is found. Those who are known stay.
 
 mod common;
 
-use std::net::UdpSocket;
+use std::net::{Ipv6Addr, SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
 
 use common::dns::Dns;
 use common::local::get;
 use common::replicas::{ips, Port, Replicas, NAME, NEVER};
-use faucet_core::ops::status::LookupState;
+use common::{Upstream, Wire};
+use faucet_core::ops::status::{LookupState, State};
 use faucet_core::server::Request;
 use serde_json::Value;
+
+#[tokio::test]
+async fn records_without_a_time_to_live_are_not_asked_for_all_the_time() {
+    let port = Port::new();
+    let _replicas = [port.echo(1).await, port.echo(2).await];
+    let start = Instant::now();
+    let mut dns = Dns::of(NAME, &ips([1]));
+    let server = Replicas::ready(&port, &dns, &[1], |setup| setup.replicas.refresh = None).await;
+    dns.set(NAME, &ips([1, 2]));
+    server.serve(&port, &[1, 2]).await;
+    // One at the start, then at most one in 5 s, each for one kind of address.
+    let most = 1 + start.elapsed().as_secs() / 5;
+    assert!(dns.queries(NAME) as u64 <= most, "{}", dns.queries(NAME));
+}
+
+#[tokio::test]
+async fn what_is_refreshed_rarely_is_asked_for_once() {
+    let port = Port::new();
+    let _replicas = [port.echo(1).await, port.echo(2).await];
+    let dns = Dns::of(NAME, &ips(1..=2));
+    let server = Replicas::ready(&port, &dns, &[1, 2], |setup| {
+        setup.replicas.refresh = Some(NEVER);
+    })
+    .await;
+    let mut client = server.client().await;
+    for _ in 0..100 {
+        assert_eq!(client.get("/").await.status, 200);
+    }
+    assert_eq!(dns.queries(NAME), 1);
+}
+
+#[tokio::test]
+async fn a_refresh_of_its_own() {
+    let port = Port::new();
+    let _one = port.echo(1).await;
+    // Records that could be kept for long are not, if told so.
+    let mut dns = Dns::with_ttl(3600);
+    dns.set(NAME, &ips([1]));
+    let server = Replicas::ready(&port, &dns, &[1], |setup| {
+        setup.replicas.refresh = Some(Duration::from_millis(50));
+    })
+    .await;
+    server
+        .until("it is asked again", || dns.queries(NAME) >= 4)
+        .await;
+    let _two = port.echo(2).await;
+    dns.set(NAME, &ips([2]));
+    server.serve(&port, &[2]).await;
+}
 
 /// What is broken: the name is removed, or left without an address.
 async fn outlast(name: &str, outage: fn(&mut Dns, &str), state: LookupState) {
@@ -104,6 +155,20 @@ async fn a_server_that_never_answers_stops_nobody() {
     assert_eq!(server.lookup().state, LookupState::Pending);
     server.ask(Request::Stop(None)).await.expect("stopped");
     server.is_over().await;
+}
+
+/// By whichever address it answers at in the end.
+#[tokio::test]
+async fn localhost_may_come_later() {
+    let port = Port::new();
+    let url = format!("http://localhost:{}", port.number);
+    let server = Replicas::start(&url, None, |setup| setup.replicas.refresh = None);
+    server.looked_up(LookupState::Ok).await;
+    let six = SocketAddr::from((Ipv6Addr::LOCALHOST, port.number));
+    let _six = Upstream::start_at(six, |_, wire: Wire| wire.ok("six")).await;
+    server.is(six, State::Ready).await;
+    assert_eq!(server.status().workers.len(), 1);
+    assert_eq!(server.client().await.get("/").await.text(), "six");
 }
 
 /// However rarely it is looked up otherwise.
