@@ -229,7 +229,9 @@ impl Replicas {
                 Some(refresh.map_or(SHORTEST_REFRESH, |refresh| refresh.min(SHORTEST_REFRESH)))
             }
         };
-        self.next_look = pause.map(|pause| Instant::now() + pause);
+        // From the beginning of this one: how long DNS took does not add to it.
+        let began = self.last_look.unwrap_or_else(Instant::now);
+        self.next_look = pause.map(|pause| began + pause);
         for reply in self.waiting.drain(..) {
             let _ = reply.send(answer.clone());
         }
