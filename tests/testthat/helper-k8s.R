@@ -17,6 +17,11 @@ local_api <- function(dns, pods, ..., env = parent.frame()) {
   server
 }
 
+# Several of them.
+local_fronts <- function(dns, pods, ..., n = 2, env = parent.frame()) {
+  lapply(seq_len(n), function(i) local_api(dns, pods, ..., env = env))
+}
+
 # `run_k8s()` in the foreground of a process of its own.
 local_k8s_front <- function(url, dns, ..., env = parent.frame()) {
   settings <- utils::modifyList(

@@ -27,7 +27,7 @@ test_that("a client that leaves another front's queue leaves the pod's, too", {
   dir <- local_app("pod")
   dns <- local_dns()
   pods <- local_pods(1, dir, "faucet", worker = "native")
-  fronts <- lapply(1:2, function(i) local_api(dns, pods))
+  fronts <- local_fronts(dns, pods)
   clients <- crowd()
   hold(clients, fronts[[1]], dir, "first")
   clients$add(fronts[[2]], "/work?id=left", key = "left")

@@ -2,18 +2,15 @@ skip_on_cran()
 
 # Several fronts over the same pods. When these run faucet, the lock lives with the pod.
 
-local_fronts <- function(dns, pods, ..., n = 2, env = parent.frame()) {
-  lapply(seq_len(n), function(i) local_api(dns, pods, ..., env = env))
-}
-
 test_that("a pod's R process gets one request at a time from two fronts, and no client is told that it was busy", {
   dir <- local_app("pod")
   dns <- local_dns()
   pods <- local_pods(2, dir, "faucet")
   fronts <- local_fronts(dns, pods)
-  loads <- lapply(1:2, function(i) {
-    local_load(fronts[[i]], path = "/work?ms=10", method = "POST", clients = 8, prefix = paste0("front-", i))
-  })
+  loads <- list(
+    local_load(fronts[[1]], path = "/work?ms=10", method = "POST", clients = 8, prefix = "one"),
+    local_load(fronts[[2]], path = "/work?ms=10", method = "POST", clients = 8, prefix = "other")
+  )
   for (load in c(loads, loads)) load$wait_for(100)
   answers <- lapply(loads, function(load) load$stop())
   for (i in 1:2) expect_identical(failed(answers[[!!i]]), answers[[!!i]][0, ])

@@ -54,7 +54,7 @@ for (kind in c("plumber", "faucet")) {
     pods <- local_pods(3, dir, kind)
     server <- local_api(dns, pods)
     load <- local_load(server, method = "POST", clients = 12)
-    for (pod in pods) {
+    for (pod in pods[1:2]) {
       load$wait_for(30)
       pod$kill()
       load$wait_for(30)
@@ -63,14 +63,13 @@ for (kind in c("plumber", "faucet")) {
     }
     load$wait_for(30)
     answers <- load$stop()
-    wait_until(nrow(pod_log(dir)) > 0)
 
     ids <- begun(dir)$id
     expect_identical(anyDuplicated(ids), 0L)
     # All that was answered ran; of what was lost, one request at most for each death.
     expect_true(all(answers$id[answers$status == 200] %in% ids))
     lost <- failed(answers)
-    expect_lte(nrow(lost), length(pods))
+    expect_lte(nrow(lost), 2)
     expect_identical(lost[lost$status != 502, ], lost[0, ])
     expect_identical(most_at_once(dir), 1L)
   })

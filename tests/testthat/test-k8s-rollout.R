@@ -32,15 +32,15 @@ test_that("plumber pods are replaced without a failed request, once DNS no longe
 test_that("faucet pods are replaced without a failed request, even while DNS still names them", {
   dir <- local_app("pod")
   dns <- local_dns()
-  pods <- local_pods(6, dir, "faucet", start = FALSE)
-  old <- pods[1:3]
-  new <- pods[4:6]
+  pods <- local_pods(4, dir, "faucet", start = FALSE)
+  old <- pods[1:2]
+  new <- pods[3:4]
   start_pods(old)
   server <- local_api(dns, old)
   load <- local_load(server, method = "POST", clients = 12)
   for (i in seq_along(old)) {
     start_pods(new[i])
-    dns$set("api.test", addresses_of(c(old[i:3], new[seq_len(i)])))
+    dns$set("api.test", addresses_of(c(old[i:2], new[seq_len(i)])))
     wait_until(new[[i]]$address %in% begun(dir)$pod)
     old[[i]]$term()
     expect_identical(wait_for_exit(old[[i]]), 0L)
