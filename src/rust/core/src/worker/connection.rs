@@ -71,12 +71,14 @@ pub enum SendFailed {
     Garbled(hyper::Error),
 }
 
+type Driver = Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>;
+
 /// One connection, together with the state machine that drives it. Nothing else polls the driver, so
 /// a request costs no hand-over between tasks.
 pub struct Connection {
     sender: SendRequest<Outgoing>,
-    driver: Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>,
-    driver_done: bool,
+    /// Dropped once it has ended: it would keep a request that it has not begun, and nobody would hear of that.
+    driver: Option<Driver>,
     wire: Arc<Wire>,
     /// Whether it has carried an answer.
     used: bool,
@@ -96,8 +98,7 @@ impl Connection {
             .map_err(io::Error::other)?;
         Ok(Self {
             sender,
-            driver: Box::pin(driver.with_upgrades()),
-            driver_done: false,
+            driver: Some(Box::pin(driver.with_upgrades())),
             wire,
             used: false,
             resting: 0,
@@ -187,13 +188,14 @@ impl Connection {
             .await;
         }
         self.used = true;
-        !self.driver_done && self.sender.is_ready()
+        self.driver.is_some() && self.sender.is_ready()
     }
 
     fn poll_driver(&mut self, cx: &mut Context<'_>) {
-        if !self.driver_done {
+        let ended = |driver: &mut Driver| driver.as_mut().poll(cx).is_ready();
+        if self.driver.as_mut().is_some_and(ended) {
             // How it ended is told by the request that it carried.
-            self.driver_done = self.driver.as_mut().poll(cx).is_ready();
+            self.driver = None;
         }
     }
 }
