@@ -488,6 +488,48 @@ async fn a_faucet_that_passes_a_deadline_is_set_aside_until_it_has_a_turn() {
     }
 }
 
+/// What comes after the deadline of the first request, when nobody knows yet what runs there.
+#[tokio::test]
+async fn any_late_answer_ends_the_wait_for_it() {
+    for late in ["plain", "faucet", "busy", "no HTTP", "nothing", "switched"] {
+        let gate = Gate::default();
+        let inner = gate.clone();
+        let pod = Upstream::start(move |seen: Seen, mut wire: Wire| {
+            let gate = inner.clone();
+            async move {
+                if seen.target != "/late" {
+                    return wire.answer(200, FAUCET, seen.target).await;
+                }
+                gate.pass().await;
+                match late {
+                    "plain" => wire.ok("late").await,
+                    "faucet" => wire.answer(200, FAUCET, "late").await,
+                    "busy" => refuse(wire, "busy", "").await,
+                    "nothing" => None,
+                    "switched" => {
+                        wire.raw("HTTP/1.1 101 Switching Protocols\r\n\r\n").await;
+                        None
+                    }
+                    _ => {
+                        wire.raw("what?\r\n\r\n").await;
+                        None
+                    }
+                }
+            }
+        })
+        .await;
+        let house = far(&[&pod], |plan| plan.limits.timeout = Some(SOON)).await;
+        let mut client = house.client().await;
+        assert_eq!(client.get("/late").await.cause(), "timeout");
+        until("it is set aside", || suspended(&house, 0)).await;
+        client.start_get("/next").await;
+        house.queued(1).await;
+        gate.open(1);
+        assert_eq!(client.response().await.text(), "/next", "{late}");
+        house.idle().await;
+    }
+}
+
 #[tokio::test]
 async fn a_request_outlasts_many_replicas_that_cannot_be_reached() {
     let worker = Upstream::echo().await;

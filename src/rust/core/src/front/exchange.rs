@@ -131,7 +131,7 @@ pub async fn exchange(
             return Err(Failed::Unreachable(flight.suspend(), request));
         }
         Err(Some(Cause::WorkerDied)) => return Err(died(flight)),
-        Err(Some(cause)) => return Err(Failed::Lost(cause)),
+        Err(Some(cause)) => return Err(useless(flight, cause)),
     };
 
     if flight.remote.is_some() {
@@ -142,7 +142,7 @@ pub async fn exchange(
     }
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         if !may_switch {
-            return Err(Failed::Lost(Cause::BadResponse));
+            return Err(useless(flight, Cause::BadResponse));
         }
         return Box::pin(switch(flight, connection, response)).await;
     }
@@ -360,6 +360,12 @@ async fn from_file(
         headers: parts.headers,
         body,
     })
+}
+
+/// The worker has answered, with something that is no use to anyone.
+fn useless(flight: Flight, cause: Cause) -> Failed {
+    flight.report(Report::Served);
+    Failed::Lost(cause)
 }
 
 fn died(flight: Flight) -> Failed {
