@@ -156,14 +156,22 @@ async fn a_refused_request_goes_elsewhere_as_it_was() {
 
 #[tokio::test]
 async fn what_a_worker_itself_refuses_is_its_answer() {
-    let worker =
-        Upstream::start(|_, wire: Wire| async move { wire.answer(503, FAUCET, "mine").await })
+    // An API may say anything, but it is no faucet.
+    for said in [FAUCET, "Faucet-Busy: 1\r\nFaucet-Error: busy\r\n"] {
+        let worker =
+            Upstream::start(
+                move |_, wire: Wire| async move { wire.answer(503, said, "mine").await },
+            )
             .await;
-    let house = far(&[&worker], |_| {}).await;
-    let answer = house.client().await.get("/").await;
-    assert_eq!((answer.status, answer.text()), (503, "mine"));
-    assert_eq!(answer.header("faucet-workers"), None);
-    assert_eq!(worker.count(), 1);
+        let house = far(&[&worker], |_| {}).await;
+        let answer = house.client().await.post("/", b"body").await;
+        assert_eq!((answer.status, answer.text()), (503, "mine"));
+        assert!(!answer
+            .headers
+            .iter()
+            .any(|(name, _)| name.starts_with("faucet-")));
+        assert_eq!(worker.count(), 1);
+    }
 }
 
 #[tokio::test]
