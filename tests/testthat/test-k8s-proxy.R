@@ -35,7 +35,7 @@ test_that("requests arrive as they were sent, and answers come back as they were
   # An address needs no DNS.
   server <- local_k8s(pod$url())
   sent <- paste0("{\"text\":\"", strrep("\u00fc", 1e5), "\"}")
-  answer <- request(server, "/echo?a=1&b=%20", "POST", body = sent, headers = list(`X-Mine` = "yes", `Faucet-Wait` = "0"))
+  answer <- request(server, "/echo?a=1&b=%20", "POST", body = sent, headers = list(`X-Mine` = "yes", `Faucet-Busy` = "1"))
   expect_identical(answer$status, 200L)
   echo <- json(answer)
   expect_identical(echo$method, "POST")

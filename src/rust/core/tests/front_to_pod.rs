@@ -156,14 +156,22 @@ async fn a_refused_request_goes_elsewhere_as_it_was() {
 
 #[tokio::test]
 async fn what_a_worker_itself_refuses_is_its_answer() {
-    let worker =
-        Upstream::start(|_, wire: Wire| async move { wire.answer(503, FAUCET, "mine").await })
+    // An API may say anything, but it is no faucet.
+    for said in [FAUCET, "Faucet-Busy: 1\r\nFaucet-Error: busy\r\n"] {
+        let worker =
+            Upstream::start(
+                move |_, wire: Wire| async move { wire.answer(503, said, "mine").await },
+            )
             .await;
-    let house = far(&[&worker], |_| {}).await;
-    let answer = house.client().await.get("/").await;
-    assert_eq!((answer.status, answer.text()), (503, "mine"));
-    assert_eq!(answer.header("faucet-workers"), None);
-    assert_eq!(worker.count(), 1);
+        let house = far(&[&worker], |_| {}).await;
+        let answer = house.client().await.post("/", b"body").await;
+        assert_eq!((answer.status, answer.text()), (503, "mine"));
+        assert!(!answer
+            .headers
+            .iter()
+            .any(|(name, _)| name.starts_with("faucet-")));
+        assert_eq!(worker.count(), 1);
+    }
 }
 
 #[tokio::test]
@@ -485,6 +493,48 @@ async fn a_faucet_that_passes_a_deadline_is_set_aside_until_it_has_a_turn() {
             house.metric("faucet_cancelled_total{reason=\"deadline\"}"),
             2.0
         );
+    }
+}
+
+/// What comes after the deadline of the first request, when nobody knows yet what runs there.
+#[tokio::test]
+async fn any_late_answer_ends_the_wait_for_it() {
+    for late in ["plain", "faucet", "busy", "no HTTP", "nothing", "switched"] {
+        let gate = Gate::default();
+        let inner = gate.clone();
+        let pod = Upstream::start(move |seen: Seen, mut wire: Wire| {
+            let gate = inner.clone();
+            async move {
+                if seen.target != "/late" {
+                    return wire.answer(200, FAUCET, seen.target).await;
+                }
+                gate.pass().await;
+                match late {
+                    "plain" => wire.ok("late").await,
+                    "faucet" => wire.answer(200, FAUCET, "late").await,
+                    "busy" => refuse(wire, "busy", "").await,
+                    "nothing" => None,
+                    "switched" => {
+                        wire.raw("HTTP/1.1 101 Switching Protocols\r\n\r\n").await;
+                        None
+                    }
+                    _ => {
+                        wire.raw("what?\r\n\r\n").await;
+                        None
+                    }
+                }
+            }
+        })
+        .await;
+        let house = far(&[&pod], |plan| plan.limits.timeout = Some(SOON)).await;
+        let mut client = house.client().await;
+        assert_eq!(client.get("/late").await.cause(), "timeout");
+        until("it is set aside", || suspended(&house, 0)).await;
+        client.start_get("/next").await;
+        house.queued(1).await;
+        gate.open(1);
+        assert_eq!(client.response().await.text(), "/next", "{late}");
+        house.idle().await;
     }
 }
 

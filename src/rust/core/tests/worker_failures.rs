@@ -106,6 +106,32 @@ async fn an_idle_connection_that_was_closed_is_replaced_for_every_method() {
     }
 }
 
+/// Long after its last answer, and nobody listens any more or someone else does.
+#[tokio::test]
+async fn a_connection_that_was_closed_while_it_rested_is_replaced_for_every_method() {
+    for method in ["GET", "POST"] {
+        let worker = Upstream::echo().await;
+        let address = worker.address;
+        let house = house(&[&worker], |_| {}).await;
+        let mut client = house.client().await;
+        assert_eq!(client.get("/first").await.status, 200);
+        worker.kill();
+        until("the worker is gone", || worker.open() == 0).await;
+        client
+            .send(format!(
+                "{method} /next HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n"
+            ))
+            .await;
+        house.queued(1).await;
+        assert_eq!(house.leases(), 0);
+        let _next = Upstream::start_at(address, |seen: Seen, wire: Wire| async move {
+            wire.ok(seen.target).await
+        })
+        .await;
+        assert_eq!(client.response().await.text(), "/next");
+    }
+}
+
 /// Reads the second request of its first connection, then closes: to the front this is the moment
 /// when a worker closes an idle connection while a request is on its way.
 async fn closing_in_the_wrong_moment() -> Upstream {

@@ -84,7 +84,7 @@ impl Flight {
     /// Takes note of what a remote worker says of itself.
     pub fn note(&mut self, headers: &HeaderMap) {
         remote::note(self, headers);
-        self.crowded = headers.contains_key(remote::BUSY);
+        self.crowded = remote::is_crowded(headers);
     }
 
     /// The worker, to keep beyond the lease.

@@ -87,10 +87,15 @@ pub fn note(worker: &Worker, headers: &HeaderMap) {
     }
 }
 
+/// Whether a faucet says [`BUSY`]. It never does without [`WORKERS`]; an API might.
+pub fn is_crowded(headers: &HeaderMap) -> bool {
+    headers.contains_key(BUSY) && headers.contains_key(WORKERS)
+}
+
 /// Whether the request was not worked on.
 pub fn is_refusal(status: StatusCode, headers: &HeaderMap) -> bool {
     // A faucet that answers itself in place of a worker has other statuses, too.
-    headers.contains_key(BUSY)
+    is_crowded(headers)
         && (status == StatusCode::SERVICE_UNAVAILABLE || headers.contains_key(ERROR))
 }
 

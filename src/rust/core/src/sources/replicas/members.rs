@@ -276,9 +276,14 @@ impl Members {
                 self.ask_for_turn(key, Duration::ZERO);
                 Consequence::None
             }
+            // Its late answer has come, and was none. Only now it is known that faucet runs there.
+            (Report::Occupied, Standing::Stuck) if !replica.is_looked_after() => {
+                self.ask_for_turn(key, Duration::ZERO);
+                Consequence::None
+            }
             (Report::Served, standing) => {
                 replica.failures = 0;
-                if standing == Standing::Stuck && !replica.worker.is_faucet() {
+                if standing == Standing::Stuck && !replica.is_looked_after() {
                     tracing::info!(worker = replica.id, address = %replica.address, "has answered");
                     self.resume(key);
                 }

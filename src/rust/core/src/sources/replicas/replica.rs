@@ -142,6 +142,11 @@ impl Replica {
         }
     }
 
+    /// Whether something is being done about it.
+    pub fn is_looked_after(&self) -> bool {
+        self.task.is_some()
+    }
+
     /// Something is being done about it; what was under way ends.
     pub fn busy_with(&mut self, task: AbortHandle) {
         self.give_up();
