@@ -566,6 +566,51 @@ fn alone(address: SocketAddr) -> Worker {
     Worker::new(1, 1, Address::Tcp(address), Box::new(|_, _| {})).with_remote(Remote::new(true))
 }
 
+/// Answers turns in one way and refuses everything else. What it is asked for, until its replica has been asked for so
+/// many turns.
+async fn refusing(turn: (u16, &'static str), turns: usize) -> Vec<String> {
+    let pod = Upstream::start(move |seen: Seen, wire: Wire| async move {
+        if seen.target == TURN {
+            let (status, headers) = turn;
+            return wire.answer(status, headers, "").await;
+        }
+        refuse(wire, "busy", "").await
+    })
+    .await;
+    let house = far(&[&pod], |_| {}).await;
+    let mut client = house.client().await;
+    client.start_get("/x").await;
+    let asked = || pod.targets().iter().filter(|seen| *seen == TURN).count();
+    until("it is asked for turns", || asked() >= turns).await;
+    assert_eq!(house.leases() + house.front.table.waiting(), 1);
+    // As one that serves, so that nobody takes the front for one without workers.
+    assert_eq!(house.front.status().workers[0].state.name(), "ready");
+    pod.targets()
+}
+
+#[tokio::test]
+async fn a_faucet_that_does_not_keep_its_word_is_asked_ever_more_rarely() {
+    let start = std::time::Instant::now();
+    let seen = refusing((200, FAUCET), 4).await;
+    let pairs = ["/x", TURN].repeat(4);
+    assert_eq!(seen[..8], pairs);
+    // Pauses have a least length; no more is asked of the clock.
+    assert!(start.elapsed() >= Duration::from_millis(500));
+}
+
+#[tokio::test]
+async fn a_faucet_with_too_many_in_its_queue_serves_all_the_same() {
+    for (cause, others) in [("queue_full", 3), ("queue_timeout", 6)] {
+        let headers: &'static str = match cause {
+            "queue_full" => "Faucet-Error: queue_full\r\nFaucet-Workers: 1\r\nFaucet-Busy: 1\r\n",
+            _ => "Faucet-Error: queue_timeout\r\nFaucet-Workers: 1\r\nFaucet-Busy: 1\r\n",
+        };
+        let seen = refusing((503, headers), others).await;
+        assert_eq!(seen[0], "/x");
+        assert!(seen[1..].iter().all(|target| target == TURN), "{seen:?}");
+    }
+}
+
 #[tokio::test]
 async fn turns_are_given_denied_or_out_of_reach() {
     let (worker, gate) = Upstream::gated().await;
@@ -586,7 +631,7 @@ async fn turns_are_given_denied_or_out_of_reach() {
     pod.queued(1).await;
     assert!(matches!(
         take_turn(&remote, "pods").await,
-        TurnOutcome::Denied
+        TurnOutcome::Full
     ));
     // Kept, and used again.
     let connection = remote.take_connection().expect("one");

@@ -56,6 +56,8 @@ pub enum Report {
     /// A faucet whose workers are all busy: it is suspended in the lock table until its source has a turn
     /// there, or resumes it otherwise.
     Occupied,
+    /// The same, though it had a turn there: asking at once would be asking for ever.
+    TurnRefused,
     /// A faucet that has this many workers now.
     Slots(u32),
 }

@@ -121,6 +121,8 @@ pub enum TurnOutcome {
     Granted(Box<Connection>),
     /// Others had it: ask again.
     Busy,
+    /// Too many wait there already: ask again later.
+    Full,
     /// It takes no requests now.
     Denied,
     Unreachable,
@@ -152,19 +154,23 @@ async fn ask_for_turn(worker: &Worker, authority: &str) -> io::Result<TurnOutcom
     };
     note(worker, response.headers());
     let granted = response.status() == StatusCode::OK;
-    let busy = says(response.headers(), ERROR, "busy");
+    let refused = |cause| says(response.headers(), ERROR, cause);
+    let outcome = if refused("busy") || refused("queue_timeout") {
+        TurnOutcome::Busy
+    } else if refused("queue_full") {
+        TurnOutcome::Full
+    } else {
+        TurnOutcome::Denied
+    };
     let reusable = skip(&mut connection, &mut response.into_body()).await;
     if granted && reusable {
+        connection.give_turn();
         return Ok(TurnOutcome::Granted(Box::new(connection)));
     }
     if reusable {
         worker.keep_connection(connection);
     }
-    Ok(if busy {
-        TurnOutcome::Busy
-    } else {
-        TurnOutcome::Denied
-    })
+    Ok(outcome)
 }
 
 /// Looks whether a worker is there: whether it takes connections and, if there is a path, answers it well.

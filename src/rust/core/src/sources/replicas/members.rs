@@ -276,6 +276,11 @@ impl Members {
                 self.ask_for_turn(key, Duration::ZERO);
                 Consequence::None
             }
+            (Report::TurnRefused, Standing::Serving | Standing::Occupied) => {
+                replica.standing = Standing::Occupied;
+                self.ask_again_later(key);
+                Consequence::None
+            }
             // Its late answer has come, and was none. Only now it is known that faucet runs there.
             (Report::Occupied, Standing::Stuck) if !replica.is_looked_after() => {
                 self.ask_for_turn(key, Duration::ZERO);
@@ -379,6 +384,10 @@ impl Members {
                 self.ask_for_turn(key, TURN_PAUSE);
                 Consequence::None
             }
+            TurnOutcome::Full => {
+                self.ask_again_later(key);
+                Consequence::None
+            }
             TurnOutcome::Denied | TurnOutcome::Unreachable => {
                 tracing::warn!(worker = replica.id, address = %replica.address, "takes no requests");
                 self.lose(key);
@@ -430,6 +439,15 @@ impl Members {
             let _place = looks.acquire_owned().await.ok();
             Event::Probed(probe(&worker.address, &authority, path.as_deref()).await)
         });
+    }
+
+    /// After a pause that grows until it has answered a request.
+    fn ask_again_later(&mut self, key: u64) {
+        if let Some(replica) = self.replicas.get_mut(&key) {
+            replica.fail();
+            let pause = replica.pause().max(TURN_PAUSE);
+            self.ask_for_turn(key, pause);
+        }
     }
 
     fn ask_for_turn(&mut self, key: u64, pause: Duration) {
