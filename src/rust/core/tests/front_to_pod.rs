@@ -255,6 +255,41 @@ async fn a_faucet_has_as_many_slots_as_workers() {
     assert_eq!(house.front.status().workers[0].kind, Some(Kind::Faucet));
 }
 
+/// At the same address, after a restart: with its slots gone, and no trust in it to see to its own requests.
+#[tokio::test]
+async fn a_faucet_may_be_replaced_by_something_else() {
+    for lost in [false, true] {
+        let pod = Upstream::start(|seen: Seen, wire: Wire| async move {
+            wire.answer(200, "Faucet-Workers: 4\r\n", seen.target).await
+        })
+        .await;
+        let address = pod.address;
+        let house = far(&[&pod], |_| {}).await;
+        let mut client = house.client().await;
+        assert_eq!(client.get("/hello").await.status, 200);
+        let slots = || house.front.table.snapshot().members[0].slots;
+        until("it has four slots", || slots() == 4).await;
+        pod.kill();
+        until("it is gone", || pod.open() == 0).await;
+        if lost {
+            client.start_get("/next").await;
+            until("it is set aside", || suspended(&house, 0)).await;
+        }
+        let _next = Upstream::start_at(address, |seen: Seen, wire: Wire| async move {
+            let status = if seen.target == "/next" { 200 } else { 404 };
+            wire.answer(status, "", seen.target).await
+        })
+        .await;
+        if !lost {
+            client.start_get("/next").await;
+        }
+        assert_eq!(client.response().await.text(), "/next");
+        until("it has one slot", || slots() == 1).await;
+        assert_eq!(house.worker(0).kind(), Some(Kind::Http));
+        assert_eq!(house.front.table.capacity(), 1);
+    }
+}
+
 #[tokio::test]
 async fn who_hears_that_others_wait_asks_for_a_turn_if_someone_waits_here_too() {
     let (gate, turns) = (Gate::default(), Gate::default());
@@ -664,8 +699,8 @@ async fn a_look_at_a_replica_tells_what_is_wrong() {
         }
     })
     .await;
-    let address = Address::Tcp(worker.address);
-    let look = |path| probe(&address, "api:80", path);
+    let remote = alone(worker.address);
+    let look = |path| probe(&remote, "api:80", path);
     assert_eq!(look(None).await, Ok(()));
     assert_eq!(look(Some("/health")).await, Ok(()));
     assert_eq!(worker.last().header("host"), Some("api:80"));
@@ -679,7 +714,7 @@ async fn a_look_at_a_replica_tells_what_is_wrong() {
         look(Some("/silent")).await,
         Err("broke the connection off".into())
     );
-    let gone = probe(&Address::Tcp(nobody()), "api", Some("/health")).await;
+    let gone = probe(&alone(nobody()), "api", Some("/health")).await;
     assert_eq!(gone, Err("connection refused".into()));
 }
 

@@ -60,6 +60,8 @@ pub enum Report {
     TurnRefused,
     /// A faucet that has this many workers now.
     Slots(u32),
+    /// It had been a faucet, and is none any more.
+    NoFaucet,
 }
 
 /// Why a worker was to give up a request.
