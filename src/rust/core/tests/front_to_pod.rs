@@ -255,6 +255,41 @@ async fn a_faucet_has_as_many_slots_as_workers() {
     assert_eq!(house.front.status().workers[0].kind, Some(Kind::Faucet));
 }
 
+/// At the same address, after a restart: with its slots gone, and no trust in it to see to its own requests.
+#[tokio::test]
+async fn a_faucet_may_be_replaced_by_something_else() {
+    for lost in [false, true] {
+        let pod = Upstream::start(|seen: Seen, wire: Wire| async move {
+            wire.answer(200, "Faucet-Workers: 4\r\n", seen.target).await
+        })
+        .await;
+        let address = pod.address;
+        let house = far(&[&pod], |_| {}).await;
+        let mut client = house.client().await;
+        assert_eq!(client.get("/hello").await.status, 200);
+        let slots = || house.front.table.snapshot().members[0].slots;
+        until("it has four slots", || slots() == 4).await;
+        pod.kill();
+        until("it is gone", || pod.open() == 0).await;
+        if lost {
+            client.start_get("/next").await;
+            until("it is set aside", || suspended(&house, 0)).await;
+        }
+        let _next = Upstream::start_at(address, |seen: Seen, wire: Wire| async move {
+            let status = if seen.target == "/next" { 200 } else { 404 };
+            wire.answer(status, "", seen.target).await
+        })
+        .await;
+        if !lost {
+            client.start_get("/next").await;
+        }
+        assert_eq!(client.response().await.text(), "/next");
+        until("it has one slot", || slots() == 1).await;
+        assert_eq!(house.worker(0).kind(), Some(Kind::Http));
+        assert_eq!(house.front.table.capacity(), 1);
+    }
+}
+
 #[tokio::test]
 async fn who_hears_that_others_wait_asks_for_a_turn_if_someone_waits_here_too() {
     let (gate, turns) = (Gate::default(), Gate::default());
@@ -566,6 +601,51 @@ fn alone(address: SocketAddr) -> Worker {
     Worker::new(1, 1, Address::Tcp(address), Box::new(|_, _| {})).with_remote(Remote::new(true))
 }
 
+/// Answers turns in one way and refuses everything else. What it is asked for, until its replica has been asked for so
+/// many turns.
+async fn refusing(turn: (u16, &'static str), turns: usize) -> Vec<String> {
+    let pod = Upstream::start(move |seen: Seen, wire: Wire| async move {
+        if seen.target == TURN {
+            let (status, headers) = turn;
+            return wire.answer(status, headers, "").await;
+        }
+        refuse(wire, "busy", "").await
+    })
+    .await;
+    let house = far(&[&pod], |_| {}).await;
+    let mut client = house.client().await;
+    client.start_get("/x").await;
+    let asked = || pod.targets().iter().filter(|seen| *seen == TURN).count();
+    until("it is asked for turns", || asked() >= turns).await;
+    assert_eq!(house.leases() + house.front.table.waiting(), 1);
+    // As one that serves, so that nobody takes the front for one without workers.
+    assert_eq!(house.front.status().workers[0].state.name(), "ready");
+    pod.targets()
+}
+
+#[tokio::test]
+async fn a_faucet_that_does_not_keep_its_word_is_asked_ever_more_rarely() {
+    let start = std::time::Instant::now();
+    let seen = refusing((200, FAUCET), 4).await;
+    let pairs = ["/x", TURN].repeat(4);
+    assert_eq!(seen[..8], pairs);
+    // Pauses have a least length; no more is asked of the clock.
+    assert!(start.elapsed() >= Duration::from_millis(500));
+}
+
+#[tokio::test]
+async fn a_faucet_with_too_many_in_its_queue_serves_all_the_same() {
+    for (cause, others) in [("queue_full", 3), ("queue_timeout", 6)] {
+        let headers: &'static str = match cause {
+            "queue_full" => "Faucet-Error: queue_full\r\nFaucet-Workers: 1\r\nFaucet-Busy: 1\r\n",
+            _ => "Faucet-Error: queue_timeout\r\nFaucet-Workers: 1\r\nFaucet-Busy: 1\r\n",
+        };
+        let seen = refusing((503, headers), others).await;
+        assert_eq!(seen[0], "/x");
+        assert!(seen[1..].iter().all(|target| target == TURN), "{seen:?}");
+    }
+}
+
 #[tokio::test]
 async fn turns_are_given_denied_or_out_of_reach() {
     let (worker, gate) = Upstream::gated().await;
@@ -586,7 +666,7 @@ async fn turns_are_given_denied_or_out_of_reach() {
     pod.queued(1).await;
     assert!(matches!(
         take_turn(&remote, "pods").await,
-        TurnOutcome::Denied
+        TurnOutcome::Full
     ));
     // Kept, and used again.
     let connection = remote.take_connection().expect("one");
@@ -619,8 +699,8 @@ async fn a_look_at_a_replica_tells_what_is_wrong() {
         }
     })
     .await;
-    let address = Address::Tcp(worker.address);
-    let look = |path| probe(&address, "api:80", path);
+    let remote = alone(worker.address);
+    let look = |path| probe(&remote, "api:80", path);
     assert_eq!(look(None).await, Ok(()));
     assert_eq!(look(Some("/health")).await, Ok(()));
     assert_eq!(worker.last().header("host"), Some("api:80"));
@@ -634,7 +714,7 @@ async fn a_look_at_a_replica_tells_what_is_wrong() {
         look(Some("/silent")).await,
         Err("broke the connection off".into())
     );
-    let gone = probe(&Address::Tcp(nobody()), "api", Some("/health")).await;
+    let gone = probe(&alone(nobody()), "api", Some("/health")).await;
     assert_eq!(gone, Err("connection refused".into()));
 }
 

@@ -262,13 +262,14 @@ async fn refused(
     response: Response<Incoming>,
     mut request: Box<Sendable>,
 ) -> Failed {
+    let had_turn = connection.has_turn();
     let mut body = response.into_body();
     let skipped = tokio::time::timeout(SKIP, skip(&mut connection, &mut body)).await;
     if matches!(skipped, Ok(true)) {
         flight.keep_connection(connection);
     }
     request.untell(&flight);
-    Failed::Occupied(flight.occupied(), request)
+    Failed::Occupied(flight.occupied(had_turn), request)
 }
 
 /// The worker switches protocols: its connection becomes a tunnel, and the lease is given back.

@@ -103,9 +103,14 @@ impl Flight {
         self.lease.suspend()
     }
 
-    /// It has others to serve first: whoever waits is to ask it for a turn, or go elsewhere.
-    pub fn occupied(self) -> Ticket {
-        self.report(Report::Occupied);
+    /// It has others to serve first: whoever waits is to ask it for a turn, or go elsewhere. `had_turn`: it did not keep
+    /// its word.
+    pub fn occupied(self, had_turn: bool) -> Ticket {
+        self.report(if had_turn {
+            Report::TurnRefused
+        } else {
+            Report::Occupied
+        });
         self.suspend()
     }
 
@@ -159,7 +164,7 @@ impl Flight {
         }
         self.report(Report::Served);
         if self.crowded && self.lease.anyone_waits() {
-            self.occupied();
+            self.occupied(false);
         }
     }
 }

@@ -424,6 +424,8 @@ fn slots_come_and_go() {
     assert!(now().is_some());
     let other = table.add(Arc::new(2), 4);
     assert_eq!(table.capacity(), 6);
+    table.resize(other, u32::MAX);
+    assert_eq!(table.capacity(), u32::MAX);
     let _drained = table.drain(other);
     let _drained = table.drain(id);
     assert_eq!(table.capacity(), 0, "those that leave do not count");

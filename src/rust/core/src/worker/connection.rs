@@ -82,6 +82,8 @@ pub struct Connection {
     wire: Arc<Wire>,
     /// Whether it has carried an answer.
     used: bool,
+    /// Whether a worker on the other side waits for its next request.
+    turn: bool,
     /// Since when it is not in use, on the coarse clock; 0 if nobody wants to know.
     resting: u64,
 }
@@ -101,6 +103,7 @@ impl Connection {
             driver: Some(Box::pin(driver.with_upgrades())),
             wire,
             used: false,
+            turn: false,
             resting: 0,
         })
     }
@@ -124,6 +127,16 @@ impl Connection {
     /// Whether it was put aside at least so long ago.
     pub(super) fn has_rested(&self, time: Duration) -> bool {
         coarse_millis().saturating_sub(self.resting) >= time.as_millis() as u64
+    }
+
+    /// A worker on the other side waits for its next request.
+    pub(super) fn give_turn(&mut self) {
+        self.turn = true;
+    }
+
+    /// Whether one does, or did when the request was sent that is answered now.
+    pub fn has_turn(&self) -> bool {
+        self.turn
     }
 
     /// Whether the worker may have closed this connection meanwhile, so that a request may have to be
@@ -188,6 +201,7 @@ impl Connection {
             .await;
         }
         self.used = true;
+        self.turn = false;
         self.driver.is_some() && self.sender.is_ready()
     }
 

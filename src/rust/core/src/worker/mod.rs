@@ -56,8 +56,12 @@ pub enum Report {
     /// A faucet whose workers are all busy: it is suspended in the lock table until its source has a turn
     /// there, or resumes it otherwise.
     Occupied,
+    /// The same, though it had a turn there: asking at once would be asking for ever.
+    TurnRefused,
     /// A faucet that has this many workers now.
     Slots(u32),
+    /// It had been a faucet, and is none any more.
+    NoFaucet,
 }
 
 /// Why a worker was to give up a request.

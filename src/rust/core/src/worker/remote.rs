@@ -33,6 +33,9 @@ pub const ERROR: HeaderName = HeaderName::from_static("faucet-error");
 /// The path that waits until a worker is free, and keeps it for the next request on the same connection.
 pub const TURN: &str = "/__faucet__/turn";
 
+/// The path that tells whether there are workers.
+const READY: &str = "/__faucet__/readyz";
+
 /// How long a turn is waited for: longer than the other side lets anyone wait.
 const TURN_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -70,6 +73,18 @@ impl Remote {
         self.cancel && self.is_faucet()
     }
 
+    /// How many workers it has said to have.
+    pub fn workers(&self) -> Option<u32> {
+        let count = self.workers.load(Ordering::Relaxed);
+        (count > 0).then_some(count)
+    }
+
+    /// Something else answers there now; whether that is news.
+    fn note_no_faucet(&self) -> bool {
+        // Most are none, and say so with each answer.
+        self.is_faucet() && self.workers.swap(0, Ordering::Relaxed) > 0
+    }
+
     /// It has said how many workers it has; whether that is news. A faucet without workers now keeps one slot.
     pub fn note_workers(&self, count: u32) -> bool {
         self.workers.swap(count.max(1), Ordering::Relaxed) != count.max(1)
@@ -78,7 +93,14 @@ impl Remote {
 
 /// Takes note of what an answer says of the faucet there; news go to the worker's source.
 pub fn note(worker: &Worker, headers: &HeaderMap) {
-    let Some((remote, said)) = worker.remote.as_ref().zip(headers.get(WORKERS)) else {
+    let Some(remote) = &worker.remote else {
+        return;
+    };
+    let Some(said) = headers.get(WORKERS) else {
+        // A faucet that could not read the request says no more than that.
+        if !headers.contains_key(ERROR) && remote.note_no_faucet() {
+            worker.report(Report::NoFaucet);
+        }
         return;
     };
     let count: Option<u32> = said.to_str().ok().and_then(|count| count.parse().ok());
@@ -121,6 +143,8 @@ pub enum TurnOutcome {
     Granted(Box<Connection>),
     /// Others had it: ask again.
     Busy,
+    /// Too many wait there already: ask again later.
+    Full,
     /// It takes no requests now.
     Denied,
     Unreachable,
@@ -152,34 +176,46 @@ async fn ask_for_turn(worker: &Worker, authority: &str) -> io::Result<TurnOutcom
     };
     note(worker, response.headers());
     let granted = response.status() == StatusCode::OK;
-    let busy = says(response.headers(), ERROR, "busy");
+    let refused = |cause| says(response.headers(), ERROR, cause);
+    let outcome = if refused("busy") || refused("queue_timeout") {
+        TurnOutcome::Busy
+    } else if refused("queue_full") {
+        TurnOutcome::Full
+    } else {
+        TurnOutcome::Denied
+    };
     let reusable = skip(&mut connection, &mut response.into_body()).await;
     if granted && reusable {
+        connection.give_turn();
         return Ok(TurnOutcome::Granted(Box::new(connection)));
     }
     if reusable {
         worker.keep_connection(connection);
     }
-    Ok(if busy {
-        TurnOutcome::Busy
-    } else {
-        TurnOutcome::Denied
-    })
+    Ok(outcome)
 }
 
-/// Looks whether a worker is there: whether it takes connections and, if there is a path, answers it well.
+/// Looks whether a worker is there: whether it takes connections and, if there is a path, answers it well. One that runs
+/// faucet is asked in any case whether it has workers.
 ///
 /// # Errors
 /// What is wrong, for the log.
-pub async fn probe(address: &Address, authority: &str, path: Option<&str>) -> Result<(), String> {
+pub async fn probe(
+    worker: &Worker,
+    authority: &str,
+    ready_path: Option<&str>,
+) -> Result<(), String> {
+    let path = ready_path.or_else(|| worker.is_faucet().then_some(READY));
     let look = async {
-        let mut connection = Connection::open(address).await?;
-        match path {
-            None => Ok(None),
-            Some(path) => get(&mut connection, address, authority, path)
-                .await
-                .map(Some),
-        }
+        let mut connection = Connection::open(&worker.address).await?;
+        let Some(path) = path else {
+            return Ok::<_, io::Error>(None);
+        };
+        let response = get(&mut connection, &worker.address, authority, path).await?;
+        note(worker, response.headers());
+        // What is no faucet any more does not know our path, and takes connections.
+        let asked = ready_path.is_some() || worker.is_faucet();
+        Ok(asked.then_some(response))
     };
     let looked = tokio::time::timeout(PROBE_PATIENCE, look).await;
     match looked.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {

@@ -10,7 +10,6 @@ use tokio::sync::{mpsc, Semaphore};
 
 use super::replica::{Doubt, Replica, Standing};
 use crate::lock::Table;
-use crate::ops::PREFIX;
 use crate::sources::Roster;
 use crate::worker::remote::{probe, take_turn, Remote, TurnOutcome};
 use crate::worker::{Address, Connection, Report, Unwanted, Worker};
@@ -180,7 +179,9 @@ impl Members {
     fn enter(&mut self, key: u64) {
         if let Some(replica) = self.replicas.get_mut(&key) {
             // Before it is given out: whoever asks then is told that it is there.
-            let member = self.table.add(replica.worker.clone(), self.usage.slots);
+            let remote = replica.worker.remote.as_ref();
+            let slots = remote.and_then(Remote::workers).unwrap_or(self.usage.slots);
+            let member = self.table.add(replica.worker.clone(), slots);
             replica.enter(member);
             self.roster.put(replica.entry());
         }
@@ -258,8 +259,10 @@ impl Members {
         let Some(replica) = self.replicas.get_mut(&key) else {
             return Consequence::None;
         };
-        if let (Report::Slots(slots), Some(member)) = (report, replica.member) {
-            self.table.resize(member, slots);
+        match (report, replica.member) {
+            (Report::Slots(slots), Some(member)) => self.table.resize(member, slots),
+            (Report::NoFaucet, Some(member)) => self.table.resize(member, self.usage.slots),
+            _ => {}
         }
         match (report, replica.standing) {
             (Report::Unreachable, Standing::Serving | Standing::Occupied | Standing::Stuck) => {
@@ -274,6 +277,11 @@ impl Members {
             (Report::Occupied, Standing::Serving) => {
                 replica.standing = Standing::Occupied;
                 self.ask_for_turn(key, Duration::ZERO);
+                Consequence::None
+            }
+            (Report::TurnRefused, Standing::Serving | Standing::Occupied) => {
+                replica.standing = Standing::Occupied;
+                self.ask_again_later(key);
                 Consequence::None
             }
             // Its late answer has come, and was none. Only now it is known that faucet runs there.
@@ -384,6 +392,10 @@ impl Members {
                 self.ask_for_turn(key, TURN_PAUSE);
                 Consequence::None
             }
+            TurnOutcome::Full => {
+                self.ask_again_later(key);
+                Consequence::None
+            }
             TurnOutcome::Denied | TurnOutcome::Unreachable => {
                 tracing::warn!(worker = replica.id, address = %replica.address, "takes no requests");
                 self.lose(key);
@@ -423,18 +435,22 @@ impl Members {
         };
         let (pause, worker) = (replica.pause(), replica.worker.clone());
         let (looks, authority) = (self.looks.clone(), self.usage.authority.clone());
-        let path = self
-            .usage
-            .ready_path
-            .clone()
-            // One that runs faucet tells whether it has workers.
-            .or_else(|| worker.is_faucet().then(|| format!("{PREFIX}readyz")));
+        let path = self.usage.ready_path.clone();
         self.begin(key, async move {
             tokio::time::sleep(pause).await;
             // Never closed.
             let _place = looks.acquire_owned().await.ok();
-            Event::Probed(probe(&worker.address, &authority, path.as_deref()).await)
+            Event::Probed(probe(&worker, &authority, path.as_deref()).await)
         });
+    }
+
+    /// After a pause that grows until it has answered a request.
+    fn ask_again_later(&mut self, key: u64) {
+        if let Some(replica) = self.replicas.get_mut(&key) {
+            replica.fail();
+            let pause = replica.pause().max(TURN_PAUSE);
+            self.ask_for_turn(key, pause);
+        }
     }
 
     fn ask_for_turn(&mut self, key: u64, pause: Duration) {

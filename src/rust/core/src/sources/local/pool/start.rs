@@ -253,7 +253,11 @@ impl Pool {
                         Event::RecycleDue(worker.generation, Reason::MaxRequests)
                     }
                     // A worker here is no faucet of its own.
-                    Report::Served | Report::Occupied | Report::Slots(_) => return,
+                    Report::Served
+                    | Report::Occupied
+                    | Report::TurnRefused
+                    | Report::Slots(_)
+                    | Report::NoFaucet => return,
                     Report::Stuck(_) | Report::Unreachable => {
                         Event::Reported(worker.generation, report)
                     }
