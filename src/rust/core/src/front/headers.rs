@@ -24,7 +24,8 @@ const MAX_REQUEST_ID: usize = 128;
 pub const REQUEST_FRAMING: [HeaderName; 3] =
     [header::CONTENT_LENGTH, header::EXPECT, header::TRAILER];
 
-/// What front and native worker say to each other: nobody else says it to one of them, nor hears it.
+/// What front and native worker, or front and faucet elsewhere, say to each other: nobody else says it to one of them,
+/// nor hears it.
 const OURS: &str = "faucet-";
 
 fn is_ours(name: &HeaderName) -> bool {

@@ -1,4 +1,4 @@
-//! The one kept-alive connection to a worker.
+//! A kept-alive connection to a worker.
 
 use std::future::Future;
 use std::io;
