@@ -51,7 +51,7 @@ test_that("requests arrive as they were sent, and answers come back as they were
   expect_identical(json(request(server, "/pid"))$pid, pod$pid())
 })
 
-test_that("a pod on another address than its neighbours' port is reached by IPv6, too", {
+test_that("an address of IPv6 needs no DNS either", {
   skip_if_not(has_address("::1"), "no IPv6 here")
   pod <- local_pods(1, local_app("pod"), addresses = "::1")[[1]]
   server <- local_k8s(pod$url())
