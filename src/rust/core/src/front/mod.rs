@@ -7,6 +7,7 @@ mod connection;
 mod exchange;
 mod flight;
 mod headers;
+mod incoming;
 mod limits;
 mod listener;
 mod pump;

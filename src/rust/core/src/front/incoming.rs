@@ -1,0 +1,125 @@
+//! A client's request as a worker will see it.
+
+use http_body_util::BodyExt;
+use hyper::body::{Body, Incoming};
+use hyper::header::{self, HeaderValue};
+use hyper::upgrade::OnUpgrade;
+use hyper::{HeaderMap, Method, Request, Uri, Version};
+
+use super::cause::Cause;
+use super::exchange::Sendable;
+use super::headers::{self, X_REQUEST_ID};
+use super::limits::Limits;
+use super::record::Record;
+use super::service::Peer;
+use crate::body::{BufferError, Buffered};
+
+/// The client's wish to switch protocols, if it is one that can be tunnelled.
+pub fn take_upgrade(request: &mut Request<Incoming>) -> Option<(OnUpgrade, HeaderValue)> {
+    let wanted = request.headers().get(header::UPGRADE)?.clone();
+    // h2c is an offer, not a need: such a client is served over HTTP/1.1.
+    let switches = request.version() == Version::HTTP_11
+        && headers::connection_lists(request.headers(), "upgrade")
+        && !wanted.as_bytes().eq_ignore_ascii_case(b"h2c")
+        && request.body().is_end_stream();
+    switches.then(|| (hyper::upgrade::on(request), wanted))
+}
+
+/// The request as the worker will see it, its body complete.
+pub async fn sendable(
+    peer: &Peer,
+    request: &mut Request<Incoming>,
+    record: &mut Record,
+    upgrade: Option<&(OnUpgrade, HeaderValue)>,
+) -> Result<Box<Sendable>, Cause> {
+    let limits = &peer.front.limits;
+    let mut headers = std::mem::take(request.headers_mut());
+    headers::strip_hop_by_hop(&mut headers, &headers::REQUEST_FRAMING);
+    if let Some(authority) = request.uri().authority() {
+        // HTTP/2's `:authority`, or an absolute target: either way `Host` has no say (RFC 9112, 3.2.2).
+        if let Ok(host) = HeaderValue::from_str(authority.as_str()) {
+            headers.insert(header::HOST, host);
+        }
+    }
+    if request.version() == Version::HTTP_2 {
+        join_cookies(&mut headers);
+    }
+    record.client = headers::forward(
+        &mut headers,
+        &peer.front.trusted,
+        peer.address,
+        &peer.address_text,
+    );
+    headers.insert(X_REQUEST_ID, record.id.clone());
+    if let Some((_, protocol)) = upgrade {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(header::UPGRADE, protocol.clone());
+    }
+    let body = if request.body().is_end_stream() {
+        Buffered::default()
+    } else {
+        Box::pin(buffer(request.body_mut(), limits)).await?
+    };
+    let target = origin_form(request.uri())?;
+    if body.is_empty()
+        && matches!(
+            *request.method(),
+            Method::POST | Method::PUT | Method::PATCH
+        )
+    {
+        // RFC 9110 (8.6): where a body is expected, its absence is said.
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+    }
+    Ok(Box::new(Sendable {
+        method: request.method().clone(),
+        target,
+        headers,
+        body,
+    }))
+}
+
+async fn buffer(body: &mut Incoming, limits: &Limits) -> Result<Buffered, Cause> {
+    let (memory, max) = (limits.body_memory, limits.max_body);
+    Buffered::read_from(body, memory, max, limits.idle_timeout)
+        .await
+        .map_err(|error| match error {
+            BufferError::TooLarge(_) => Cause::BodyTooLarge,
+            BufferError::Stalled(_) => Cause::BodyTimeout,
+            BufferError::Broken(_) => Cause::BadRequest("the request's body is not valid HTTP"),
+            BufferError::Storage(error) => {
+                tracing::error!("a request's body cannot be kept: {error}");
+                Cause::Storage
+            }
+        })
+}
+
+/// Reads a body for nothing: a connection that is closed with bytes unread is reset, and a front that is still sending
+/// would not learn that its request can go elsewhere.
+pub async fn discard(body: &mut Incoming, limits: &Limits) {
+    let patience = limits.header_timeout;
+    while let Ok(Some(Ok(_))) = tokio::time::timeout(patience, body.frame()).await {}
+}
+
+/// HTTP/2 may split cookies, HTTP/1 may not (RFC 9113, 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let cookies: Vec<&[u8]> = headers
+        .get_all(header::COOKIE)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect();
+    if cookies.len() > 1 {
+        if let Ok(cookie) = HeaderValue::from_bytes(&cookies.join(&b"; "[..])) {
+            headers.insert(header::COOKIE, cookie);
+        }
+    }
+}
+
+/// Path and query alone: what a server, not a proxy, is asked (RFC 9112, 3.2.1).
+fn origin_form(uri: &Uri) -> Result<Uri, Cause> {
+    if uri.scheme().is_none() {
+        return Ok(uri.clone());
+    }
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    path.parse()
+        .map_err(|_| Cause::BadRequest("the request's target is not valid"))
+}
