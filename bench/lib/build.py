@@ -3,7 +3,7 @@
 import functools
 import os
 
-from lib.places import FRONT, RUST, TOOLS
+from lib.places import BEFORE, BENCH, FRONT, RUST, TOOLS
 from lib.process import output_of
 
 # A first build, on a small machine that may do something else too.
@@ -22,6 +22,19 @@ def front():
     """faucet-core's example `front`, as the code is now."""
     _cargo(RUST, "--package", "faucet-core", "--example", "front")
     return FRONT
+
+
+@functools.lru_cache(maxsize=None)
+def front_before(revision):
+    """The same of an earlier revision of this repository, which is checked out beside the build."""
+    commit = output_of(["git", "rev-parse", "--verify", f"{revision}^{{commit}}"], cwd=BENCH).strip()
+    tree = BEFORE / commit
+    if not tree.exists():
+        output_of(["git", "worktree", "prune"], cwd=BENCH)
+        output_of(["git", "worktree", "add", "--detach", tree, commit], cwd=BENCH)
+    rust = tree / RUST.relative_to(BENCH.parent)
+    _cargo(rust, "--package", "faucet-core", "--example", "front")
+    return rust / FRONT.relative_to(RUST)
 
 
 def _cargo(directory, *arguments):

@@ -74,14 +74,16 @@ def _r(value):
 
 
 class Front(Contender):
-    """faucet-core's example `front`: no R in it."""
+    """faucet-core's example `front`: no R in it. With a `revision`, as it was then."""
 
-    def __init__(self, upstreams):
-        super().__init__("faucet front")
+    def __init__(self, upstreams, name="faucet front", revision=None):
+        super().__init__(name)
         self.upstreams = upstreams
+        self.revision = revision
 
     def command(self):
-        return [build.front(), "--listen", self.address, "--upstream", ",".join(self.upstreams)]
+        program = build.front_before(self.revision) if self.revision else build.front()
+        return [program, "--listen", self.address, "--upstream", ",".join(self.upstreams)]
 
 
 def faucet_or_front(workers, upstreams):

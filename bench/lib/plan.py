@@ -1,6 +1,7 @@
 """How long and how often everything is measured."""
 
 from dataclasses import dataclass
+from typing import Optional
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class Plan:
     refresh: int
     idle_clients: int = 5000
     workers: int = 4
+    # A revision of this repository whose front is measured beside the present one; None is none.
+    before: Optional[str] = None
 
 
 FULL = Plan(

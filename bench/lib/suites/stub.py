@@ -19,35 +19,52 @@ own processes for each request. `no proxy` is wrk on the stub itself: how far th
 front to the other: of the requests/s, above 1 is better for faucet; of the CPU time, below 1."""
 
 
+BEFORE = "before"
+
+BEFORE_TEXT = """
+
+`before` is faucet's front as it was at {revision}, in the same rounds."""
+
+
 def run(plan):
     section = Section("Stub upstreams", TEXT.format(ports=plan.workers))
+    before = []
+    if plan.before:
+        section.text += BEFORE_TEXT.format(revision=plan.before)
+        before = [BEFORE]
     rates, costs = [], []
-    with Stub(plan.workers) as stub, Field(_proxies(stub)) as field:
+    with Stub(plan.workers) as stub, Field(_proxies(stub, plan.before)) as field:
         section.notes += _overlap(field, stub)
         # Already started, so it only joins the rounds.
         field.running.append(stub)
         for clients in CLIENTS:
             print(f"  {clients} clients", flush=True)
             rounds = Rounds(field, plan.stub.rounds, lambda contender, _: closed(contender, clients, plan.stub.seconds))
-            rates.append(_row(clients, rounds, "rate", ["faucet front", "HAProxy", "nginx", "no proxy"], digits=0))
-            costs.append(_row(clients, rounds, "cpu_us", ["faucet front", "HAProxy", "nginx"], digits=1))
+            proxies = ["faucet front", "HAProxy", "nginx"]
+            rates.append(_row(clients, rounds, "rate", [*proxies, "no proxy"], before, digits=0))
+            costs.append(_row(clients, rounds, "cpu_us", proxies, before, digits=1))
             section.measured[f"rate {clients}"] = rounds.ratio("faucet front", "HAProxy", "rate")
             section.measured[f"cpu {clients}"] = rounds.ratio("faucet front", "HAProxy", "cpu_us")
         section.notes += field.notes
     section.tables = [
-        table(["requests/s", "faucet front", "HAProxy", "nginx", "no proxy", "to HAProxy", "to nginx"], rates),
-        table(["CPU µs a request", "faucet front", "HAProxy", "nginx", "to HAProxy", "to nginx"], costs),
+        table(["requests/s", *proxies, "no proxy", *_others(before)], rates),
+        table(["CPU µs a request", *proxies, *_others(before)], costs),
     ]
     return section
 
 
-def _proxies(stub):
-    return [Front(stub.addresses), HAProxy("HAProxy", stub.addresses), Nginx("nginx", stub.addresses)]
+def _proxies(stub, before):
+    proxies = [Front(stub.addresses), HAProxy("HAProxy", stub.addresses), Nginx("nginx", stub.addresses)]
+    return [*proxies, Front(stub.addresses, BEFORE, before)] if before else proxies
 
 
-def _row(clients, rounds, key, names, digits):
+def _others(before):
+    return [f"to {other}" for other in ("HAProxy", "nginx", *before)]
+
+
+def _row(clients, rounds, key, names, before, digits):
     values = [number(rounds.median(name, key), digits) for name in names]
-    ratios = [number(rounds.ratio("faucet front", other, key), 2, "x") for other in ("HAProxy", "nginx")]
+    ratios = [number(rounds.ratio("faucet front", other, key), 2, "x") for other in ("HAProxy", "nginx", *before)]
     return [f"{clients} clients" if clients > 1 else "1 client", *values, *ratios]
 
 
