@@ -62,6 +62,7 @@ fresh:
 	$(CARGO) run --quiet --bin document -- --check
 	Rscript tools/crates.R --check
 	tools/test-docs
+	tools/test-parties
 
 # The release build, as users get it; NOT_CRAN: no test is left out. What does not depend on how workers are served is
 # tested with native ones, which are the default; all else with both kinds.
