@@ -126,9 +126,13 @@ server_is_running <- function(handle) .Call(wrap__server_is_running, handle)
 #' @noRd
 option_problem <- function(name, text) .Call(wrap__option_problem, name, text)
 
-#' Notes SIGTERM and SIGHUP for `server_poll()` until `signals_release()`.
+#' Notes SIGTERM, SIGHUP and SIGUSR1 for `server_poll()`, and ignores SIGUSR2 and SIGPIPE, until `signals_release()`.
 #' @noRd
 signals_hold <- function() invisible(.Call(wrap__signals_hold))
+
+#' The signal noted since it was last told, for when `server_poll()` fails.
+#' @noRd
+signals_taken <- function() .Call(wrap__signals_taken)
 
 #' Restores the handlers that were there before.
 #' @noRd

@@ -87,6 +87,9 @@ fn server_poll(handle: Robj, timeout_ms: i32) -> List {
         if !signals::is_pending() {
             server.wait(patience(timeout_ms));
         }
+        if signals::take_reopen() {
+            server.reopen_logs();
+        }
         let (lines, dropped) = server.take_lines();
         let counts = server.counts();
         let phase = server.phase();
