@@ -50,6 +50,10 @@
 #' With `block = FALSE` they appear whenever R is idle and with each use of the handle. Control characters, escape
 #' sequences and bytes that are no UTF-8 are not shown as such, and a line of more than 8 kB is cut.
 #'
+#' If nobody reads standard output or error, or they cannot be written, serving, reloading and stopping go on all the
+#' same: what finds no room is dropped, and the other stream says so. An error in a handler of yours for these messages
+#' ends `run()`, as it ends any function.
+#'
 #' @param dir Directory with the API.
 #' @param app Instead of code in `dir`: a plumber router, or a function of a request. To be named: `run(app = router)`.
 #' @param workers Number of R processes. By default as many as there are usable cores, in a

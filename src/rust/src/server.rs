@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use extendr_api::prelude::*;
 use faucet_core::ops::status::{unix_seconds, Kind};
-use faucet_core::ops::printable;
+use faucet_core::ops::{outlet, printable};
 use faucet_core::server::{Phase, Request, Server};
 use faucet_core::sources::Failure;
 
@@ -59,6 +59,7 @@ fn patience(milliseconds: i32) -> Duration {
 /// @noRd
 #[extendr]
 fn server_start(settings: List) -> List {
+    outlet::occupy();
     let started = settings::read(&settings).and_then(Server::start);
     match started {
         Err(failure) => bad(&failure),
@@ -89,6 +90,9 @@ fn server_poll(handle: Robj, timeout_ms: i32) -> List {
         }
         if signals::take_reopen() {
             server.reopen_logs();
+        }
+        for (lost, failed) in [outlet::OUTPUT.take_lost(), outlet::ERROR.take_lost()] {
+            server.log().note_lost(lost, failed);
         }
         let (lines, dropped) = server.take_lines();
         let counts = server.counts();
