@@ -23,8 +23,9 @@ await_ready <- function(link, call = NULL) {
 block_on <- function(link, timeout = Inf, starting = FALSE, call = NULL) {
   signals_hold()
   on.exit(signals_release(), add = TRUE)
+  on.exit(unfailing(outlet_settle(TRUE)), add = TRUE, after = FALSE)
   announce <- if (starting) announcer(link) else function(poll) invisible()
-  on.exit(announce(NULL), add = TRUE)
+  on.exit(announce(NULL), add = TRUE, after = FALSE)
 
   end <- tryCatch(
     serve_until(link, seconds_now() + timeout, announce, call),
@@ -50,7 +51,7 @@ serve_until <- function(link, deadline, announce, call) {
     if (poll$signal == "term") {
       return("asked")
     }
-    reload(requested = poll$signal == "hup")
+    unfailing(reload(requested = poll$signal == "hup"))
     if (seconds_now() >= deadline) {
       return("timeout")
     }
@@ -91,15 +92,18 @@ reload_on_request <- function(link) {
 # Until requests in flight are answered and the workers are gone. Who asks a second time wants it now.
 drain_and_stop <- function(link, call) {
   id <- start_command(link, list(name = "stop", timeout = link$shutdown_timeout), call = call)
-  say("Draining: requests have {link$shutdown_timeout} s to finish. Ctrl-C again stops at once.", link$quiet)
+  say(
+    "Draining: requests have ", link$shutdown_timeout, " s to finish. Ctrl-C again stops at once.",
+    quiet = link$quiet
+  )
   result <- tryCatch(await_stop(link, id, call), interrupt = function(condition) NULL)
   if (is.null(result)) {
-    say("Stopping at once", link$quiet)
+    say("Stopping at once", quiet = link$quiet)
     kill_server(link)
   } else {
     poll_server(link, call = call)
     check_result(result, call = call)
-    say("Stopped", link$quiet)
+    say("Stopped", quiet = link$quiet)
   }
 }
 

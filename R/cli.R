@@ -3,7 +3,23 @@
 # Log lines since the last poll. Access lines are the program's output and go to standard output; all else are messages,
 # which go to standard error and which the caller can catch by class: `faucet_log` (workers' output), `faucet_event`.
 show_log <- function(poll, quiet = FALSE) {
-  show <- if (quiet) poll$kind == "event" & poll$level == "error" else rep(TRUE, length(poll$kind))
+  unfailing({
+    show_lines(poll, if (quiet) poll$kind == "event" & poll$level == "error" else rep(TRUE, length(poll$kind)))
+    if (!quiet) {
+      if (isTRUE(poll$dropped > 0)) {
+        show_event(
+          paste(poll$dropped, "log lines were dropped: they came faster than they could be shown."), "warn",
+          stream = if (outlet_is_read(message_stream())) message_stream() else "stdout"
+        )
+      }
+      report_trouble()
+    }
+    # Whatever R prints next comes after it.
+    outlet_settle(FALSE)
+  })
+}
+
+show_lines <- function(poll, show) {
   kind <- poll$kind[show]
   level <- poll$level[show]
   text <- poll$text[show]
@@ -17,42 +33,29 @@ show_log <- function(poll, quiet = FALSE) {
     rows <- starts[[i]]:ends[[i]]
     switch(
       runs$values[[i]],
-      access = writeLines(text[rows]),
+      access = put(paste0(text[rows], "\n", collapse = "")),
       worker = show_worker_lines(text[rows]),
       event = for (row in rows) show_event(text[[row]], level[[row]])
     )
   }
-  if (!quiet && isTRUE(poll$dropped > 0)) {
-    show_event(paste(poll$dropped, "log lines were dropped: they came faster than they could be shown."), "warn")
-  }
-  invisible()
 }
 
-# Without blank lines: R prints one whenever it is interrupted.
 show_worker_lines <- function(lines) {
-  lines <- lines[!grepl("^\\[(worker [0-9]+|template)\\] *$", lines)]
-  if (length(lines) == 0) {
-    return(invisible())
-  }
-  condition <- structure(
-    class = c("faucet_log", "message", "condition"),
-    list(message = paste0(lines, "\n", collapse = ""), call = NULL)
-  )
-  message(condition)
+  unfailing(send_message(paste0(lines, "\n", collapse = ""), "faucet_log", stream = "stderr"))
 }
 
-# A log line stays one line, whatever the width of the terminal: so this is rlang's inform(), not cli's, which wraps.
-show_event <- function(text, level = "info") {
-  bullet <- switch(level, error = "x", warn = "!", "i")
-  rlang::inform(rlang::set_names(text, bullet), class = "faucet_event", level = level)
+# A log line stays one line, whatever the width of the terminal: so this is rlang's bullet, not cli's, which wraps.
+show_event <- function(text, level = "info", stream = message_stream()) {
+  unfailing({
+    bullet <- switch(level, error = "x", warn = "!", "i")
+    line <- tryCatch(rlang::format_error_bullets(rlang::set_names(text, bullet)), error = function(condition) text)
+    send_message(line, "faucet_event", level = level, stream = stream)
+  })
 }
 
 # Messages of the R session itself, about what the user asked for.
-say <- function(message, quiet = FALSE, .envir = parent.frame()) {
-  if (!quiet) {
-    text <- cli::format_inline(message, .envir = .envir)
-    rlang::inform(text, class = "faucet_message")
-  }
+say <- function(..., quiet = FALSE) {
+  if (!quiet) unfailing(send_message(paste0(...), "faucet_message"))
 }
 
 # Shows how many workers are ready: one line that changes where the terminal can do that, or else a message at the
@@ -62,17 +65,21 @@ start_progress <- function(link) {
   if (link$quiet) {
     return(function(poll) invisible())
   }
-  what <- if (is.null(link$replicas)) "Starting {link$workers} worker{?s}" else "Looking for replicas of {link$replicas}"
-  if (!cli::is_dynamic_tty()) {
+  what <- if (is.null(link$replicas)) {
+    paste("Starting", count_of(link$workers, "worker"))
+  } else {
+    paste("Looking for replicas of", link$replicas)
+  }
+  if (!has_status_line()) {
     say(what)
     return(function(poll) invisible())
   }
-  so_far <- if (is.null(link$replicas)) "{poll$ready} ready" else "{poll$total} found, {poll$ready} ready"
   function(poll) {
     if (is.null(poll)) {
       hide_status_line()
     } else {
-      show_status_line(paste0(what, ": ", so_far))
+      found <- if (!is.null(link$replicas)) paste0(poll$total, " found, ")
+      show_status_line(paste0(what, ": ", found, poll$ready, " ready"))
     }
     invisible()
   }
@@ -80,31 +87,17 @@ start_progress <- function(link) {
 
 say_ready <- function(link, poll) {
   total <- link$workers %||% poll$total
-  some <- if (poll$ready < total) paste(poll$ready, "of ") else ""
-  if (is.null(link$replicas)) {
-    say("Ready on {link$url} with {some}{total} worker{?s}", link$quiet)
+  some <- if (poll$ready < total) paste(poll$ready, "of ")
+  whom <- if (is.null(link$replicas)) {
+    count_of(total, "worker")
   } else {
-    say("Ready on {link$url} with {some}{total} replica{?s} of {link$replicas}", link$quiet)
+    paste(count_of(total, "replica"), "of", link$replicas)
   }
+  say("Ready on ", link$url, " with ", some, whom, quiet = link$quiet)
 }
 
-# The line at the bottom of the terminal, if there is one now. What is printed would be appended to it, so it is hidden
-# first, and comes again with the next poll.
-status_line <- new.env(parent = emptyenv())
-
-show_status_line <- function(message, .envir = parent.frame()) {
-  if (is.null(status_line$id)) {
-    status_line$id <- cli::cli_status(message, .auto_close = FALSE, .envir = .envir)
-  } else {
-    cli::cli_status_update(status_line$id, message, .envir = .envir)
-  }
-}
-
-hide_status_line <- function() {
-  if (!is.null(status_line$id)) {
-    cli::cli_status_clear(status_line$id)
-    status_line$id <- NULL
-  }
+count_of <- function(n, noun) {
+  paste0(n, " ", noun, if (n != 1) "s")
 }
 
 format_memory <- function(bytes) {

@@ -9,6 +9,26 @@ NULL
 #' @noRd
 usable_cores <- function() .Call(wrap__usable_cores)
 
+#' Prints lines, in order with those for the other stream. Never waits long, and never fails for want of a reader.
+#' @param stream "stdout" or "stderr".
+#' @param lines Raw vector.
+#' @return Whether it is taken care of; otherwise R must print it.
+#' @noRd
+outlet_put <- function(stream, lines) .Call(wrap__outlet_put, stream, lines)
+
+#' Waits, but not long, until all is printed.
+#' @param last Whether nothing comes after it: a reader that is known not to read gets another chance.
+#' @noRd
+outlet_settle <- function(last) invisible(.Call(wrap__outlet_settle, last))
+
+#' Whether the reader of a stream keeps up.
+#' @noRd
+outlet_is_read <- function(stream) .Call(wrap__outlet_is_read, stream)
+
+#' Why a stream cannot be written: `NULL` if it can, or if that was told a short while ago.
+#' @noRd
+outlet_trouble <- function(stream) .Call(wrap__outlet_trouble, stream)
+
 #' Begins to serve on a Unix socket: from now on requests can be had.
 #' @param socket Path of the socket.
 #' @param host,port What requests are told of where they arrived.
@@ -126,9 +146,13 @@ server_is_running <- function(handle) .Call(wrap__server_is_running, handle)
 #' @noRd
 option_problem <- function(name, text) .Call(wrap__option_problem, name, text)
 
-#' Notes SIGTERM and SIGHUP for `server_poll()` until `signals_release()`.
+#' Notes SIGTERM, SIGHUP and SIGUSR1 for `server_poll()`, and ignores SIGUSR2 and SIGPIPE, until `signals_release()`.
 #' @noRd
 signals_hold <- function() invisible(.Call(wrap__signals_hold))
+
+#' The signal noted since it was last told, for when `server_poll()` fails.
+#' @noRd
+signals_taken <- function() .Call(wrap__signals_taken)
 
 #' Restores the handlers that were there before.
 #' @noRd

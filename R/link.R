@@ -13,14 +13,32 @@ new_link <- function(started, settings) {
   link$workers <- settings$workers
   link$shutdown_timeout <- settings$shutdown_timeout
   link$quiet <- settings$quiet
+  # As of the last poll.
+  link$state <- "starting"
   link
 }
 
 # What happened since the last poll, or within `timeout` seconds. Its log lines are shown on the way.
 poll_server <- function(link, timeout = 0, call = NULL) {
-  poll <- check_result(server_poll(link$handle, milliseconds(timeout)), call = call)
+  poll <- tryCatch(
+    server_poll(link$handle, milliseconds(timeout)),
+    error = function(condition) poll_failed(link, condition)
+  )
+  poll <- check_result(poll, call = call)
+  link$state <- poll$state
   show_log(poll, link$quiet)
   poll
+}
+
+# The native side raises nothing, but R may have no memory for what it says. Then its lines are lost, and all else is as
+# it was.
+poll_failed <- function(link, condition) {
+  report_failure(condition)
+  Sys.sleep(step)
+  list(
+    ok = TRUE, state = link$state, ready = 0L, total = 0L, signal = signals_taken(),
+    kind = character(), level = character(), text = character(), dropped = 0
+  )
 }
 
 server_state <- function(link, call = NULL) {

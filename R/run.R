@@ -37,15 +37,22 @@
 #' With `block = TRUE`, `run()` returns when the server has stopped. Ctrl-C or a TERM signal stops
 #' it by draining: no new requests are taken, those in flight and in the queue may finish within
 #' `shutdown_timeout`, and R's exit hooks run in each worker. A second Ctrl-C or TERM ends it at
-#' once. A HUP signal starts new workers on the current code, as `$reload()` does.
+#' once. A HUP signal starts new workers on the current code, as `$reload()` does, and opens `log_file` again; USR1 only
+#' does the latter, and USR2 does nothing. All of this holds from the start on.
 #'
 #' With `block = FALSE`, `run()` returns as soon as one worker is ready. The server then runs
 #' beside the R session until `$stop()`, or until its handle is garbage collected or the
-#' session ends: keep the handle in a variable.
+#' session ends: keep the handle in a variable. Signals then mean what they mean to R, but while `$wait()` waits: for R,
+#' USR1 is "save the workspace and quit".
 #'
 #' The access log goes to standard output. What workers print, each line with its worker's number, and
 #' what happens to workers go to standard error, as messages of class `faucet_log` and `faucet_event`.
-#' With `block = FALSE` they appear whenever R is idle and with each use of the handle.
+#' With `block = FALSE` they appear whenever R is idle and with each use of the handle. Control characters, escape
+#' sequences and bytes that are no UTF-8 are not shown as such, and a line of more than 8 kB is cut.
+#'
+#' If nobody reads standard output or error, or they cannot be written, serving, reloading and stopping go on all the
+#' same: what finds no room is dropped, and the other stream says so. An error in a handler of yours for these messages
+#' ends `run()`, as it ends any function.
 #'
 #' @param dir Directory with the API.
 #' @param app Instead of code in `dir`: a plumber router, or a function of a request. To be named: `run(app = router)`.

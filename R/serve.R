@@ -3,10 +3,15 @@
 # Starts the server. In the foreground it is served until it has stopped, else until it is ready. Returns its handle.
 serve <- function(settings, verb, block, call = NULL) {
   settings$verb <- verb
+  if (block) {
+    # From before there is something that a signal would leave behind.
+    signals_hold()
+    on.exit(signals_release(), add = TRUE)
+  }
   link <- new_link(check_result(server_start(settings), call = call), settings)
   if (block) {
     # However this ends: what runs in the foreground does not outlive it.
-    on.exit(kill_server(link), add = TRUE)
+    on.exit(kill_server(link), add = TRUE, after = FALSE)
     block_on(link, starting = TRUE, call = call)
     invisible(faucet_server$new(link))
   } else {

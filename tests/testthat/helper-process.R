@@ -125,7 +125,7 @@ has_address <- function(host) {
 }
 
 # The number of a signal, where tools does not name it.
-sig <- c(hup = 1L, int = 2L, kill = 9L, term = 15L, cont = 18L, stop = 19L)
+sig <- c(hup = 1L, int = 2L, kill = 9L, pipe = 13L, term = 15L, cont = 18L, stop = 19L)
 
 # A client that asks again and again from a process of its own. `stop()` returns the status of each answer.
 local_client <- function(server, path, env = parent.frame()) {

@@ -5,6 +5,7 @@
 mod answer;
 mod interrupts;
 mod memory;
+mod outlet;
 mod panics;
 mod serve;
 mod server;
@@ -28,6 +29,7 @@ fn usable_cores() -> i32 {
 extendr_module! {
     mod faucet;
     fn usable_cores;
+    use outlet;
     use serve;
     use server;
     use settings;

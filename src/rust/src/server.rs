@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use extendr_api::prelude::*;
 use faucet_core::ops::status::{unix_seconds, Kind};
+use faucet_core::ops::{outlet, printable};
 use faucet_core::server::{Phase, Request, Server};
 use faucet_core::sources::Failure;
 
-use crate::answer::{bad, failure, good};
+use crate::answer::{bad, failure, good, text, texts};
 use crate::settings::{self, Named};
 use crate::{panics, signals};
 
@@ -58,6 +59,7 @@ fn patience(milliseconds: i32) -> Duration {
 /// @noRd
 #[extendr]
 fn server_start(settings: List) -> List {
+    outlet::occupy();
     let started = settings::read(&settings).and_then(Server::start);
     match started {
         Err(failure) => bad(&failure),
@@ -71,7 +73,7 @@ fn server_start(settings: List) -> List {
             };
             good([
                 ("handle", ExternalPtr::new(handle).into()),
-                ("url", url.into()),
+                ("url", text(&url)),
                 ("admin_url", admin),
             ])
         }
@@ -86,6 +88,12 @@ fn server_poll(handle: Robj, timeout_ms: i32) -> List {
         if !signals::is_pending() {
             server.wait(patience(timeout_ms));
         }
+        if signals::take_reopen() {
+            server.reopen_logs();
+        }
+        for (lost, failed) in [outlet::OUTPUT.take_lost(), outlet::ERROR.take_lost()] {
+            server.log().note_lost(lost, failed);
+        }
         let (lines, dropped) = server.take_lines();
         let counts = server.counts();
         let phase = server.phase();
@@ -95,19 +103,22 @@ fn server_poll(handle: Robj, timeout_ms: i32) -> List {
         };
         let kind: Vec<&str> = lines.iter().map(|line| line.kind.name()).collect();
         let level: Vec<&str> = lines.iter().map(|line| line.level_name()).collect();
-        let text: Vec<&str> = lines.iter().map(|line| line.text.as_str()).collect();
+        let (kind, level) = (Robj::from(kind), Robj::from(level));
+        let shown = texts(lines.iter().map(|line| line.text.as_str()));
+        let problem_lines = texts(problem.lines.iter().map(String::as_str));
         good([
             ("state", phase.name().into()),
             ("ready", (counts.serving as i32).into()),
             ("total", (counts.total as i32).into()),
-            ("signal", signals::take().into()),
-            ("kind", kind.into()),
-            ("level", level.into()),
-            ("text", text.into()),
+            ("kind", kind),
+            ("level", level),
+            ("text", shown),
             ("dropped", (dropped as f64).into()),
             ("class", problem.class.into()),
-            ("message", problem.message.into()),
-            ("lines", problem.lines.into()),
+            ("message", text(&problem.message)),
+            ("lines", problem_lines),
+            // Last: R may have had no memory for all the rest.
+            ("signal", signals::take().into()),
         ])
     }))
 }
@@ -138,9 +149,9 @@ fn server_status(handle: Robj) -> List {
             Integers::from_values(values).into()
         };
         let state: Vec<&str> = workers.iter().map(|worker| worker.state.name()).collect();
-        let address: Vec<Option<&str>> = workers
+        let address: Vec<Option<String>> = workers
             .iter()
-            .map(|worker| worker.address.as_deref())
+            .map(|worker| Some(printable::text(worker.address.as_deref()?).into_owned()))
             .collect();
         let kind: Vec<Option<&str>> = workers
             .iter()
@@ -181,7 +192,7 @@ fn server_lookup(handle: Robj) -> List {
         let lookup = server.status().lookup.map_or(r!(NULL), |lookup| {
             List::from_pairs([
                 ("state", Robj::from(lookup.state.name())),
-                ("message", Robj::from(lookup.message)),
+                ("message", text(&lookup.message)),
                 ("since", Robj::from(unix_seconds(lookup.since))),
                 (
                     "addresses",

@@ -8,12 +8,25 @@ use std::time::{Duration, Instant};
 use tracing::Level;
 
 use super::line::EventLine;
+use super::printable;
 
 /// The level of what must be looked at.
 pub const ERROR: Level = Level::ERROR;
 
 /// Lines kept until they are fetched; more are dropped and counted.
 const CAPACITY: usize = 20_000;
+
+/// What all lines together may have, in bytes.
+const BYTES: usize = 16 * 1024 * 1024;
+
+/// Room beyond that for events: what happened to the server is not lost behind what workers print.
+const EVENTS: usize = 1_000;
+
+/// Between two reports of dropped lines.
+const REPORTS: Duration = Duration::from_secs(10);
+
+/// Between two helpings of what workers print, if they print more than that.
+const PACE: Duration = Duration::from_millis(1);
 
 /// What a line is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +71,10 @@ impl Line {
 #[derive(Default)]
 struct State {
     lines: VecDeque<Line>,
+    bytes: usize,
     dropped: u64,
+    /// When dropped lines were told.
+    reported: Option<Instant>,
     /// Someone waits, and something happened that they should see at once.
     news: bool,
 }
@@ -69,6 +85,7 @@ pub struct Log {
     state: Mutex<State>,
     bell: Condvar,
     dropped_ever: AtomicU64,
+    turn: tokio::sync::Mutex<()>,
 }
 
 impl Log {
@@ -78,13 +95,24 @@ impl Log {
 
     /// Adds a line. Only events wake the reader: it comes by every 100 ms anyway, and waking it for
     /// each request would cost more than the request.
+    ///
+    /// Text of others becomes fit to be shown here, but for access lines: their format has its own way to escape.
     pub fn push(&self, kind: Kind, level: Level, text: String) {
+        let text = match kind {
+            Kind::Access => text,
+            Kind::Worker | Kind::Event => printable::one_line(text),
+        };
+        let (lines, bytes) = match kind {
+            Kind::Event => (CAPACITY + EVENTS, 2 * BYTES),
+            Kind::Access | Kind::Worker => (CAPACITY, BYTES),
+        };
         let mut state = self.lock();
-        if state.lines.len() >= CAPACITY {
+        if state.lines.len() >= lines || state.bytes + text.len() > bytes {
             state.dropped += 1;
             self.dropped_ever.fetch_add(1, Ordering::Relaxed);
             return;
         }
+        state.bytes += text.len();
         state.lines.push_back(Line { kind, level, text });
         if kind == Kind::Event {
             state.news = true;
@@ -95,8 +123,20 @@ impl Log {
 
     /// Counts a line that was lost elsewhere.
     pub fn note_dropped(&self) {
-        self.lock().dropped += 1;
-        self.dropped_ever.fetch_add(1, Ordering::Relaxed);
+        self.note_lost(1, 0);
+    }
+
+    /// Counts lines that were lost elsewhere, and others of which somebody else tells.
+    pub fn note_lost(&self, lines: u64, told: u64) {
+        self.lock().dropped += lines;
+        self.dropped_ever.fetch_add(lines + told, Ordering::Relaxed);
+    }
+
+    /// Waits before the next helping of output is taken, for all workers of a server together: whoever prints faster
+    /// waits for us, as the clients must not.
+    pub async fn pace(&self) {
+        let _turn = self.turn.lock().await;
+        tokio::time::sleep(PACE).await;
     }
 
     /// Wakes the reader: something other than a line changed.
@@ -105,10 +145,17 @@ impl Log {
         self.bell.notify_all();
     }
 
-    /// Takes all lines, and how many were dropped since the last call.
+    /// Takes all lines, and how many were dropped since that was last told: at most every 10 s, as it is a line itself.
     pub fn take(&self) -> (Vec<Line>, u64) {
         let mut state = self.lock();
-        let dropped = std::mem::take(&mut state.dropped);
+        let due = state.dropped > 0 && state.reported.map_or(true, |at| at.elapsed() >= REPORTS);
+        let dropped = if due {
+            state.reported = Some(Instant::now());
+            std::mem::take(&mut state.dropped)
+        } else {
+            0
+        };
+        state.bytes = 0;
         (state.lines.drain(..).collect(), dropped)
     }
 
@@ -154,6 +201,43 @@ mod tests {
         assert_eq!((lines.len(), dropped), (CAPACITY, 3));
         assert_eq!(log.take().1, 0);
         assert_eq!(log.dropped_ever(), 3);
+    }
+
+    #[test]
+    fn long_lines_fill_it_by_their_bytes_and_events_still_fit() {
+        let log = Log::default();
+        let long = "x".repeat(BYTES / 4);
+        for _ in 0..5 {
+            log.push(Kind::Worker, Level::INFO, long.clone());
+        }
+        log.push(Kind::Event, Level::ERROR, "is given up".into());
+        let (lines, dropped) = log.take();
+        assert_eq!((lines.len(), dropped), (5, 1));
+        log.push(Kind::Worker, Level::INFO, long);
+        assert_eq!(log.take().0.len(), 1);
+    }
+
+    #[test]
+    fn what_others_wrote_is_fit_to_be_shown() {
+        let log = Log::default();
+        log.push(Kind::Event, Level::INFO, "a\0b\n\u{1b}[2Jc".into());
+        assert_eq!(log.take().0[0].text, "a\\x00b\\nc");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn all_who_print_share_one_pace() {
+        let log = Arc::new(Log::default());
+        let began = tokio::time::Instant::now();
+        let all: Vec<_> = (0..20)
+            .map(|_| {
+                let log = log.clone();
+                tokio::spawn(async move { log.pace().await })
+            })
+            .collect();
+        for one in all {
+            one.await.expect("no panic");
+        }
+        assert!(began.elapsed() >= 20 * PACE);
     }
 
     #[test]

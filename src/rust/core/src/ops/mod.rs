@@ -6,6 +6,8 @@ mod health;
 mod line;
 pub mod log;
 pub mod metrics;
+pub mod outlet;
+pub mod printable;
 pub mod status;
 
 pub use admin::serve_admin;

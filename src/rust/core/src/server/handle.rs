@@ -1,7 +1,7 @@
 //! The handle of a running server.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -25,6 +25,8 @@ use crate::sources::{Counts, Failure, Ground, Prepared, Roster};
 pub struct Server {
     shared: Arc<Shared>,
     roster: Arc<Roster>,
+    /// The server's own: what it keeps open ends with it, not with the handle.
+    ops: Weak<Ops>,
     requests: mpsc::UnboundedSender<(u64, Request)>,
     next_request: u64,
     address: SocketAddr,
@@ -67,6 +69,7 @@ impl Server {
             access,
             log: log.clone(),
         });
+        let own = Arc::downgrade(&ops);
         let table = Table::new(settings.queue);
         let roster = Arc::new(Roster::new(table.clone()));
         let shared = Shared::new(log.clone());
@@ -128,6 +131,7 @@ impl Server {
         Ok(Self {
             shared,
             roster,
+            ops: own,
             requests,
             next_request: 0,
             address,
@@ -208,6 +212,13 @@ impl Server {
     /// Log lines since the last call, and how many were dropped.
     pub fn take_lines(&self) -> (Vec<Line>, u64) {
         self.shared.log().take()
+    }
+
+    /// Opens the access log's file again, which someone may have moved.
+    pub fn reopen_logs(&self) {
+        if let Some(ops) = self.ops.upgrade() {
+            ops.access.reopen();
+        }
     }
 
     /// Whether anything of it is left.

@@ -1,20 +1,25 @@
 //! What workers print: read always, shown with the process's name, the last lines kept.
+//!
+//! It is read on the thread that serves, so its share there is bounded, and so is what it costs in memory, whatever comes.
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::io::{AsyncReadExt, BufReader};
 use tokio::net::unix::pipe::Receiver;
 use tracing::Level;
 
 use crate::ops::log::{Kind, Log};
+use crate::ops::printable::{self, LONGEST};
 
 /// Lines kept for the error that shows why a worker did not start.
 const KEPT: usize = 40;
 
-/// A longer line is broken here, in bytes.
-const LONGEST: usize = 8 * 1024;
+/// What one read takes, in bytes: what a pipe holds.
+const CHUNK: usize = 64 * 1024;
+
+/// Lines that are taken at once: between two such helpings clients are served.
+const HELPING: usize = 256;
 
 /// The last lines of one process.
 #[derive(Clone, Default)]
@@ -41,51 +46,106 @@ pub async fn follow(stream: OwnedFd, name: String, level: Level, log: Arc<Log>, 
         tracing::error!("{name} prints what cannot be read");
         return;
     };
-    let mut stream = BufReader::new(stream);
-    let mut lines = Lines::default();
-    let mut chunk = [0u8; 4096];
-    loop {
-        // An error is an end: the other side is gone.
-        let read = stream.read(&mut chunk).await.unwrap_or(0);
-        let end = read == 0;
-        for line in lines.split(&chunk[..read], end) {
+    let show = |line: String| {
+        // R prints blank lines whenever it is interrupted.
+        if !line.trim().is_empty() {
             log.push(Kind::Worker, level, format!("[{name}] {line}"));
-            tail.push(line);
         }
-        if end {
-            return;
+        tail.push(line);
+    };
+    let mut lines = Lines::default();
+    while let Some(chunk) = read(&stream).await {
+        let mut rest = &chunk[..];
+        loop {
+            rest = lines.split(rest, HELPING, &show);
+            if rest.is_empty() {
+                break;
+            }
+            log.pace().await;
+        }
+        if chunk.len() >= CHUNK / 2 {
+            log.pace().await;
+        } else {
+            tokio::task::yield_now().await;
+        }
+    }
+    lines.end(&show);
+}
+
+/// What is there, or nothing at the end. An error is an end: the other side is gone.
+async fn read(stream: &Receiver) -> Option<Vec<u8>> {
+    loop {
+        stream.readable().await.ok()?;
+        // Not kept while a stream is silent, as most are.
+        let mut chunk = Vec::with_capacity(CHUNK);
+        match stream.try_read_buf(&mut chunk) {
+            Ok(0) => return None,
+            Ok(_) => return Some(chunk),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(_) => return None,
         }
     }
 }
 
-/// Cuts bytes into lines.
+/// Cuts bytes into lines. A line ends with LF, CR (progress bars) or both.
 #[derive(Default)]
 struct Lines {
+    /// The beginning of a line.
     partial: Vec<u8>,
+    /// Bytes of that line beyond `LONGEST`, which are not kept.
+    left_out: u64,
+    after_cr: bool,
 }
 
 impl Lines {
-    fn split(&mut self, bytes: &[u8], end: bool) -> Vec<String> {
-        let mut lines = Vec::new();
-        for byte in bytes {
-            if *byte == b'\n' || self.partial.len() >= LONGEST {
-                lines.push(self.take());
-            }
-            if *byte != b'\n' {
-                self.partial.push(*byte);
+    /// Shows up to `most` lines; returns the bytes after them.
+    fn split<'a>(
+        &mut self,
+        mut bytes: &'a [u8],
+        most: usize,
+        mut show: impl FnMut(String),
+    ) -> &'a [u8] {
+        for _ in 0..most {
+            let Some(at) = bytes.iter().position(|byte| matches!(byte, b'\n' | b'\r')) else {
+                self.keep(bytes);
+                return &[];
+            };
+            self.keep(&bytes[..at]);
+            let cr = bytes[at] == b'\r';
+            bytes = &bytes[at + 1..];
+            if self.is_begun() {
+                show(self.take());
+                self.after_cr = cr;
+            } else if !cr {
+                if !self.after_cr {
+                    show(String::new());
+                }
+                self.after_cr = false;
             }
         }
-        if end && !self.partial.is_empty() {
-            lines.push(self.take());
+        bytes
+    }
+
+    fn end(&mut self, mut show: impl FnMut(String)) {
+        if self.is_begun() {
+            show(self.take());
         }
-        lines
+    }
+
+    fn is_begun(&self) -> bool {
+        !self.partial.is_empty()
+    }
+
+    fn keep(&mut self, bytes: &[u8]) {
+        let kept = bytes.len().min(LONGEST - self.partial.len());
+        self.partial.extend_from_slice(&bytes[..kept]);
+        self.left_out += (bytes.len() - kept) as u64;
     }
 
     fn take(&mut self) -> String {
-        let line = String::from_utf8_lossy(&self.partial)
-            .trim_end_matches('\r')
-            .to_owned();
+        let line = printable::line(&self.partial, self.left_out);
         self.partial.clear();
+        self.left_out = 0;
         line
     }
 }
@@ -93,21 +153,119 @@ impl Lines {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    fn split(lines: &mut Lines, bytes: &[u8]) -> Vec<String> {
+        let mut all = Vec::new();
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            rest = lines.split(rest, 3, |line| all.push(line));
+        }
+        all
+    }
+
+    fn end(lines: &mut Lines) -> Vec<String> {
+        let mut all = Vec::new();
+        lines.end(|line| all.push(line));
+        all
+    }
 
     #[test]
     fn lines_survive_any_cut_and_bad_bytes() {
         let mut lines = Lines::default();
-        assert_eq!(lines.split(b"a\r\nb", false), ["a"]);
-        assert_eq!(lines.split(b"c\n\xff\n", false), ["bc", "\u{fffd}"]);
-        assert_eq!(lines.split(b"end", true), ["end"]);
-        assert!(lines.split(b"", true).is_empty());
+        assert_eq!(split(&mut lines, b"a\r"), ["a"]);
+        assert_eq!(split(&mut lines, b"\nb"), [""; 0]);
+        assert_eq!(
+            split(&mut lines, b"c\n\xff\n\n\r\n"),
+            ["bc", "\\xff", "", ""]
+        );
+        assert_eq!(
+            split(&mut lines, b"\r10%\r20%\r30%\n"),
+            ["10%", "20%", "30%"]
+        );
+        assert_eq!(split(&mut lines, b"end"), [""; 0]);
+        assert_eq!(end(&mut lines), ["end"]);
+        assert!(end(&mut lines).is_empty());
     }
 
     #[test]
-    fn endless_lines_are_broken() {
+    fn endless_lines_are_cut_and_cost_no_more_than_that() {
         let mut lines = Lines::default();
-        let cut = lines.split(&[b'x'; 3 * LONGEST], true);
-        assert!(cut.iter().all(|line| line.len() <= LONGEST));
-        assert_eq!(cut.iter().map(String::len).sum::<usize>(), 3 * LONGEST);
+        for _ in 0..1000 {
+            assert!(split(&mut lines, &[b'x'; 1000]).is_empty());
+        }
+        assert!(lines.partial.capacity() <= 2 * LONGEST);
+        let cut = end(&mut lines);
+        assert_eq!(cut.len(), 1);
+        let more = format!("x ... ({} bytes more)", 1_000_000 - LONGEST);
+        assert!(cut[0].ends_with(&more), "{}", cut[0]);
+        assert_eq!(split(&mut lines, b"next\n"), ["next"]);
+    }
+
+    #[test]
+    fn a_helping_ends_in_time() {
+        let mut lines = Lines::default();
+        let mut count = 0;
+        let rest = lines.split(&[b'\n'; 1000], 10, |_| count += 1);
+        assert_eq!((count, rest.len()), (10, 990));
+    }
+
+    proptest! {
+        #[test]
+        fn where_reads_end_makes_no_difference(
+            bytes in proptest::collection::vec(prop_oneof![Just(b'\n'), Just(b'\r'), any::<u8>()], 0..200),
+            cuts in proptest::collection::vec(1usize..20, 1..20),
+        ) {
+            let mut whole = Lines::default();
+            let mut expected = split(&mut whole, &bytes);
+            expected.extend(end(&mut whole));
+            let mut lines = Lines::default();
+            let (mut all, mut rest) = (Vec::new(), &bytes[..]);
+            for cut in cuts.iter().cycle() {
+                if rest.is_empty() {
+                    break;
+                }
+                let (now, later) = rest.split_at((*cut).min(rest.len()));
+                all.extend(split(&mut lines, now));
+                rest = later;
+            }
+            all.extend(end(&mut lines));
+            prop_assert_eq!(all, expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn who_prints_at_full_speed_leaves_the_thread_to_others() {
+        use std::io::Write;
+        let (reader, mut writer) = pipe();
+        let printing = std::thread::spawn(move || {
+            let text = b"y\n".repeat(50_000);
+            while writer.write_all(&text).is_ok() {}
+        });
+        let log = Arc::new(Log::default());
+        let tail = Tail::default();
+        let following = tokio::spawn(follow(
+            reader,
+            "worker 1".into(),
+            Level::INFO,
+            log.clone(),
+            tail.clone(),
+        ));
+        // This thread has one runtime: unless the task rests, nothing else is ever run between two lines.
+        let mut turns = 0u32;
+        while log.dropped_ever() == 0 {
+            turns += 1;
+            tokio::task::yield_now().await;
+        }
+        assert!(turns > 20_000 / HELPING as u32, "{turns}");
+        assert_eq!(tail.lines().len(), KEPT);
+        following.abort();
+        let _ = following.await;
+        printing.join().expect("no panic");
+    }
+
+    fn pipe() -> (OwnedFd, std::fs::File) {
+        let (reader, writer) = nix::unistd::pipe().expect("a pipe");
+        (reader, writer.into())
     }
 }
