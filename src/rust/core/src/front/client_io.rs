@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::cause::Cause;
+use super::listener::Entered;
 use super::raw_head::RawHead;
 use super::service::Peer;
 use super::watch::Phase;
@@ -41,11 +42,13 @@ pub struct ClientIo {
     /// What is left of a rejection that replaces hyper's.
     rejection: Option<(Vec<u8>, usize)>,
     http1: bool,
+    /// It counts as a connection until it is closed, also as a tunnel.
+    _entered: Entered,
 }
 
 impl ClientIo {
     pub fn new(
-        stream: TcpStream,
+        (stream, entered): (TcpStream, Entered),
         peer: Arc<Peer>,
         head: Arc<RawHead>,
         max_header: usize,
@@ -59,6 +62,7 @@ impl ClientIo {
             unread: Bytes::new(),
             rejection: None,
             http1,
+            _entered: entered,
         }
     }
 

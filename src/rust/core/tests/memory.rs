@@ -1,0 +1,131 @@
+//! The memory for bodies is bounded, for each body and for all of them together.
+
+mod common;
+
+use common::{house, pattern, until, Client, House, Seen, Upstream, Wire, SOON};
+
+const KILOBYTE: usize = 1024;
+
+/// Gives a body back, or a large one for `/large`.
+async fn worker() -> Upstream {
+    Upstream::start(|seen: Seen, wire: Wire| async move {
+        if seen.target == "/large" {
+            return wire.ok(pattern(900 * KILOBYTE)).await;
+        }
+        wire.ok(seen.body.len().to_string()).await
+    })
+    .await
+}
+
+/// Sends a body in chunks of one byte, but its end.
+async fn single_bytes(house: &House, count: usize) -> Client {
+    let mut client = house.client().await;
+    client
+        .send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+        .await;
+    client.send("1\r\nx\r\n".repeat(count)).await;
+    client
+}
+
+async fn charged(house: &House, least: usize) {
+    until("all has arrived", || {
+        house.front.store.used() >= least as u64
+    })
+    .await;
+}
+
+async fn given_back(house: &House) {
+    until("all memory is given back", || house.front.store.used() == 0).await;
+}
+
+#[tokio::test]
+async fn a_body_of_single_bytes_takes_what_it_is_long() {
+    let worker = worker().await;
+    let house = house(&[&worker], |_| {}).await;
+    let mut client = single_bytes(&house, 300_000).await;
+    charged(&house, 290_000).await;
+    assert!(house.front.store.used() < 300_000 + 200 * KILOBYTE as u64);
+    client.send("0\r\n\r\n").await;
+    assert_eq!(client.response().await.text(), "300000");
+    given_back(&house).await;
+}
+
+#[tokio::test]
+async fn all_bodies_together_have_a_bound_and_beyond_it_go_to_files() {
+    let worker = worker().await;
+    let total = 512 * KILOBYTE as u64;
+    let house = house(&[&worker], |plan| {
+        plan.limits.total_body_memory = total;
+    })
+    .await;
+    let head = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 200001\r\n\r\n";
+    let mut clients = Vec::new();
+    for _ in 0..10 {
+        let mut client = house.client().await;
+        client.send(head).await;
+        client.send(vec![b'x'; 200_000]).await;
+        clients.push(client);
+        // A little for what is on its way to a file.
+        assert!(house.front.store.used() <= total + 10 * 64 * KILOBYTE as u64);
+    }
+    until("most have files", || {
+        house.front.store.descriptors().in_use() >= 10 + 7
+    })
+    .await;
+    for client in &mut clients {
+        client.send("x").await;
+        assert_eq!(client.response().await.text(), "200001");
+    }
+    given_back(&house).await;
+}
+
+#[tokio::test]
+async fn answers_that_nobody_reads_count_too() {
+    let worker = worker().await;
+    let total = 2048 * KILOBYTE as u64;
+    let house = house(&[&worker], |plan| {
+        plan.limits.total_body_memory = total;
+    })
+    .await;
+    let mut clients = Vec::new();
+    for _ in 0..20 {
+        let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+        socket.set_recv_buffer_size(4096).expect("set");
+        let stream = socket.connect(house.address).await.expect("it listens");
+        let mut client = Client {
+            stream,
+            unread: Vec::new(),
+        };
+        client.start_get("/large").await;
+        clients.push(client);
+    }
+    worker.arrived(20).await;
+    house.idle().await;
+    assert!(house.front.store.used() <= total + 20 * 16 * KILOBYTE as u64);
+    for client in &mut clients {
+        assert!(
+            client.response().await.body == pattern(900 * KILOBYTE),
+            "differs"
+        );
+    }
+    drop(clients);
+    given_back(&house).await;
+}
+
+/// What cannot go to a file, as there is none left, ends with an answer.
+#[tokio::test]
+async fn with_neither_memory_nor_files_a_body_is_refused() {
+    let worker = worker().await;
+    let house = house(&[&worker], |plan| {
+        plan.limits.total_body_memory = 0;
+        plan.limits.header_timeout = SOON;
+        plan.descriptors = 1;
+    })
+    .await;
+    let mut client = house.client().await;
+    let response = client.post("/", b"body").await;
+    assert_eq!((response.status, response.cause()), (503, "overloaded"));
+    assert!(response.header("retry-after").is_some());
+    assert!(client.is_closed().await);
+    assert_eq!(house.client().await.get("/none").await.text(), "0");
+}
