@@ -2,38 +2,27 @@
 
 skip_on_cran()
 skip_on_os(c("windows", "mac", "solaris"))
-skip_if(Sys.which("prlimit") == "", "there is no prlimit")
+skip_if(any(Sys.which(c("prlimit", "bash")) == ""), "there is no prlimit")
 
-# Processes that open `count` connections each, as R can have only 128, send `text` and then some of `bytes`, and keep
-# them open until `stop()`.
-local_hostile <- function(url, text, bytes = 0, processes = 3, count = 101, env = parent.frame()) {
+# A process that opens many connections, as R itself has only 128: each sends `text` and so many bytes, and all stay open
+# until `stop()`.
+local_hostile <- function(url, text, bytes = 0, count = 303, env = parent.frame()) {
   files <- withr::local_tempfile(.local_envir = env)
   dir.create(files)
-  port <- as.integer(sub("^.*:", "", url))
-  hostile <- lapply(seq_len(processes), function(i) {
-    callr::r_bg(function(port, text, bytes, count, file, stop_file) {
-      rest <- raw(bytes)
-      sockets <- list()
-      for (i in seq_len(count)) {
-        try(
-          {
-            socket <- suppressWarnings(socketConnection("127.0.0.1", port, open = "r+b", blocking = TRUE, timeout = 5))
-            sockets <- c(sockets, list(socket))
-            suppressWarnings(writeBin(c(charToRaw(text), rest), socket))
-          },
-          silent = TRUE
-        )
-      }
-      file.create(file)
-      while (!file.exists(stop_file)) Sys.sleep(0.02)
-    }, list(port, text, bytes, count, file.path(files, i), file.path(files, "stop")))
-  })
-  withr::defer(lapply(hostile, function(process) process$kill()), envir = env)
+  writeBin(c(charToRaw(text), raw(bytes)), file.path(files, "text"))
+  code <- paste(
+    "trap '' PIPE; for i in $(seq \"$3\"); do exec {fd}<>\"/dev/tcp/127.0.0.1/$2\"; cat \"$1/text\" >&$fd; done 2>\"$1/errors\"",
+    "touch \"$1/begun\"; while ! test -e \"$1/stop\"; do sleep 0.05; done",
+    sep = "\n"
+  )
+  port <- sub("^.*:", "", url)
+  process <- processx::process$new("bash", c("-c", code, "bash", files, port, count))
+  withr::defer(process$kill(), envir = env)
   list(
-    wait = function() wait_until(length(list.files(files)) == processes, timeout = 120, what = "all clients to be there"),
+    wait = function() wait_until(file.exists(file.path(files, "begun")), what = "all clients to be there"),
     stop = function() {
       file.create(file.path(files, "stop"))
-      lapply(hostile, function(process) process$wait(20000))
+      process$wait(20000)
     }
   )
 }

@@ -135,7 +135,7 @@ impl Descriptors {
         self.pool.take(spared).then(|| self.taken())
     }
 
-    /// One that is open already: another will be closed for it.
+    /// One that is open already, or cannot be done without. Others have to go for it.
     pub fn take_anyway(&self) -> Descriptor {
         self.pool.taken.fetch_add(1, Ordering::Relaxed);
         self.taken()

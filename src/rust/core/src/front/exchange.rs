@@ -126,7 +126,7 @@ pub async fn exchange(
 ) -> Result<Answer, Failed> {
     let may_switch = request.headers.contains_key(UPGRADE);
     request.tell(&mut flight);
-    let (mut connection, response) = match send(&flight, &mut request).await {
+    let (mut connection, response) = match send(&flight, &mut request, store).await {
         Ok(sent) => sent,
         Err(None) => {
             flight.report(Report::Unreachable);
@@ -207,6 +207,7 @@ pub async fn exchange(
 async fn send(
     worker: &Worker,
     request: &mut Sendable,
+    store: &Store,
 ) -> Result<(Connection, Response<Incoming>), Option<Cause>> {
     // Once sent, the request is another worker's business no more: it may be what this one died of.
     let mut lost = None;
@@ -216,7 +217,14 @@ async fn send(
         let mut connection = match kept.take() {
             Some(connection) => connection,
             // Boxed, like all that is rare on a request's way: it would make every request larger.
-            None => Box::pin(worker.connect()).await.map_err(|_| lost)?,
+            None => {
+                let mut connection = Box::pin(worker.connect()).await.map_err(|_| lost)?;
+                if worker.remote.is_some() {
+                    // Those of this machine have a reserve.
+                    connection.count(store.descriptors());
+                }
+                connection
+            }
         };
         match attempt(&mut connection, request, worker.remote.is_some()).await {
             Ok(response) => return Ok((connection, response)),
@@ -309,12 +317,12 @@ async fn whole(
     body: &mut Incoming,
     store: &Store,
 ) -> Result<AnswerBody, hyper::Error> {
-    let (mut pieces, mut trailers) = (Box::<Pieces>::default(), None);
+    let (mut pieces, mut trailers) = (None::<Box<Pieces>>, None);
     while !body.is_end_stream() {
         match connection.drive(body.frame()).await {
             None => break,
             Some(frame) => match frame?.into_data() {
-                Ok(chunk) if pieces.is_empty() && body.is_end_stream() => {
+                Ok(chunk) if pieces.is_none() && body.is_end_stream() => {
                     return Ok(AnswerBody::Piece(if chunk.len() as u64 <= LITTLE {
                         chunk
                     } else {
@@ -323,12 +331,15 @@ async fn whole(
                         charge.over(chunk)
                     }));
                 }
-                Ok(chunk) => pieces.force(chunk, store),
+                Ok(chunk) => pieces.get_or_insert_with(Box::default).force(chunk, store),
                 Err(frame) => trailers = frame.into_trailers().ok(),
             },
         }
     }
-    Ok(AnswerBody::Pieces(pieces, trailers))
+    Ok(match (pieces, trailers) {
+        (None, None) => AnswerBody::Piece(Bytes::new()),
+        (pieces, trailers) => AnswerBody::Pieces(pieces.unwrap_or_default(), trailers),
+    })
 }
 
 /// The body of the response is a file. It is opened before the lease is given back: what a later request

@@ -18,6 +18,7 @@ use super::stream::{Handle, Stream, Wire};
 use super::Address;
 use crate::body::BufferedBody;
 use crate::clock::coarse_millis;
+use crate::descriptors::{Descriptor, Descriptors};
 
 /// How long opening a connection may take. Workers are near: what takes longer is broken.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -81,6 +82,8 @@ pub struct Connection {
     driver: Option<Driver>,
     wire: Arc<Wire>,
     handle: Option<Handle>,
+    /// For its socket and the handle, if they are counted.
+    _descriptors: Option<(Descriptor, Descriptor)>,
     /// Whether it has carried an answer.
     used: bool,
     /// Whether a worker on the other side waits for its next request.
@@ -104,6 +107,7 @@ impl Connection {
             driver: Some(Box::pin(driver.with_upgrades())),
             wire,
             handle,
+            _descriptors: None,
             used: false,
             turn: false,
             resting: 0,
@@ -115,6 +119,11 @@ impl Connection {
         if let Some(handle) = &self.handle {
             handle.watch_other_side();
         }
+    }
+
+    /// Counts what it has open, for as long as it has.
+    pub fn count(&mut self, descriptors: &Descriptors) {
+        self._descriptors = Some((descriptors.take_anyway(), descriptors.take_anyway()));
     }
 
     /// It is put aside now.
