@@ -129,3 +129,42 @@ async fn with_neither_memory_nor_files_a_body_is_refused() {
     assert!(client.is_closed().await);
     assert_eq!(house.client().await.get("/none").await.text(), "0");
 }
+
+/// Heads that never end are kept, too, by each of many connections.
+#[tokio::test]
+async fn long_heads_that_arrive_count_and_short_ones_do_not() {
+    let worker = worker().await;
+    let total = 256 * KILOBYTE as u64;
+    let house = house(&[&worker], |plan| {
+        plan.limits.total_body_memory = total;
+    })
+    .await;
+    let mut kept_alive = house.client().await;
+    for _ in 0..300 {
+        assert_eq!(kept_alive.get("/short").await.text(), "0");
+    }
+    assert_eq!(house.front.store.used(), 0);
+    let half = format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}", "x".repeat(60_000));
+    let (mut hostile, mut whole) = (Vec::new(), 0);
+    for _ in 0..30 {
+        let mut client = house.client().await;
+        client.try_send(&half).await;
+        hostile.push(client);
+        assert!(house.front.store.used() <= 2 * total + 128 * KILOBYTE as u64);
+    }
+    charged(&house, total as usize).await;
+    for client in &mut hostile {
+        client.try_send("\r\n\r\n").await;
+        match client.try_response(false).await {
+            Ok(response) if response.status == 200 => whole += 1,
+            Ok(response) => assert_eq!(response.cause(), "overloaded"),
+            // The answer may be lost with what was not read.
+            Err(_) => {}
+        }
+    }
+    assert!((1..30).contains(&whole), "{whole}");
+    assert!(house.counted(503, "overloaded") >= 1.0);
+    drop(hostile);
+    given_back(&house).await;
+    assert_eq!(kept_alive.get("/again").await.text(), "0");
+}

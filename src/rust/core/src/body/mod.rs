@@ -15,4 +15,5 @@ pub use buffered::{BufferError, Buffered, BufferedBody, Rest};
 pub use file::FileBody;
 pub(crate) use pieces::Pieces;
 pub use spool::{spool, Abort, SpoolReader, SpoolWriter};
+pub(crate) use store::Charge;
 pub use store::{is_shortage, Store};
