@@ -128,11 +128,26 @@ setting_definitions <- function() {
       "size", 1024^2, "How much of a body is kept in memory. The rest goes to a temporary file.",
       min = 0, shown = "`\"1MB\"`"
     ),
+    total_body_memory = setting(
+      "size", NULL,
+      paste(
+        "How much of all bodies together is kept in memory. Beyond it, bodies go to temporary files at once. `NULL`: a",
+        "quarter of the machine's memory, or of what its cgroup leaves to this process."
+      ),
+      min = 0, null = TRUE, infinite = TRUE
+    ),
     max_header = setting(
       "size", 64 * 1024, "Largest head of a request. A larger one gets 431.",
       min = 8192, shown = "`\"64KB\"`"
     ),
-    max_connections = setting("count", 10000L, "Connections of clients at a time. One more gets 503.", min = 1),
+    max_connections = setting(
+      "count", 10000L,
+      paste(
+        "Connections of clients at a time, open WebSockets among them. For one more, the connection that has had no",
+        "complete request for longest is closed; if there is none, it gets 503."
+      ),
+      min = 1
+    ),
     max_requests = local_setting(
       "count", Inf, "Requests, more or less, after which a worker is recycled: the exact number is drawn for each.",
       min = 1, infinite = TRUE

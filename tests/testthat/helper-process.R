@@ -1,11 +1,13 @@
 # Other R processes: a front of its own, for tests that send it signals, and plumber without faucet.
 
-# `Rscript -e <code>`; what it prints goes to files, as nobody reads a pipe meanwhile.
-local_rscript <- function(code, wd = ".", env_vars = character(), env = parent.frame()) {
+# `Rscript -e <code>`; what it prints goes to files, as nobody reads a pipe meanwhile. `prefix` is a command that runs
+# it, such as `prlimit`.
+local_rscript <- function(code, wd = ".", env_vars = character(), prefix = character(), env = parent.frame()) {
   files <- withr::local_tempfile(.local_envir = env)
   dir.create(files)
+  command <- c(prefix, file.path(R.home("bin"), "Rscript"), "-e", code)
   process <- processx::process$new(
-    file.path(R.home("bin"), "Rscript"), c("-e", code),
+    command[[1]], command[-1],
     wd = wd, stdout = file.path(files, "stdout"), stderr = file.path(files, "stderr"),
     env = c("current", R_LIBS = paste(.libPaths(), collapse = .Platform$path.sep), R_TESTS = "", env_vars)
   )
@@ -25,10 +27,11 @@ local_rscript <- function(code, wd = ".", env_vars = character(), env = parent.f
 }
 
 # `faucet::run()` in the foreground of a process of its own, once it is ready.
-local_front <- function(dir, ..., env_vars = character(), env = parent.frame()) {
+local_front <- function(dir, ..., env_vars = character(), prefix = character(), env = parent.frame()) {
   settings <- utils::modifyList(list(workers = 2L, port = 0L, access_log = "none"), list(...))
   arguments <- paste(names(settings), vapply(settings, deparse, ""), sep = " = ", collapse = ", ")
-  front <- local_rscript(sprintf("faucet::run(\"%s\", %s)", dir, arguments), env_vars = env_vars, env = env)
+  code <- sprintf("faucet::run(\"%s\", %s)", dir, arguments)
+  front <- local_rscript(code, env_vars = env_vars, prefix = prefix, env = env)
   wait_until_ready(front)
 }
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use extendr_api::prelude::*;
+use faucet_core::body::default_total;
 use faucet_core::front::{Limits, TrustedProxies};
 use faucet_core::ops::access::Format;
 use faucet_core::ops::status::Kind;
@@ -144,6 +145,9 @@ pub fn read(list: &List) -> Result<Settings, Failure> {
             max_header: named.count("max_header")? as usize,
             max_body: named.whole("max_body")?.unwrap_or(u64::MAX),
             body_memory: named.whole("body_memory")?.unwrap_or(u64::MAX),
+            total_body_memory: named
+                .if_any("total_body_memory", Named::whole)?
+                .map_or_else(default_total, |total| total.unwrap_or(u64::MAX)),
             max_connections: named.count("max_connections")? as usize,
         },
         trusted,

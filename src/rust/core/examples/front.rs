@@ -5,9 +5,9 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use faucet_core::front::{
-    accept, bind, expire, room_for_connections, Connections, Front, Limits, TrustedProxies,
-};
+use faucet_core::body::Store;
+use faucet_core::descriptors::Descriptors;
+use faucet_core::front::{accept, bind, expire, Connections, Front, Limits, TrustedProxies};
 use faucet_core::lock::Table;
 use faucet_core::ops::{access::AccessLog, log::Log, metrics::Metrics, Ops};
 use faucet_core::sources::{fixed, Roster};
@@ -37,13 +37,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let listener = tokio::net::TcpListener::from_std(bind(listen)?)?;
         let table = Table::new(queue);
         let roster = Arc::new(Roster::new(table.clone()));
+        let limits = Limits::default();
+        let descriptors = Descriptors::of_process(limits.max_connections, upstreams.len());
+        let store = Store::new(limits.total_body_memory, descriptors, Store::THREADS)?;
         let front = Arc::new(Front {
             table: table.clone(),
             roster: roster.clone(),
-            limits: Limits {
-                max_connections: room_for_connections(10_000),
-                ..Limits::default()
-            },
+            limits,
+            store,
             trusted: TrustedProxies::default(),
             ops: Arc::new(Ops {
                 metrics: Metrics::default(),

@@ -7,6 +7,7 @@
 
 pub mod body;
 mod clock;
+pub mod descriptors;
 pub mod front;
 pub mod lock;
 pub mod ops;

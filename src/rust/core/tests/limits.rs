@@ -179,6 +179,50 @@ async fn the_second_head_on_a_connection_has_the_same_time() {
     assert_eq!((response.status, response.cause()), (408, "header_timeout"));
 }
 
+/// It lies in the connection's buffer by the time the answer before it is out.
+#[tokio::test]
+async fn a_pipelined_head_that_stops_coming_is_given_up() {
+    let worker = Upstream::echo().await;
+    let house = house(&[&worker], |plan| plan.limits.header_timeout = SOON).await;
+    for (first, half) in [
+        (
+            "GET /a HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET /b HTTP/1.1\r\nHo",
+        ),
+        ("GET /a HTTP/1.1\r\nHost: a\r\n\r\n", "\r\nG"),
+        (
+            "POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n",
+            "G",
+        ),
+    ] {
+        let mut client = house.client().await;
+        client.send(format!("{first}{half}")).await;
+        assert_eq!(client.response().await.status, 200);
+        let response = tokio::time::timeout(Duration::from_secs(15), client.response())
+            .await
+            .expect("much sooner");
+        assert_eq!((response.status, response.cause()), (408, "header_timeout"));
+        assert!(client.is_closed().await);
+    }
+}
+
+/// Empty lines after a request are no head (RFC 9112, 2.2).
+#[tokio::test]
+async fn an_empty_line_after_a_request_is_not_taken_for_a_head() {
+    let worker = Upstream::echo().await;
+    let house = house(&[&worker], |plan| plan.limits.header_timeout = SOON).await;
+    let mut client = house.client().await;
+    client.send("GET /a HTTP/1.1\r\nHost: a\r\n\r\n\r\n").await;
+    assert_eq!(client.response().await.status, 200);
+    // Two heads that came later have been given up by now.
+    for _ in 0..2 {
+        let mut silent = house.client().await;
+        silent.send("GET / HT").await;
+        assert_eq!(silent.response().await.status, 408);
+    }
+    assert_eq!(client.get("/b").await.text(), "/b");
+}
+
 #[tokio::test]
 async fn a_client_that_says_nothing_is_sent_away_without_a_word() {
     let worker = Upstream::echo().await;

@@ -3,14 +3,20 @@
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{ready, Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 
 use super::backing::Backing;
+use super::pieces::Pieces;
+use super::store::{Charge, Store};
+
+/// Less than this is not written to a file by itself, in bytes: each write is a job for another thread.
+const WRITE_SIZE: usize = 64 * 1024;
 
 /// Why a body could not be completed.
 #[derive(Debug, thiserror::Error)]
@@ -28,21 +34,23 @@ pub enum BufferError {
 /// A complete body. Cheap to clone; each clone can be sent.
 #[derive(Clone, Default)]
 pub struct Buffered {
-    chunks: Vec<Bytes>,
+    pieces: Option<Arc<Pieces>>,
     in_memory: u64,
     file: Option<Backing>,
     in_file: u64,
 }
 
 impl Buffered {
-    /// Reads `body` to its end: at most `memory` bytes stay in memory, the rest goes to a file.
-    /// Trailers are dropped, as RFC 9110 (6.5.1) allows whoever changes the framing.
+    /// Reads `body` to its end: at most `memory` bytes stay in memory, and no more than `store` has; the rest goes to a
+    /// file. Trailers are dropped, as RFC 9110 (6.5.1) allows whoever changes the framing.
     ///
     /// # Errors
     /// [`BufferError::TooLarge`] as soon as `max` is passed (at once, if the length is declared),
-    /// [`BufferError::Stalled`] when nothing arrives for `patience`.
+    /// [`BufferError::Stalled`] when nothing arrives for `patience`, [`BufferError::Storage`] when a file is needed that
+    /// cannot be had.
     pub async fn read_from<B>(
         mut body: B,
+        store: &Store,
         memory: u64,
         max: u64,
         patience: Option<Duration>,
@@ -51,13 +59,13 @@ impl Buffered {
         B: Body<Data = Bytes> + Unpin,
         B::Error: std::fmt::Display,
     {
-        let mut buffered = Self::default();
         if body.is_end_stream() {
-            return Ok(buffered);
+            return Ok(Self::default());
         }
         if body.size_hint().lower() > max {
             return Err(BufferError::TooLarge(max));
         }
+        let mut arriving = Arriving::new(store, memory);
         loop {
             let next = match patience {
                 None => body.frame().await,
@@ -66,32 +74,16 @@ impl Buffered {
                     .map_err(|_| BufferError::Stalled(patience))?,
             };
             let Some(frame) = next else {
-                return Ok(buffered);
+                return Ok(arriving.finish().await?);
             };
             let frame = frame.map_err(|error| BufferError::Broken(error.to_string()))?;
             if let Ok(chunk) = frame.into_data() {
-                if buffered.len() + chunk.len() as u64 > max {
+                if arriving.len() + chunk.len() as u64 > max {
                     return Err(BufferError::TooLarge(max));
                 }
-                buffered.push(chunk, memory).await?;
+                arriving.push(chunk).await?;
             }
         }
-    }
-
-    async fn push(&mut self, chunk: Bytes, memory: u64) -> io::Result<()> {
-        if self.file.is_none() && self.in_memory + chunk.len() as u64 <= memory {
-            self.in_memory += chunk.len() as u64;
-            self.chunks.push(chunk);
-            return Ok(());
-        }
-        let file = match &self.file {
-            Some(file) => file,
-            None => self.file.insert(Backing::create().await?),
-        };
-        let len = chunk.len() as u64;
-        file.write(chunk, self.in_file).await?;
-        self.in_file += len;
-        Ok(())
     }
 
     /// The length in bytes.
@@ -105,9 +97,9 @@ impl Buffered {
     }
 
     /// Adds the first `length` bytes of a file, which nobody changes. Only to a body that is in memory.
-    pub fn append_file(&mut self, file: std::fs::File, length: u64) {
+    pub fn append_file(&mut self, file: std::fs::File, length: u64, store: &Store) {
         debug_assert!(self.file.is_none());
-        self.file = Some(Backing::from(file));
+        self.file = Some(Backing::of(file, None, store));
         self.in_file = length;
     }
 
@@ -115,7 +107,7 @@ impl Buffered {
     pub fn copy_to(&self, at: u64, buffer: &mut [u8]) -> io::Result<usize> {
         let mut copied = 0;
         let mut begin = 0;
-        for chunk in &self.chunks {
+        for chunk in (0..).map_while(|index| self.piece(index)) {
             let end = begin + chunk.len() as u64;
             let from = at + copied as u64;
             if from < end && copied < buffer.len() {
@@ -134,6 +126,10 @@ impl Buffered {
             copied += count;
         }
         Ok(copied)
+    }
+
+    fn piece(&self, index: usize) -> Option<&Bytes> {
+        self.pieces.as_ref()?.get(index)
     }
 
     /// A body to send, from the beginning.
@@ -164,6 +160,98 @@ impl Buffered {
             offset: 0,
             reading: None,
         }
+    }
+}
+
+/// A body of which more may come.
+struct Arriving<'a> {
+    store: &'a Store,
+    /// How much may be in memory, in bytes.
+    memory: u64,
+    pieces: Pieces,
+    file: Option<Backing>,
+    in_file: u64,
+    /// Small pieces on their way to the file.
+    unwritten: BytesMut,
+    /// For these, once there were some.
+    charge: Option<Charge>,
+}
+
+impl<'a> Arriving<'a> {
+    fn new(store: &'a Store, memory: u64) -> Self {
+        Self {
+            store,
+            memory,
+            pieces: Pieces::default(),
+            file: None,
+            in_file: 0,
+            unwritten: BytesMut::new(),
+            charge: None,
+        }
+    }
+
+    fn len(&self) -> u64 {
+        self.pieces.len() + self.in_file + self.unwritten.len() as u64
+    }
+
+    async fn push(&mut self, chunk: Bytes) -> io::Result<()> {
+        // All that is in memory is older than what is in the file.
+        let chunk = if self.file.is_some() {
+            chunk
+        } else {
+            match self.pieces.push(chunk, self.memory, self.store) {
+                Ok(()) => return Ok(()),
+                Err(chunk) => chunk,
+            }
+        };
+        if self.file.is_none() {
+            let descriptor = self.store.descriptor()?;
+            self.file = Some(Backing::create(self.store, descriptor).await?);
+        }
+        let large = chunk.len() > WRITE_SIZE / 2;
+        if large || self.unwritten.len() + chunk.len() > WRITE_SIZE {
+            self.write_all().await?;
+        }
+        if large {
+            return self.write(chunk).await;
+        }
+        if self.unwritten.is_empty() {
+            self.charge.get_or_insert_with(|| {
+                let mut charge = self.store.charge();
+                charge.force(WRITE_SIZE as u64);
+                charge
+            });
+            // What was written before is free again.
+            self.unwritten.reserve(WRITE_SIZE);
+        }
+        self.unwritten.extend_from_slice(&chunk);
+        Ok(())
+    }
+
+    async fn write_all(&mut self) -> io::Result<()> {
+        let unwritten = self.unwritten.split().freeze();
+        self.write(unwritten).await
+    }
+
+    async fn write(&mut self, chunk: Bytes) -> io::Result<()> {
+        if let (Some(file), false) = (&self.file, chunk.is_empty()) {
+            let length = chunk.len() as u64;
+            file.write(chunk, self.in_file).await?;
+            self.in_file += length;
+        }
+        Ok(())
+    }
+
+    async fn finish(mut self) -> io::Result<Buffered> {
+        self.write_all().await?;
+        self.pieces.finish();
+        let in_memory = self.pieces.len();
+        Ok(Buffered {
+            pieces: (in_memory > 0).then(|| Arc::new(self.pieces)),
+            in_memory,
+            file: self.file,
+            in_file: self.in_file,
+        })
     }
 }
 
@@ -200,10 +288,9 @@ impl Body for BufferedBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let this = &mut *self;
-        let chunk = if let Some(chunk) = this.from.chunks.get_mut(this.chunk) {
+        let chunk = if let Some(chunk) = this.from.piece(this.chunk) {
             this.chunk += 1;
-            // This clone of the body is not read again: what was sent may go.
-            std::mem::take(chunk)
+            chunk.clone()
         } else if this.rest > 0 {
             let Some(file) = this.from.file.clone() else {
                 return Poll::Ready(None);
@@ -236,6 +323,8 @@ impl Body for BufferedBody {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::body::is_shortage;
+    use crate::descriptors::Descriptors;
     use http_body_util::{Full, StreamBody};
 
     async fn text(buffered: &Buffered) -> Bytes {
@@ -251,7 +340,7 @@ mod tests {
     async fn a_body_larger_than_memory_comes_back_whole_and_twice() {
         let whole: Bytes = (0..1_000_000u32).flat_map(u32::to_le_bytes).collect();
         let body = Full::new(whole.clone());
-        let buffered = Buffered::read_from(body, 1_000, u64::MAX, None)
+        let buffered = Buffered::read_from(body, &Store::default(), 1_000, u64::MAX, None)
             .await
             .expect("no limit");
         assert!(buffered.file.is_some());
@@ -267,6 +356,7 @@ mod tests {
             .map(|chunk| Ok::<_, io::Error>(Frame::data(Bytes::copy_from_slice(chunk))));
         let mut body = Buffered::read_from(
             http_body_util::StreamBody::new(Chunks(chunks.collect::<Vec<_>>().into_iter())),
+            &Store::default(),
             100,
             1000,
             None,
@@ -298,11 +388,79 @@ mod tests {
         }
     }
 
+    fn single_bytes(count: usize) -> StreamBody<Chunks> {
+        let bytes = (0..count).map(|number| Ok(Frame::data(vec![number as u8].into())));
+        StreamBody::new(Chunks(bytes.collect::<Vec<_>>().into_iter()))
+    }
+
+    #[tokio::test]
+    async fn single_bytes_are_joined_in_memory_and_on_their_way_to_the_file() {
+        let whole: Vec<u8> = (0..300_000).map(|number| number as u8).collect();
+        let store = Store::default();
+        for memory in [0, 100, 100_000, 1_000_000] {
+            let body = single_bytes(whole.len());
+            let buffered = Buffered::read_from(body, &store, memory, u64::MAX, None);
+            let buffered = buffered.await.expect("kept");
+            assert_eq!(buffered.in_memory, memory.min(300_000));
+            assert!(store.used() <= buffered.in_memory * 3 / 2 + 16 * 1024);
+            assert!(text(&buffered).await == whole, "differs");
+        }
+        assert_eq!(store.used(), 0);
+        assert_eq!(store.descriptors().in_use(), 0);
+    }
+
+    #[tokio::test]
+    async fn pieces_of_all_sizes_come_back_in_their_order() {
+        let sizes = [
+            1, 40_000, 3, 70_000, 20_000, 20_000, 20_000, 7, 33_000, 2, 64_000, 9,
+        ];
+        let pieces: Vec<Vec<u8>> = (0..60)
+            .map(|number| vec![number as u8; sizes[number % sizes.len()]])
+            .collect();
+        for memory in [0, 10, 50_000, 400_000] {
+            let frames = pieces
+                .iter()
+                .map(|piece| Ok(Frame::data(piece.clone().into())));
+            let body = StreamBody::new(Chunks(frames.collect::<Vec<_>>().into_iter()));
+            let buffered =
+                Buffered::read_from(body, &Store::default(), memory, u64::MAX, None).await;
+            assert!(
+                text(&buffered.expect("kept")).await == pieces.concat(),
+                "differs"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn beyond_what_all_may_have_together_bodies_go_to_files_at_once() {
+        let store = Store::new(100_000, Descriptors::new(8), 1).expect("a thread");
+        let read = || {
+            let body = Full::new(Bytes::from(vec![7; 40_000]));
+            Buffered::read_from(body, &store, 1 << 20, u64::MAX, None)
+        };
+        let (first, second) = (read().await.expect("kept"), read().await.expect("kept"));
+        assert!(first.file.is_none() && second.file.is_none());
+        let third = read().await.expect("kept");
+        assert_eq!((third.in_memory, third.in_file), (0, 40_000));
+        assert!(text(&third).await == text(&first).await, "differs");
+        drop(first);
+        assert!(read().await.expect("kept").file.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_file_that_cannot_be_had_is_said() {
+        let store = Store::new(0, Descriptors::new(1), 1).expect("a thread");
+        let _taken = store.descriptors().take();
+        let body = Full::new(Bytes::from_static(b"12345"));
+        let read = Buffered::read_from(body, &store, 10, 10, None).await;
+        assert!(matches!(read, Err(BufferError::Storage(error)) if is_shortage(&error)));
+    }
+
     #[tokio::test]
     async fn a_body_over_the_limit_is_refused() {
         let body = Full::new(Bytes::from_static(b"12345"));
         assert!(matches!(
-            Buffered::read_from(body, 10, 4, None).await,
+            Buffered::read_from(body, &Store::default(), 10, 4, None).await,
             Err(BufferError::TooLarge(4))
         ));
     }
@@ -311,7 +469,14 @@ mod tests {
     async fn a_body_that_stops_coming_is_given_up() {
         let never = StreamBody::new(Never);
         assert!(matches!(
-            Buffered::read_from(never, 10, 10, Some(Duration::from_secs(1))).await,
+            Buffered::read_from(
+                never,
+                &Store::default(),
+                10,
+                10,
+                Some(Duration::from_secs(1))
+            )
+            .await,
             Err(BufferError::Stalled(_))
         ));
     }

@@ -12,8 +12,8 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use nix::fcntl::OFlag;
 
-use super::backing::{blocking, Backing};
-use super::Abort;
+use super::backing::Backing;
+use super::{Abort, Store};
 
 /// An open file, as long as it was when it was opened: that length was promised to the client.
 pub struct FileBody {
@@ -27,9 +27,11 @@ impl FileBody {
     /// Opens a file.
     ///
     /// # Errors
-    /// It cannot be opened, its path is relative (to whose folder?), or it is no regular file.
-    pub async fn open(path: PathBuf) -> io::Result<Self> {
-        blocking(move || {
+    /// It cannot be opened, its path is relative (to whose folder?), it is no regular file, or no descriptor is left for it.
+    pub async fn open(path: PathBuf, store: &Store) -> io::Result<Self> {
+        let descriptor = store.descriptor()?;
+        let inner = store.clone();
+        let opened = store.run(move || {
             if !path.is_absolute() {
                 return Err(io::Error::other("the path is not absolute"));
             }
@@ -43,13 +45,13 @@ impl FileBody {
                 return Err(io::Error::other("it is not a regular file"));
             }
             Ok(Self {
-                file: Backing::from(file),
+                file: Backing::of(file, Some(descriptor), &inner),
                 at: 0,
                 end: metadata.len(),
                 reading: None,
             })
-        })
-        .await
+        });
+        opened.await
     }
 
     /// How many bytes are left to read.

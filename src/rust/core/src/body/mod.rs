@@ -1,11 +1,19 @@
 //! Bodies at rest: memory up to a limit, then a temporary file, so that a slow client holds no
 //! worker; and files that are bodies.
 
+mod available;
 mod backing;
 mod buffered;
 mod file;
+mod pieces;
 mod spool;
+mod store;
+mod threads;
 
+pub use available::default_total;
 pub use buffered::{BufferError, Buffered, BufferedBody, Rest};
 pub use file::FileBody;
+pub(crate) use pieces::Pieces;
 pub use spool::{spool, Abort, SpoolReader, SpoolWriter};
+pub(crate) use store::Charge;
+pub use store::{is_shortage, Store};

@@ -1,6 +1,5 @@
 //! A response body between a worker that writes it and a client that reads it, each at its own pace.
 
-use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -12,6 +11,9 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::HeaderMap;
 
 use super::backing::Backing;
+use super::pieces::Pieces;
+use super::store::Store;
+use crate::descriptors::Descriptor;
 
 /// Why a response breaks off after its head was sent. The client sees an incomplete response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -41,8 +43,7 @@ enum End {
 
 struct State {
     /// Not yet read, oldest first; all of it is older than what the file holds.
-    chunks: VecDeque<Bytes>,
-    in_memory: u64,
+    pieces: Pieces,
     file: Option<Backing>,
     written: u64,
     read: u64,
@@ -100,11 +101,10 @@ impl Shared {
 }
 
 /// A pipe that never makes its writer wait for its reader, unless it [wants to](SpoolWriter::room): what the reader has not taken is kept,
-/// up to `memory` bytes in memory, the rest in a temporary file. `length` is the declared length.
-pub fn spool(memory: u64, length: Option<u64>) -> (SpoolWriter, SpoolReader) {
+/// up to `memory` bytes in memory, and no more than `store` has, the rest in a temporary file. `length` is the declared length.
+pub fn spool(store: &Store, memory: u64, length: Option<u64>) -> (SpoolWriter, SpoolReader) {
     let shared = Shared(Arc::new(Mutex::new(State {
-        chunks: VecDeque::new(),
-        in_memory: 0,
+        pieces: Pieces::default(),
         file: None,
         written: 0,
         read: 0,
@@ -117,7 +117,9 @@ pub fn spool(memory: u64, length: Option<u64>) -> (SpoolWriter, SpoolReader) {
     })));
     let writer = SpoolWriter {
         shared: shared.clone(),
+        store: store.clone(),
         memory,
+        descriptor: Mutex::default(),
     };
     let reader = SpoolReader {
         shared,
@@ -130,33 +132,64 @@ pub fn spool(memory: u64, length: Option<u64>) -> (SpoolWriter, SpoolReader) {
 /// The worker's end. Dropping it without [`finish`](Self::finish) tells the reader that the worker died.
 pub struct SpoolWriter {
     shared: Shared,
+    store: Store,
     memory: u64,
+    /// For the file, until there is one.
+    descriptor: Mutex<Option<Descriptor>>,
 }
 
 impl SpoolWriter {
+    /// Makes sure that there can be a file, before the response's head is sent.
+    ///
+    /// # Errors
+    /// No descriptor is left.
+    pub fn prepare_file(&self) -> io::Result<()> {
+        *self.descriptor() = Some(self.store.descriptor()?);
+        Ok(())
+    }
+
+    fn descriptor(&self) -> MutexGuard<'_, Option<Descriptor>> {
+        self.descriptor
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn create_file(&self) -> io::Result<Backing> {
+        let prepared = self.descriptor().take();
+        let descriptor = prepared.map_or_else(|| self.store.descriptor(), Ok)?;
+        Backing::create(&self.store, descriptor).await
+    }
+
     /// Keeps a chunk. Chunks for a reader that has gone are dropped: the worker is read to its end all the same.
-    pub async fn push(&self, chunk: Bytes) -> io::Result<()> {
+    pub async fn push(&self, mut chunk: Bytes) -> io::Result<()> {
         let (file, at) = {
             let mut state = self.shared.lock();
-            if state.reader_gone || chunk.is_empty() {
+            // After an abort nothing more of it is read.
+            if state.reader_gone || !matches!(state.end, End::Open) || chunk.is_empty() {
                 return Ok(());
             }
             let behind = state.read < state.written;
-            if !behind && state.in_memory + chunk.len() as u64 <= self.memory {
-                state.in_memory += chunk.len() as u64;
-                state.chunks.push_back(chunk);
-                let waker = state.reader.take();
-                drop(state);
-                if let Some(waker) = waker {
-                    waker.wake();
+            let kept = if behind {
+                Err(chunk)
+            } else {
+                state.pieces.push(chunk, self.memory, &self.store)
+            };
+            match kept {
+                Ok(()) => {
+                    let waker = state.reader.take();
+                    drop(state);
+                    if let Some(waker) = waker {
+                        waker.wake();
+                    }
+                    return Ok(());
                 }
-                return Ok(());
+                Err(back) => chunk = back,
             }
             (state.file.clone(), state.written)
         };
         let file = match file {
             Some(file) => file,
-            None => Backing::create().await?,
+            None => self.create_file().await?,
         };
         let len = chunk.len() as u64;
         file.write(chunk, at).await?;
@@ -174,17 +207,19 @@ impl SpoolWriter {
         }
         self.shared.change(|state| {
             if !state.reader_gone {
-                state.in_memory += chunk.len() as u64;
-                state.chunks.push_back(chunk);
+                state.pieces.force(chunk, &self.store);
             }
         });
     }
 
-    /// Resolves when there is no more unread than may be in memory, or nobody reads any more.
+    /// Resolves when there is no more unread than may be in memory, or nobody reads any more. While the store is full,
+    /// nothing may.
     pub async fn room(&self) {
         std::future::poll_fn(|cx| {
             let mut state = self.shared.lock();
-            if state.reader_gone || state.in_memory <= self.memory {
+            let unread = state.pieces.len();
+            let most = if self.store.is_full() { 0 } else { self.memory };
+            if state.reader_gone || unread <= most {
                 return Poll::Ready(());
             }
             state.room = Some(cx.waker().clone());
@@ -255,8 +290,7 @@ impl Body for SpoolReader {
         let this = &mut *self;
         if this.reading.is_none() {
             let mut state = this.shared.lock();
-            if let Some(chunk) = state.chunks.pop_front() {
-                state.in_memory -= chunk.len() as u64;
+            if let Some(chunk) = state.pieces.pop() {
                 let waker = state.room.take();
                 drop(state);
                 if let Some(waker) = waker {
@@ -296,7 +330,7 @@ impl Drop for SpoolReader {
     fn drop(&mut self) {
         let mut state = self.shared.lock();
         state.reader_gone = true;
-        state.chunks.clear();
+        state.pieces.clear();
         // Whoever knows the length does not wait for the end.
         state.reader_left = matches!(state.end, End::Open) && self.rest != Some(0);
         let left = state.left.take().filter(|_| state.reader_left);
@@ -313,7 +347,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_slow_reader_gets_every_byte_in_order() {
-        let (writer, reader) = spool(10, None);
+        let (writer, reader) = spool(&Store::default(), 10, None);
         let mut whole = Vec::new();
         for number in 0..100u8 {
             let chunk = vec![number; usize::from(number)];
@@ -327,7 +361,7 @@ mod tests {
 
     #[tokio::test]
     async fn reading_while_writing_keeps_the_order_across_memory_and_file() {
-        let (writer, mut reader) = spool(4, None);
+        let (writer, mut reader) = spool(&Store::default(), 4, None);
         let mut read = Vec::new();
         let mut whole = Vec::new();
         for number in 0..50u8 {
@@ -345,7 +379,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_writer_that_vanishes_is_seen_as_a_dead_worker() {
-        let (writer, reader) = spool(100, None);
+        let (writer, reader) = spool(&Store::default(), 100, None);
         writer
             .push(Bytes::from_static(b"half"))
             .await
@@ -356,11 +390,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_writer_that_waits_for_room_needs_no_file() {
-        let (writer, mut reader) = spool(10, None);
+        let (writer, mut reader) = spool(&Store::default(), 10, None);
         let write = async {
             for number in 0..100u8 {
                 writer.room().await;
-                assert!(writer.shared.lock().in_memory <= 10);
+                assert!(writer.shared.lock().pieces.len() <= 10);
                 writer.hand_over(vec![number; 7].into());
             }
             assert!(writer.shared.lock().file.is_none());
@@ -379,7 +413,7 @@ mod tests {
         let whole: Vec<u8> = (0..100u8).flat_map(|number| [number; 7]).collect();
         assert_eq!(read, whole);
 
-        let (writer, reader) = spool(1, None);
+        let (writer, reader) = spool(&Store::default(), 1, None);
         writer.hand_over(Bytes::from_static(b"more"));
         let wait = async { writer.room().await };
         let leave = async { drop(reader) };
@@ -388,14 +422,14 @@ mod tests {
 
     #[tokio::test]
     async fn the_writer_hears_of_a_reader_that_leaves_but_not_of_one_that_has_everything() {
-        let (writer, reader) = spool(100, Some(4));
+        let (writer, reader) = spool(&Store::default(), 100, Some(4));
         let mut left = Box::pin(writer.left());
         let first = std::future::poll_fn(|cx| Poll::Ready(left.as_mut().poll(cx))).await;
         assert!(first.is_pending());
         drop(reader);
         left.await;
 
-        let (writer, mut reader) = spool(100, Some(4));
+        let (writer, mut reader) = spool(&Store::default(), 100, Some(4));
         writer
             .push(Bytes::from_static(b"four"))
             .await
@@ -407,7 +441,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_reader_that_leaves_does_not_stop_the_writer() {
-        let (writer, reader) = spool(1, None);
+        let (writer, reader) = spool(&Store::default(), 1, None);
         drop(reader);
         for _ in 0..10 {
             writer

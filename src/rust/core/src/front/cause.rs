@@ -34,6 +34,8 @@ pub enum Cause {
     Timeout,
     /// faucet could not keep a body (no space for a temporary file).
     Storage,
+    /// There is neither memory nor a file for a body now, as others have them.
+    Overloaded,
     /// The file that a worker answered with cannot be read.
     FileUnreadable,
 }
@@ -60,6 +62,7 @@ impl Cause {
             Self::BrokenOff => "broken_off",
             Self::Timeout => "timeout",
             Self::Storage => "storage",
+            Self::Overloaded => "overloaded",
             Self::FileUnreadable => "file_unreadable",
         }
     }
@@ -76,7 +79,8 @@ impl Cause {
             | Self::QueueTimeout
             | Self::NoWorkers
             | Self::Draining
-            | Self::TooManyConnections => StatusCode::SERVICE_UNAVAILABLE,
+            | Self::TooManyConnections
+            | Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
             Self::WorkerDied | Self::WorkerUnreachable | Self::BadResponse | Self::BrokenOff => {
                 StatusCode::BAD_GATEWAY
             }
@@ -106,6 +110,7 @@ impl Cause {
             Self::BrokenOff => "the worker could not finish its answer",
             Self::Timeout => "the worker did not answer in time",
             Self::Storage => "no room to keep the body",
+            Self::Overloaded => "no memory and no file is left for the body now",
             Self::FileUnreadable => "the file to answer with cannot be read",
         }
     }
@@ -113,7 +118,11 @@ impl Cause {
     /// Seconds after which trying again makes sense.
     fn retry_after(self) -> Option<u32> {
         match self {
-            Self::Busy | Self::QueueFull | Self::QueueTimeout | Self::TooManyConnections => Some(1),
+            Self::Busy
+            | Self::QueueFull
+            | Self::QueueTimeout
+            | Self::TooManyConnections
+            | Self::Overloaded => Some(1),
             Self::NoWorkers | Self::Draining => Some(5),
             _ => None,
         }
@@ -144,6 +153,8 @@ impl Cause {
                 | Self::HeaderTooLarge
                 | Self::Draining
                 | Self::TooManyConnections
+                | Self::Storage
+                | Self::Overloaded
         )
     }
 

@@ -10,9 +10,11 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::cause::Cause;
+use super::listener::Entered;
 use super::raw_head::RawHead;
 use super::service::Peer;
 use super::watch::Phase;
+use crate::body::Charge;
 
 /// Up to here, in bytes, copying the pieces of a response together is cheaper than telling the
 /// kernel of each.
@@ -26,6 +28,9 @@ fn join<'a>(bufs: &[io::IoSlice<'_>], joined: &'a mut [u8]) -> Option<&'a [u8]> 
     }
     Some(&joined[..len])
 }
+
+/// Up to here, in bytes, what arrives of a head is not charged to the memory for bodies: nearly none is longer.
+const SHORT_HEAD: usize = 8 * 1024;
 
 /// A client's connection.
 ///
@@ -41,11 +46,16 @@ pub struct ClientIo {
     /// What is left of a rejection that replaces hyper's.
     rejection: Option<(Vec<u8>, usize)>,
     http1: bool,
+    /// What has arrived since the last request was complete, and what is charged for it.
+    arrived: usize,
+    charge: Option<Charge>,
+    /// It counts as a connection until it is closed, also as a tunnel.
+    _entered: Entered,
 }
 
 impl ClientIo {
     pub fn new(
-        stream: TcpStream,
+        (stream, entered): (TcpStream, Entered),
         peer: Arc<Peer>,
         head: Arc<RawHead>,
         max_header: usize,
@@ -59,12 +69,39 @@ impl ClientIo {
             unread: Bytes::new(),
             rejection: None,
             http1,
+            arrived: 0,
+            charge: None,
+            _entered: entered,
         }
     }
 
     /// Puts bytes back, to be read first.
     pub fn unread(&mut self, bytes: Bytes) {
+        if bytes.is_empty() {
+            self.head_is_complete();
+        }
         self.unread = bytes;
+    }
+
+    fn head_is_complete(&mut self) {
+        self.arrived = 0;
+        self.charge = None;
+    }
+
+    /// More of a head has arrived. A long one is charged, with the copy that [`RawHead`] has; whether there is memory for
+    /// that.
+    fn head_grows(&mut self, more: usize) -> bool {
+        self.arrived += more;
+        if self.arrived <= SHORT_HEAD {
+            return true;
+        }
+        let store = &self.peer.front.store;
+        if store.is_exhausted() {
+            return false;
+        }
+        let charge = self.charge.get_or_insert_with(|| store.charge());
+        charge.force(2 * more as u64);
+        true
     }
 
     /// Whether the socket has something new: bytes, or the end.
@@ -136,11 +173,21 @@ impl AsyncRead for ClientIo {
         };
         let read = &buf.filled()[before..];
         if !read.is_empty() {
+            let more = read.len();
+            let phase = self.peer.watch.phase();
             if self.http1 && fresh {
-                let idle = self.peer.watch.phase() == Phase::Idle;
+                let idle = phase == Phase::Idle;
                 self.head.append(read, idle, self.max_header);
             }
             self.peer.watch.bytes_read();
+            if phase != Phase::Head {
+                self.head_is_complete();
+            }
+            let in_head = matches!(phase, Phase::Head | Phase::Idle);
+            if self.http1 && fresh && in_head && !self.head_grows(more) {
+                self.reject_now(Cause::Overloaded);
+                return Poll::Ready(Err(io::ErrorKind::OutOfMemory.into()));
+            }
         }
         polled
     }

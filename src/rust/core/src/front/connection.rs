@@ -18,11 +18,11 @@ use tokio::net::TcpStream;
 
 use super::cause::Cause;
 use super::client_io::ClientIo;
+use super::listener::Entered;
 use super::raw_head::{Framing, RawHead};
 use super::service::{Peer, Serving};
 use super::turn::Held;
 use super::watch::{Order, Phase, Watch};
-use super::Front;
 
 /// A connection looks this soon, then ever more rarely, at what it is doing: whether its deadline has
 /// passed, which nobody tells it, and whether it has become quiet.
@@ -41,8 +41,12 @@ const MIN_HEADER: usize = 8192;
 /// Streams that one HTTP/2 connection may have open, as nginx's `http2_max_concurrent_streams`.
 const MAX_STREAMS: u32 = 128;
 
+/// How much of one HTTP/2 stream's answer waits for its window, in bytes.
+const MAX_SEND: usize = 64 * 1024;
+
 /// Serves one client until either side ends it.
-pub async fn serve(front: Arc<Front>, stream: TcpStream, address: SocketAddr, watch: Arc<Watch>) {
+pub async fn serve(stream: TcpStream, address: SocketAddr, entered: Entered) {
+    let (front, watch) = (entered.front.clone(), entered.watch.clone());
     let ip = address.ip().to_canonical();
     let address_text = HeaderValue::from_str(&ip.to_string())
         .unwrap_or_else(|_| HeaderValue::from_static("unknown"));
@@ -62,8 +66,8 @@ pub async fn serve(front: Arc<Front>, stream: TcpStream, address: SocketAddr, wa
         () = watch.ended() => return,
     };
     match first {
-        Ok(Ok(true)) => serve_http2(peer, stream).await,
-        Ok(Ok(false)) => serve_http1(peer, stream).await,
+        Ok(Ok(true)) => serve_http2(peer, (stream, entered)).await,
+        Ok(Ok(false)) => serve_http1(peer, (stream, entered)).await,
         // It closed, or said nothing: there is nobody to answer.
         Ok(Err(_)) | Err(_) => {}
     }
@@ -108,13 +112,16 @@ impl Service<Request<Incoming>> for Handler {
     }
 }
 
-async fn serve_http1(peer: Arc<Peer>, stream: TcpStream) {
+async fn serve_http1(peer: Arc<Peer>, stream: (TcpStream, Entered)) {
     let head = Arc::new(RawHead::default());
     let max_header = peer.front.limits.max_header.max(MIN_HEADER);
     let mut io = ClientIo::new(stream, peer.clone(), head.clone(), max_header, true);
     while let Some(quiet) = converse(&peer, io, &head, max_header).await {
         io = quiet;
         if !wakes_up(&io, &peer.watch, &peer.front.limits).await {
+            if peer.watch.phase() == Phase::Head && !peer.watch.ends() {
+                io.reject_now(Cause::HeaderTimeout);
+            }
             return;
         }
     }
@@ -159,6 +166,10 @@ async fn converse(
         }
         return None;
     }
+    // Empty lines are no head.
+    if parts.read_buf.iter().any(|byte| !b"\r\n".contains(byte)) {
+        watch.head_began();
+    }
     io.unread(parts.read_buf);
     Some(io)
 }
@@ -177,7 +188,7 @@ async fn wakes_up(io: &ClientIo, watch: &Watch, limits: &super::Limits) -> bool 
     .await
 }
 
-async fn serve_http2(peer: Arc<Peer>, stream: TcpStream) {
+async fn serve_http2(peer: Arc<Peer>, stream: (TcpStream, Entered)) {
     let head = Arc::new(RawHead::default());
     let watch = peer.watch.clone();
     let limits = peer.front.limits.clone();
@@ -192,6 +203,7 @@ async fn serve_http2(peer: Arc<Peer>, stream: TcpStream) {
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
         .max_header_list_size(limits.max_header as u32)
+        .max_send_buf_size(MAX_SEND)
         // A peer that vanished without a word is noticed, also while a worker works for it.
         .keep_alive_interval(limits.idle_timeout);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(io), handler));

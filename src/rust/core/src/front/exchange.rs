@@ -1,6 +1,5 @@
 //! One request on one worker: from the lease to the last byte of the response.
 
-use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -17,11 +16,14 @@ use hyper::{Method, Request, Response, StatusCode, Uri};
 use super::cause::Cause;
 use super::flight::Flight;
 use super::pump::{pump, Deadline, Pace};
-use crate::body::{spool, Buffered, FileBody, SpoolReader};
+use crate::body::{is_shortage, spool, Buffered, FileBody, Pieces, SpoolReader, Store};
 use crate::lock::Ticket;
 use crate::worker::native::{BODY_FILE, FILE, REQUEST_NUMBER, STREAM};
 use crate::worker::remote::{is_refusal, skip, NO_WAIT, WAIT};
 use crate::worker::{Connection, Outgoing, Remote, Report, SendFailed, TunnelGuard, Worker};
+
+/// Up to this length, in bytes, an answer is not charged to the memory for bodies: each connection may have one.
+const LITTLE: u64 = 16 * 1024;
 
 /// How long the few bytes behind a refusal may take.
 const SKIP: Duration = Duration::from_secs(1);
@@ -90,7 +92,7 @@ pub enum AnswerBody {
     /// Here already, in one piece, and the lease is given back.
     Piece(Bytes),
     /// The same in several.
-    Pieces(VecDeque<Bytes>, Option<HeaderMap>),
+    Pieces(Box<Pieces>, Option<HeaderMap>),
     /// On its way; a task of its own holds the flight.
     Coming(SpoolReader),
     /// The same, written bit by bit for a client that listens.
@@ -118,12 +120,13 @@ pub enum Failed {
 pub async fn exchange(
     mut flight: Flight,
     mut request: Box<Sendable>,
+    store: &Store,
     body_memory: u64,
     deadline: Option<Deadline>,
 ) -> Result<Answer, Failed> {
     let may_switch = request.headers.contains_key(UPGRADE);
     request.tell(&mut flight);
-    let (mut connection, response) = match send(&flight, &mut request).await {
+    let (mut connection, response) = match send(&flight, &mut request, store).await {
         Ok(sent) => sent,
         Err(None) => {
             flight.report(Report::Unreachable);
@@ -158,14 +161,15 @@ pub async fn exchange(
     let native = flight.number().is_some();
     if native && parts.headers.contains_key(FILE) {
         let head = request.method == Method::HEAD;
-        return Box::pin(from_file(flight, connection, parts, body, head)).await;
+        return Box::pin(from_file(flight, connection, parts, body, head, store)).await;
     }
     let length = body.size_hint().exact();
     // faucet's server knows what HEAD is, and when it streams.
     let ours = native || flight.remote.as_ref().is_some_and(Remote::is_faucet);
     let streamed = ours && !bodiless && parts.headers.contains_key(STREAM);
-    let body = if !streamed && length.is_some_and(|length| length <= body_memory) {
-        match whole(&mut connection, &mut body).await {
+    let fits = |length| length <= body_memory && (length <= LITTLE || !store.is_full());
+    let body = if !streamed && length.is_some_and(fits) {
+        match whole(&mut connection, &mut body, store).await {
             Ok(body) => {
                 flight.landed(connection, bodiless && !ours).await;
                 body
@@ -173,7 +177,15 @@ pub async fn exchange(
             Err(_) => return Err(died(flight)),
         }
     } else {
-        let (writer, reader) = spool(body_memory, length);
+        let (writer, reader) = spool(store, body_memory, length);
+        let long = length.is_some_and(|length| length > 0);
+        if !streamed && long && !bodiless && writer.prepare_file().is_err() {
+            // Nobody will read it, and the worker is free when it has written it.
+            drop(reader);
+            let pace = Pace::Worker(deadline);
+            tokio::spawn(pump(flight, connection, body, writer, pace));
+            return Err(Failed::Lost(Cause::Overloaded));
+        }
         let (pace, answer) = if streamed {
             let pace = Pace::Client(deadline.map(Deadline::renewed));
             (pace, AnswerBody::Streaming(reader))
@@ -195,6 +207,7 @@ pub async fn exchange(
 async fn send(
     worker: &Worker,
     request: &mut Sendable,
+    store: &Store,
 ) -> Result<(Connection, Response<Incoming>), Option<Cause>> {
     // Once sent, the request is another worker's business no more: it may be what this one died of.
     let mut lost = None;
@@ -204,7 +217,14 @@ async fn send(
         let mut connection = match kept.take() {
             Some(connection) => connection,
             // Boxed, like all that is rare on a request's way: it would make every request larger.
-            None => Box::pin(worker.connect()).await.map_err(|_| lost)?,
+            None => {
+                let mut connection = Box::pin(worker.connect()).await.map_err(|_| lost)?;
+                if worker.remote.is_some() {
+                    // Those of this machine have a reserve.
+                    connection.count(store.descriptors());
+                }
+                connection
+            }
         };
         match attempt(&mut connection, request, worker.remote.is_some()).await {
             Ok(response) => return Ok((connection, response)),
@@ -295,21 +315,31 @@ async fn switch(
 async fn whole(
     connection: &mut Connection,
     body: &mut Incoming,
+    store: &Store,
 ) -> Result<AnswerBody, hyper::Error> {
-    let (mut chunks, mut trailers) = (VecDeque::new(), None);
+    let (mut pieces, mut trailers) = (None::<Box<Pieces>>, None);
     while !body.is_end_stream() {
         match connection.drive(body.frame()).await {
             None => break,
             Some(frame) => match frame?.into_data() {
-                Ok(chunk) if chunks.is_empty() && body.is_end_stream() => {
-                    return Ok(AnswerBody::Piece(chunk));
+                Ok(chunk) if pieces.is_none() && body.is_end_stream() => {
+                    return Ok(AnswerBody::Piece(if chunk.len() as u64 <= LITTLE {
+                        chunk
+                    } else {
+                        let mut charge = store.charge();
+                        charge.force(chunk.len() as u64);
+                        charge.over(chunk)
+                    }));
                 }
-                Ok(chunk) => chunks.push_back(chunk),
+                Ok(chunk) => pieces.get_or_insert_with(Box::default).force(chunk, store),
                 Err(frame) => trailers = frame.into_trailers().ok(),
             },
         }
     }
-    Ok(AnswerBody::Pieces(chunks, trailers))
+    Ok(match (pieces, trailers) {
+        (None, None) => AnswerBody::Piece(Bytes::new()),
+        (pieces, trailers) => AnswerBody::Pieces(pieces.unwrap_or_default(), trailers),
+    })
 }
 
 /// The body of the response is a file. It is opened before the lease is given back: what a later request
@@ -320,6 +350,7 @@ async fn from_file(
     mut parts: Parts,
     mut body: Incoming,
     head: bool,
+    store: &Store,
 ) -> Result<Answer, Failed> {
     while let Some(frame) = connection.drive(body.frame()).await {
         if frame.is_err() {
@@ -336,7 +367,7 @@ async fn from_file(
         None => None,
         Some(path) => {
             let path = PathBuf::from(OsStr::from_bytes(path.as_bytes()));
-            Some((FileBody::open(path.clone()).await, path))
+            Some((FileBody::open(path.clone(), store).await, path))
         }
     };
     let worker = flight.id;
@@ -350,6 +381,9 @@ async fn from_file(
             } else {
                 AnswerBody::File(file)
             }
+        }
+        Some((Err(error), _)) if is_shortage(&error) => {
+            return Err(Failed::Lost(Cause::Overloaded));
         }
         Some((Err(error), path)) => {
             tracing::error!(worker, file = %path.display(), "cannot be read: {error}");

@@ -1,7 +1,11 @@
 //! A client's request as a worker will see it.
 
+use std::pin::Pin;
+use std::task::{ready, Context, Poll};
+
+use bytes::Bytes;
 use http_body_util::BodyExt;
-use hyper::body::{Body, Incoming};
+use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::header::{self, HeaderValue};
 use hyper::upgrade::OnUpgrade;
 use hyper::{HeaderMap, Method, Request, Uri, Version};
@@ -12,7 +16,8 @@ use super::headers::{self, X_REQUEST_ID};
 use super::limits::Limits;
 use super::record::Record;
 use super::service::Peer;
-use crate::body::{BufferError, Buffered};
+use super::watch::Receiving;
+use crate::body::{is_shortage, BufferError, Buffered};
 
 /// The client's wish to switch protocols, if it is one that can be tunnelled.
 pub fn take_upgrade(request: &mut Request<Incoming>) -> Option<(OnUpgrade, HeaderValue)> {
@@ -32,7 +37,6 @@ pub async fn sendable(
     record: &mut Record,
     upgrade: Option<&(OnUpgrade, HeaderValue)>,
 ) -> Result<Box<Sendable>, Cause> {
-    let limits = &peer.front.limits;
     let mut headers = std::mem::take(request.headers_mut());
     headers::strip_hop_by_hop(&mut headers, &headers::REQUEST_FRAMING);
     if let Some(authority) = request.uri().authority() {
@@ -58,7 +62,12 @@ pub async fn sendable(
     let body = if request.body().is_end_stream() {
         Buffered::default()
     } else {
-        Box::pin(buffer(request.body_mut(), limits)).await?
+        let head = if request.version() == Version::HTTP_2 {
+            size_of(&headers)
+        } else {
+            0
+        };
+        Box::pin(buffer(peer, request.body_mut(), head)).await?
     };
     let target = origin_form(request.uri())?;
     if body.is_empty()
@@ -78,19 +87,76 @@ pub async fn sendable(
     }))
 }
 
-async fn buffer(body: &mut Incoming, limits: &Limits) -> Result<Buffered, Cause> {
+/// A body that is seen to arrive.
+struct Watched<'a> {
+    body: &'a mut Incoming,
+    receiving: Receiving<'a>,
+}
+
+impl Body for Watched<'_> {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+        let frame = ready!(Pin::new(&mut *self.body).poll_frame(cx));
+        if let Some(Ok(data)) = frame
+            .as_ref()
+            .map(|frame| frame.as_ref().map(Frame::data_ref))
+        {
+            self.receiving.received(data.map_or(0, Bytes::len));
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// What a head takes, in bytes, more or less.
+fn size_of(headers: &HeaderMap) -> u64 {
+    headers.iter().fold(0, |sum, (name, value)| {
+        sum + (name.as_str().len() + value.len()) as u64
+    })
+}
+
+/// Completes a body. `head` is what is charged for the request meanwhile: one connection may have many.
+async fn buffer(peer: &Peer, body: &mut Incoming, head: u64) -> Result<Buffered, Cause> {
+    let (limits, store) = (&peer.front.limits, &peer.front.store);
+    if store.is_exhausted() {
+        return Err(Cause::Overloaded);
+    }
+    let mut charge = store.charge();
+    charge.force(head);
+    let body = Watched {
+        body,
+        receiving: peer.watch.receive(),
+    };
     let (memory, max) = (limits.body_memory, limits.max_body);
-    Buffered::read_from(body, memory, max, limits.idle_timeout)
-        .await
-        .map_err(|error| match error {
-            BufferError::TooLarge(_) => Cause::BodyTooLarge,
-            BufferError::Stalled(_) => Cause::BodyTimeout,
-            BufferError::Broken(_) => Cause::BadRequest("the request's body is not valid HTTP"),
-            BufferError::Storage(error) => {
-                tracing::error!("a request's body cannot be kept: {error}");
-                Cause::Storage
-            }
-        })
+    let read = Buffered::read_from(body, store, memory, max, limits.idle_timeout);
+    let read = tokio::select! {
+        biased;
+        read = read => read,
+        () = peer.watch.evicted() => return Err(Cause::TooManyConnections),
+    };
+    read.map_err(|error| match error {
+        BufferError::TooLarge(_) => Cause::BodyTooLarge,
+        BufferError::Stalled(_) => Cause::BodyTimeout,
+        BufferError::Broken(_) => Cause::BadRequest("the request's body is not valid HTTP"),
+        // Those who have the files are clients, too: no news to those who read the log.
+        BufferError::Storage(error) if is_shortage(&error) => Cause::Overloaded,
+        BufferError::Storage(error) => {
+            tracing::error!("a request's body cannot be kept: {error}");
+            Cause::Storage
+        }
+    })
 }
 
 /// Reads a body for nothing: a connection that is closed with bytes unread is reset, and a front that is still sending

@@ -17,6 +17,8 @@ pub struct Limits {
     pub max_body: u64,
     /// How much of one body stays in memory.
     pub body_memory: u64,
+    /// How much of all bodies together.
+    pub total_body_memory: u64,
     pub max_connections: usize,
 }
 
@@ -30,6 +32,7 @@ impl Default for Limits {
             max_header: 64 * 1024,
             max_body: 256 * 1024 * 1024,
             body_memory: 1024 * 1024,
+            total_body_memory: 256 * 1024 * 1024,
             max_connections: 10_000,
         }
     }

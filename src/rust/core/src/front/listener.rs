@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -15,6 +15,7 @@ use super::cause::Cause;
 use super::connection;
 use super::watch::{Order, Watch};
 use super::Front;
+use crate::descriptors::Descriptor;
 
 /// Connections that the system may hold for us before they are accepted.
 const BACKLOG: i32 = 4096;
@@ -26,9 +27,15 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 const TURN_AWAY: Duration = Duration::from_secs(1);
 const MOST_TURNED_AWAY: usize = 64;
 
-/// When there are too many connections, this part of them (1 / n), the longest unused, makes room at
+/// When there are too many connections, this part of them (1 / n), those that have waited longest, makes room at
 /// once: looking for one at a time would make a flood expensive.
 const EVICT_PART: usize = 64;
+
+/// How many connections may be closing, beyond what there may be, before newcomers are turned away all the same.
+const CLOSING: usize = 32;
+
+/// Between two lines in the log about the same trouble.
+const NEWS: Duration = Duration::from_secs(10);
 
 /// Listens on `address`, without blocking.
 ///
@@ -70,10 +77,11 @@ impl Default for Connections {
     }
 }
 
-/// Takes a connection off the list when its task ends, however it ends.
-struct Entered {
-    front: Arc<Front>,
-    watch: Arc<Watch>,
+/// A connection on the list, until it is closed.
+pub struct Entered {
+    pub front: Arc<Front>,
+    pub watch: Arc<Watch>,
+    _descriptor: Descriptor,
 }
 
 impl Drop for Entered {
@@ -114,9 +122,7 @@ impl Connections {
 
     /// Whether a request is being served on any of them.
     pub fn any_busy(&self) -> bool {
-        self.lock()
-            .iter()
-            .any(|watch| watch.unused_since().is_none())
+        self.lock().iter().any(|watch| watch.is_busy())
     }
 
     /// Whether a request may still come on any of them from a client that could not know better.
@@ -138,20 +144,21 @@ impl Connections {
         }
     }
 
-    /// Closes the connections on which nothing has been served for longest. Whether there were any.
-    fn evict(&self) -> bool {
-        let mut unused: Vec<(u64, Arc<Watch>)> = self
+    /// Closes the connections that have had [no complete request](Watch::incomplete_since) for longest, at least `least`
+    /// of them. Whether there were any.
+    pub fn evict(&self, least: usize) -> bool {
+        let mut incomplete: Vec<(u64, Arc<Watch>)> = self
             .lock()
             .iter()
             .filter(|watch| watch.order() != Order::Close)
-            .filter_map(|watch| Some((watch.unused_since()?, watch.clone())))
+            .filter_map(|watch| Some((watch.incomplete_since()?, watch.clone())))
             .collect();
-        let count = (unused.len() / EVICT_PART).max(1);
-        unused.sort_unstable_by_key(|(since, _)| *since);
-        for (_, watch) in unused.iter().take(count) {
-            watch.give(Order::Close);
+        let count = (incomplete.len() / EVICT_PART).max(least);
+        incomplete.sort_unstable_by_key(|(since, _)| *since);
+        for (_, watch) in incomplete.iter().take(count) {
+            watch.evict();
         }
-        !unused.is_empty()
+        !incomplete.is_empty()
     }
 }
 
@@ -160,17 +167,26 @@ impl Connections {
 pub async fn accept(front: Arc<Front>, listener: TcpListener) {
     let door = front.clone();
     let mut closing = pin!(door.connections.closing.notified());
+    let mut told: Option<Instant> = None;
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = closing.as_mut() => break,
         };
         match accepted {
-            Ok((stream, address)) => let_in(&front, stream, address),
+            Ok((stream, address)) => {
+                if let_in(&front, stream, address) == Room::Made {
+                    // Whoever makes room closes now, before the next one comes.
+                    tokio::task::yield_now().await;
+                }
+            }
             Err(error) if is_the_clients(&error) => {}
             Err(error) => {
-                tracing::warn!("cannot accept connections: {error}");
-                front.connections.evict();
+                if told.map_or(true, |told| told.elapsed() > NEWS) {
+                    told = Some(Instant::now());
+                    tracing::warn!("cannot accept connections: {error}");
+                }
+                front.connections.evict(1);
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -189,7 +205,7 @@ fn let_in_the_last(front: &Arc<Front>, listener: &std::net::TcpListener) {
             Ok((stream, address)) => {
                 let stream = stream.set_nonblocking(true).map(|()| stream);
                 if let Ok(stream) = stream.and_then(TcpStream::from_std) {
-                    let_in(front, stream, address);
+                    let _ = let_in(front, stream, address);
                 }
             }
             Err(error) if is_the_clients(&error) => {}
@@ -199,31 +215,49 @@ fn let_in_the_last(front: &Arc<Front>, listener: &std::net::TcpListener) {
     }
 }
 
+/// Whether there is room for a newcomer.
+#[derive(PartialEq, Eq)]
+enum Room {
+    Left,
+    /// Others go for it.
+    Made,
+    None,
+}
+
 /// Begins to serve a client, or turns it away when there are too many.
-fn let_in(front: &Arc<Front>, stream: TcpStream, address: SocketAddr) {
+fn let_in(front: &Arc<Front>, stream: TcpStream, address: SocketAddr) -> Room {
     let connections = &front.connections;
-    if connections.count() >= front.limits.max_connections && !connections.evict() {
-        let response = front.reject(Cause::TooManyConnections, address.ip().to_canonical());
-        if let Ok(place) = connections.turned_away.clone().try_acquire_owned() {
-            tokio::spawn(async move {
-                let _place = place;
-                // Best effort: the client is turned away either way.
-                let _ = tokio::time::timeout(TURN_AWAY, turn_away(stream, response)).await;
-            });
+    let descriptors = front.store.descriptors();
+    let most = descriptors.room_for_connections(front.limits.max_connections);
+    let left = (connections.count() < most)
+        .then(|| descriptors.take())
+        .flatten();
+    let (room, descriptor) = match left {
+        Some(descriptor) => (Room::Left, descriptor),
+        None if descriptors.overdrawn() < CLOSING && connections.evict(1) => {
+            (Room::Made, descriptors.take_anyway())
         }
-        return;
-    }
+        None => {
+            let response = front.reject(Cause::TooManyConnections, address.ip().to_canonical());
+            if let Ok(place) = connections.turned_away.clone().try_acquire_owned() {
+                tokio::spawn(async move {
+                    let _place = place;
+                    // Best effort: the client is turned away either way.
+                    let _ = tokio::time::timeout(TURN_AWAY, turn_away(stream, response)).await;
+                });
+            }
+            return Room::None;
+        }
+    };
     let watch = Arc::new(Watch::default());
     connections.enter(&watch);
     let entered = Entered {
         front: front.clone(),
-        watch: watch.clone(),
+        watch,
+        _descriptor: descriptor,
     };
-    let front = front.clone();
-    tokio::spawn(async move {
-        let _entered = entered;
-        connection::serve(front, stream, address, watch).await;
-    });
+    tokio::spawn(connection::serve(stream, address, entered));
+    room
 }
 
 /// Says why, and waits for the client to have heard it: closing at once, with its request unread, would
@@ -245,21 +279,4 @@ fn is_the_clients(error: &io::Error) -> bool {
             | io::ErrorKind::ConnectionRefused
             | io::ErrorKind::Interrupted
     )
-}
-
-/// Raises the soft limit of open files to the hard one; returns how many clients it leaves room for.
-pub fn room_for_connections(wanted: usize) -> usize {
-    use nix::sys::resource::{getrlimit, setrlimit, Resource};
-    /// For workers, logs, and R's own files.
-    const OTHERS: u64 = 256;
-    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
-        return wanted;
-    };
-    let target = hard.min((wanted as u64).saturating_add(OTHERS)).max(soft);
-    let limit = if setrlimit(Resource::RLIMIT_NOFILE, target, hard).is_ok() {
-        target
-    } else {
-        soft
-    };
-    wanted.min(limit.saturating_sub(OTHERS).max(64) as usize)
 }

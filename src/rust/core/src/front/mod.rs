@@ -28,10 +28,11 @@ use std::time::{Duration, SystemTime};
 pub use cause::{Cause, FAUCET_ERROR};
 pub use headers::{NotAnAddress, TrustedProxies};
 pub use limits::Limits;
-pub use listener::{accept, bind, room_for_connections, Connections};
+pub use listener::{accept, bind, Connections};
 pub use queue::expire;
 pub use watch::Order;
 
+use crate::body::Store;
 use crate::lock::Table;
 use crate::ops::access::Entry;
 use crate::ops::status::Status;
@@ -44,6 +45,8 @@ pub struct Front {
     pub table: Arc<Table<Worker>>,
     pub roster: Arc<Roster>,
     pub limits: Limits,
+    /// What its connections and bodies take.
+    pub store: Store,
     pub trusted: TrustedProxies,
     pub ops: Arc<Ops>,
     pub connections: Connections,

@@ -1,6 +1,5 @@
 //! The body of a response to a client, and the record that ends with it.
 
-use std::collections::VecDeque;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -9,12 +8,12 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::HeaderMap;
 
 use super::record::Record;
-use crate::body::{Abort, FileBody, SpoolReader};
+use crate::body::{Abort, FileBody, Pieces, SpoolReader};
 
 enum Kind {
     Empty,
     Whole(Bytes),
-    Chunks(VecDeque<Bytes>, u64, Option<HeaderMap>),
+    Pieces(Box<Pieces>, Option<HeaderMap>),
     Spool(SpoolReader),
     File(FileBody),
     /// Broken off; the connection is closed next.
@@ -41,14 +40,11 @@ impl Reply {
     }
 
     /// A body that has arrived completely.
-    pub fn chunks(chunks: VecDeque<Bytes>, trailers: Option<HeaderMap>) -> Self {
-        match (chunks.len(), &trailers) {
-            (0, None) => Self::empty(),
-            _ => {
-                let length = chunks.iter().map(|chunk| chunk.len() as u64).sum();
-                Self::of(Kind::Chunks(chunks, length, trailers))
-            }
+    pub fn pieces(pieces: Box<Pieces>, trailers: Option<HeaderMap>) -> Self {
+        if pieces.is_empty() && trailers.is_none() {
+            return Self::empty();
         }
+        Self::of(Kind::Pieces(pieces, trailers))
     }
 
     pub fn spool(reader: SpoolReader) -> Self {
@@ -91,11 +87,8 @@ impl Body for Reply {
                 this.kind = Kind::Empty;
                 Some(Ok(Frame::data(body)))
             }
-            Kind::Chunks(chunks, length, trailers) => match chunks.pop_front() {
-                Some(chunk) => {
-                    *length -= chunk.len() as u64;
-                    Some(Ok(Frame::data(chunk)))
-                }
+            Kind::Pieces(pieces, trailers) => match pieces.pop() {
+                Some(piece) => Some(Ok(Frame::data(piece))),
                 None => trailers.take().map(|map| Ok(Frame::trailers(map))),
             },
             Kind::Spool(reader) => std::task::ready!(Pin::new(reader).poll_frame(cx)),
@@ -135,7 +128,7 @@ impl Body for Reply {
         match &self.kind {
             Kind::Empty => SizeHint::with_exact(0),
             Kind::Whole(body) => SizeHint::with_exact(body.len() as u64),
-            Kind::Chunks(_, length, _) => SizeHint::with_exact(*length),
+            Kind::Pieces(pieces, _) => SizeHint::with_exact(pieces.len()),
             Kind::Spool(reader) => reader.size_hint(),
             Kind::File(file) => file.size_hint(),
             Kind::Broken(_) => SizeHint::default(),

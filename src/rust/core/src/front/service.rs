@@ -26,6 +26,7 @@ use super::tunnel;
 use super::turn::{self, Held};
 use super::watch::Watch;
 use super::Front;
+use crate::descriptors::Descriptor;
 use crate::ops;
 use crate::worker::native::STREAM;
 use crate::worker::{remote, Report, Unwanted};
@@ -284,6 +285,14 @@ async fn forward(
     // It may be taken away while the body arrives; then there is a place in the queue for it.
     let had_turn = peer.watch.is_front() && peer.turn.is_some();
     let upgrade = take_upgrade(request);
+    let tunnel = match &upgrade {
+        None => None,
+        // Before anything is sent to the worker, which would have to be left alone with its half of the tunnel.
+        Some(_) => match front.store.descriptors().take_spare() {
+            None => return Err(Cause::TooManyConnections),
+            some => some,
+        },
+    };
     let mut request = sendable(peer, request, record, upgrade.as_ref()).await?;
     let arrived = if request.body.is_empty() {
         record.started()
@@ -325,7 +334,13 @@ async fn forward(
         };
         record.in_worker = sent.map(|sent| sent.elapsed());
         let (again, unsent) = match outcome {
-            Ok(answer) => return Ok(respond(answer, upgrade, limits.idle_timeout, no_wait)),
+            Ok(answer) => {
+                if matches!(answer.body, AnswerBody::Tunnel(..)) {
+                    peer.watch.becomes_tunnel();
+                }
+                let upgrade = upgrade.map(|(client, _)| client).zip(tunnel);
+                return Ok(respond(answer, upgrade, limits.idle_timeout, no_wait));
+            }
             Err(Failed::Lost(cause)) => return Err(cause),
             Err(Failed::Occupied(again, unsent)) => (again, unsent),
             Err(Failed::Unreachable(again, unsent)) => {
@@ -375,25 +390,26 @@ async fn exchange_within(
 ) -> Result<Answer, Failed> {
     let memory = front.limits.body_memory;
     match front.limits.timeout {
-        None => exchange(flight, request, memory, None).await,
+        None => exchange(flight, request, &front.store, memory, None).await,
         Some(timeout) if flight.breaks_off() => {
-            Box::pin(until_deadline(flight, request, memory, timeout)).await
+            Box::pin(until_deadline(front, flight, request, timeout)).await
         }
-        Some(timeout) => Box::pin(with_deadline(flight, request, memory, timeout)).await,
+        Some(timeout) => Box::pin(with_deadline(front, flight, request, timeout)).await,
     }
 }
 
 /// Past the deadline the client gets its `504`, and the exchange is broken off, which the other side sees. Whether the
 /// worker is free then is for its source to find out.
 async fn until_deadline(
+    front: &Front,
     flight: Flight,
     request: Box<Sendable>,
-    memory: u64,
     timeout: Duration,
 ) -> Result<Answer, Failed> {
+    let memory = front.limits.body_memory;
     let deadline = Deadline::new(timeout);
     let late = flight.late();
-    let exchange = exchange(flight, request, memory, Some(deadline));
+    let exchange = exchange(flight, request, &front.store, memory, Some(deadline));
     match tokio::time::timeout_at(deadline.at, exchange).await {
         Ok(outcome) => outcome,
         Err(_) => {
@@ -406,18 +422,19 @@ async fn until_deadline(
 /// Past the deadline the client gets its `504`, and the exchange goes on in a task of its own: the
 /// worker is still busy, so its lease stays.
 async fn with_deadline(
+    front: &Front,
     flight: Flight,
     request: Box<Sendable>,
-    memory: u64,
     timeout: Duration,
 ) -> Result<Answer, Failed> {
+    let (store, memory) = (front.store.clone(), front.limits.body_memory);
     let deadline = Deadline::new(timeout);
     let worker = flight.worker().clone();
     let recall = flight.recall();
     let (done, outcome) = tokio::sync::oneshot::channel();
     tokio::spawn(async move {
         // The receiver is gone after the deadline; then nobody wants the answer.
-        let _ = done.send(exchange(flight, request, memory, Some(deadline)).await);
+        let _ = done.send(exchange(flight, request, &store, memory, Some(deadline)).await);
     });
     match tokio::time::timeout_at(deadline.at, outcome).await {
         Ok(Ok(outcome)) => outcome,
@@ -435,7 +452,7 @@ async fn with_deadline(
 
 fn respond(
     answer: Answer,
-    upgrade: Option<(OnUpgrade, HeaderValue)>,
+    upgrade: Option<(OnUpgrade, Descriptor)>,
     patience: Option<Duration>,
     for_front: bool,
 ) -> Response<Reply> {
@@ -447,7 +464,7 @@ fn respond(
     }
     let reply = match answer.body {
         AnswerBody::Piece(chunk) => Reply::whole(chunk),
-        AnswerBody::Pieces(chunks, trailers) => Reply::chunks(chunks, trailers),
+        AnswerBody::Pieces(pieces, trailers) => Reply::pieces(pieces, trailers),
         AnswerBody::Coming(reader) => Reply::spool(reader),
         AnswerBody::Streaming(reader) => {
             if for_front {
@@ -457,8 +474,8 @@ fn respond(
         }
         AnswerBody::File(file) => Reply::file(file),
         AnswerBody::Tunnel(worker, guard) => {
-            if let Some((client, _)) = upgrade {
-                tokio::spawn(tunnel::run(client, *worker, guard, patience));
+            if let Some((client, descriptor)) = upgrade {
+                tokio::spawn(tunnel::run(client, *worker, descriptor, guard, patience));
             }
             Reply::empty()
         }

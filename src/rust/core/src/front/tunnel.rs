@@ -7,6 +7,7 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
+use crate::descriptors::Descriptor;
 use crate::worker::TunnelGuard;
 
 /// How long either side may take to close after it was told to.
@@ -23,10 +24,11 @@ const CLOSE_TO_CLIENT: [u8; 4] = [0x88, 0x02, 0x03, 0xe9];
 const CLOSE_TO_WORKER: [u8; 8] = [0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe9];
 
 /// Moves bytes both ways until one side ends, or the worker drains. Then both get a proper close,
-/// at a frame's end.
+/// at a frame's end. `_descriptor` is that of the worker's side; the client's counts as a connection.
 pub async fn run(
     client: OnUpgrade,
     worker: Upgraded,
+    _descriptor: Descriptor,
     mut guard: TunnelGuard,
     patience: Option<Duration>,
 ) {

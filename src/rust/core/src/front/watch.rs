@@ -1,14 +1,21 @@
 //! What a client's connection is doing, so that doing nothing has an end.
 
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
+use tokio::sync::Notify;
+
 use super::limits::Limits;
 use crate::clock::coarse_millis;
 
-/// `Head -> Busy -> Idle -> Head -> ...`; a new connection starts in `Head`.
+/// A body that is so many bytes longer has made progress. Whoever sends a byte now and then, so as not to be idle, has
+/// not: over time that is less than any network carries.
+const PROGRESS: usize = 1024;
+
+/// `Head -> Busy -> Idle -> Head -> ...`; a new connection starts in `Head`. From `Busy` it may become a `Tunnel` for good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Phase {
@@ -18,6 +25,8 @@ pub enum Phase {
     Idle = 1,
     /// At least one request is being served.
     Busy = 2,
+    /// It is none of HTTP's any more.
+    Tunnel = 3,
 }
 
 /// What the connection's task is asked to do from outside.
@@ -43,6 +52,14 @@ pub struct Watch {
     /// When the client stopped taking bytes; 0 when it has not.
     stalled: AtomicU64,
     requests: AtomicUsize,
+    /// Of these, how many have a body that is still arriving.
+    receiving: AtomicUsize,
+    /// When a body last made progress, on [`coarse_millis`], and what has arrived since.
+    progress: AtomicU64,
+    arrived: AtomicUsize,
+    /// Whether the requests that are still arriving are to be given up, and who is told.
+    evicted: AtomicBool,
+    eviction: Notify,
     /// Whether every response has been written.
     all_written: AtomicBool,
     /// Where this connection stands in the list of connections.
@@ -62,6 +79,11 @@ impl Default for Watch {
             since: AtomicU64::new(coarse_millis()),
             stalled: AtomicU64::new(0),
             requests: AtomicUsize::new(0),
+            receiving: AtomicUsize::new(0),
+            progress: AtomicU64::new(0),
+            arrived: AtomicUsize::new(0),
+            evicted: AtomicBool::new(false),
+            eviction: Notify::new(),
             all_written: AtomicBool::new(true),
             place: AtomicUsize::new(0),
             order: AtomicU8::new(Order::None as u8),
@@ -77,7 +99,8 @@ impl Watch {
         match self.phase.load(Ordering::Relaxed) {
             0 => Phase::Head,
             1 => Phase::Idle,
-            _ => Phase::Busy,
+            2 => Phase::Busy,
+            _ => Phase::Tunnel,
         }
     }
 
@@ -93,6 +116,11 @@ impl Watch {
         }
     }
 
+    /// What follows the last request is the beginning of a head, which came with it.
+    pub fn head_began(&self) {
+        self.phase.store(Phase::Head as u8, Ordering::Relaxed);
+    }
+
     /// A head is complete.
     pub fn request_started(&self) {
         self.requests.fetch_add(1, Ordering::Relaxed);
@@ -103,7 +131,7 @@ impl Watch {
 
     /// Nothing is left to write now. While a request is being served, its response is still to come.
     pub fn flushed(&self) {
-        if self.phase() != Phase::Busy {
+        if !matches!(self.phase(), Phase::Busy | Phase::Tunnel) {
             self.all_written.store(true, Ordering::Relaxed);
         }
     }
@@ -114,9 +142,28 @@ impl Watch {
 
     /// A response has been handed over, or its request was dropped.
     pub fn request_ended(&self) {
-        if self.requests.fetch_sub(1, Ordering::Relaxed) == 1 {
+        let last = self.requests.fetch_sub(1, Ordering::Relaxed) == 1;
+        if last && self.phase() != Phase::Tunnel {
             self.enter(Phase::Idle);
         }
+    }
+
+    /// The connection is being switched to another protocol.
+    pub fn becomes_tunnel(&self) {
+        self.enter(Phase::Tunnel);
+    }
+
+    /// A request's body begins to arrive; it has arrived, or does so no more, when the guard is dropped.
+    pub fn receive(&self) -> Receiving<'_> {
+        if self.receiving.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.made_progress();
+        }
+        Receiving(self)
+    }
+
+    fn made_progress(&self) {
+        self.arrived.store(0, Ordering::Relaxed);
+        self.progress.store(coarse_millis(), Ordering::Relaxed);
     }
 
     pub fn write_stalled(&self) {
@@ -140,7 +187,7 @@ impl Watch {
         match self.phase() {
             Phase::Head => Some(after(since, limits.header_timeout)),
             Phase::Idle => limits.idle_timeout.map(|patience| after(since, patience)),
-            Phase::Busy => None,
+            Phase::Busy | Phase::Tunnel => None,
         }
     }
 
@@ -158,9 +205,56 @@ impl Watch {
                 >= time.as_millis() as u64
     }
 
-    /// Since when nothing is served on this connection, if so: for choosing whom to close when there are too many.
-    pub fn unused_since(&self) -> Option<u64> {
-        (self.phase() != Phase::Busy).then(|| self.since.load(Ordering::Relaxed))
+    /// The rule for whom to close when there are too many connections. One that has no complete request may go, and the
+    /// one that has waited for one longest goes first, whatever it is about:
+    ///
+    /// - between requests, or before the first byte: since the last answer, or the beginning;
+    /// - within a head, be it the first or one that was pipelined: since it began;
+    /// - within a body: since it last made [progress](PROGRESS);
+    /// - with several requests (HTTP/2), all of whose bodies are still arriving: the same.
+    ///
+    /// Whoever has sent one complete request that is not answered stays, and so does a tunnel (`None`).
+    pub fn incomplete_since(&self) -> Option<u64> {
+        match self.phase() {
+            Phase::Head | Phase::Idle => Some(self.since.load(Ordering::Relaxed)),
+            Phase::Busy => (self.is_receiving()
+                && self.receiving.load(Ordering::Relaxed) == self.requests.load(Ordering::Relaxed))
+            .then(|| self.progress.load(Ordering::Relaxed)),
+            Phase::Tunnel => None,
+        }
+    }
+
+    fn is_receiving(&self) -> bool {
+        self.receiving.load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether a request is being served.
+    pub fn is_busy(&self) -> bool {
+        self.phase() == Phase::Busy
+    }
+
+    /// Makes this connection go, for others. Whose request is arriving is told so first; if it does not listen to that, it
+    /// is closed the next time.
+    pub fn evict(&self) {
+        if self.is_receiving() && !self.evicted.swap(true, Ordering::Relaxed) {
+            self.eviction.notify_waiters();
+            self.give(Order::End);
+        } else {
+            self.give(Order::Close);
+        }
+    }
+
+    /// Resolves when requests that are still arriving are to be given up.
+    pub async fn evicted(&self) {
+        loop {
+            let mut told = pin!(self.eviction.notified());
+            // Before the look, so that nothing is missed between look and wait.
+            told.as_mut().enable();
+            if self.evicted.load(Ordering::Relaxed) {
+                return;
+            }
+            told.await;
+        }
     }
 
     pub fn place(&self) -> usize {
@@ -196,6 +290,9 @@ impl Watch {
 
     /// Whether the end has to wait for this client, at most `patience` for one that has not said anything yet.
     pub fn is_awaited(&self, patience: Duration) -> bool {
+        if self.phase() == Phase::Tunnel {
+            return false;
+        }
         let since = self.since.load(Ordering::Relaxed);
         let new = || coarse_millis().saturating_sub(since) < patience.as_millis() as u64;
         self.is_front() || (!self.asked.load(Ordering::Relaxed) && new())
@@ -239,5 +336,24 @@ impl Watch {
             Some(known) => known.clone_from(waker),
             None => *task = Some(waker.clone()),
         }
+    }
+}
+
+/// A body on its way.
+pub struct Receiving<'a>(&'a Watch);
+
+impl Receiving<'_> {
+    /// So many bytes of it came.
+    pub fn received(&self, bytes: usize) {
+        let arrived = self.0.arrived.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if arrived >= PROGRESS {
+            self.0.made_progress();
+        }
+    }
+}
+
+impl Drop for Receiving<'_> {
+    fn drop(&mut self) {
+        self.0.receiving.fetch_sub(1, Ordering::Relaxed);
     }
 }

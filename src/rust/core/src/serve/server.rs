@@ -18,9 +18,14 @@ use tokio::sync::oneshot;
 use super::control;
 use super::desk::Desk;
 use super::service;
+use crate::body::Store;
+use crate::descriptors::Descriptors;
 use crate::signals;
 use crate::worker::native::control_path;
 use crate::worker::widen;
+
+/// Threads that open and keep large bodies.
+const FILE_THREADS: usize = 2;
 
 /// After an error of accept: the system is out of something.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -52,12 +57,14 @@ impl Server {
         let control = listen(&control_path(&settings.socket))?;
         let (stop, stopped) = oneshot::channel();
         let (served, memory) = (desk.clone(), settings.body_memory);
+        // Its one front sees to limits.
+        let store = Store::new(u64::MAX, Descriptors::new(usize::MAX), FILE_THREADS)?;
         let thread = signals::blocked(|| {
             std::thread::Builder::new()
                 .name("faucet-serve".into())
                 .spawn(move || {
                     let desk = Closing(served);
-                    run(&desk.0, memory, http, control, stopped);
+                    run(&desk.0, &store, memory, http, control, stopped);
                 })
         })?;
         Ok(Self {
@@ -107,6 +114,7 @@ fn listen(path: &Path) -> io::Result<StdListener> {
 
 fn run(
     desk: &Arc<Desk>,
+    store: &Store,
     body_memory: u64,
     http: StdListener,
     control: StdListener,
@@ -114,8 +122,6 @@ fn run(
 ) {
     let runtime = match tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        // The blocking threads: they open and keep large bodies.
-        .max_blocking_threads(4)
         .build()
     {
         Ok(runtime) => runtime,
@@ -132,7 +138,7 @@ fn run(
             return;
         };
         let serving = accept(http, |stream| {
-            tokio::spawn(converse(desk.clone(), body_memory, stream));
+            tokio::spawn(converse(desk.clone(), store.clone(), body_memory, stream));
         });
         let controlling = accept(control, |stream| {
             let desk = desk.clone();
@@ -162,9 +168,10 @@ async fn accept(listener: UnixListener, begin: impl Fn(UnixStream)) {
     }
 }
 
-async fn converse(desk: Arc<Desk>, body_memory: u64, stream: UnixStream) {
+async fn converse(desk: Arc<Desk>, store: Store, body_memory: u64, stream: UnixStream) {
     widen(&stream);
-    let service = service_fn(|request| service::serve(desk.clone(), body_memory, request));
+    let service =
+        service_fn(|request| service::serve(desk.clone(), store.clone(), body_memory, request));
     // How it ends, the front sees for itself.
     let _ = http1::Builder::new()
         .serve_connection(TokioIo::new(stream), service)

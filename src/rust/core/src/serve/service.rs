@@ -16,7 +16,7 @@ use super::compress;
 use super::desk::{Desk, Ticket};
 use super::pipe::PipeReader;
 use super::request::Request;
-use crate::body::Buffered;
+use crate::body::{Buffered, Store};
 use crate::worker::native::{BODY_FILE, REQUEST_NUMBER};
 
 /// The body of a response.
@@ -75,6 +75,7 @@ impl Drop for Waiting<'_> {
 
 pub(super) async fn serve(
     desk: Arc<Desk>,
+    store: Store,
     body_memory: u64,
     request: HttpRequest<Incoming>,
 ) -> Result<Response<Reply>, std::convert::Infallible> {
@@ -89,14 +90,12 @@ pub(super) async fn serve(
         } else {
             body_memory
         };
-        let mut body = Buffered::read_from(body, memory, u64::MAX, None)
+        let mut body = Buffered::read_from(body, &store, memory, u64::MAX, None)
             .await
             .map_err(io::Error::other)?;
         if let Some(rest) = rest {
-            let (file, length) = tokio::task::spawn_blocking(move || open_rest(rest.as_bytes()))
-                .await
-                .map_err(io::Error::other)??;
-            body.append_file(file, length);
+            let (file, length) = store.run(move || open_rest(rest.as_bytes())).await?;
+            body.append_file(file, length, &store);
         }
         Ok::<_, io::Error>(body)
     };

@@ -11,7 +11,9 @@ use super::listen::{listen, reachable};
 use super::request::Request;
 use super::shared::{Ending, Phase, Shared};
 use super::{system, Settings};
-use crate::front::{self, Connections, Front};
+use crate::body::Store;
+use crate::descriptors::Descriptors;
+use crate::front::{Connections, Front};
 use crate::lock::Table;
 use crate::ops::access::AccessLog;
 use crate::ops::log::{Line, Log};
@@ -74,6 +76,7 @@ impl Server {
         let roster = Arc::new(Roster::new(table.clone()));
         let shared = Shared::new(log.clone());
         let (requests, asked) = mpsc::unbounded_channel();
+        let workers = settings.source.workers() as usize;
 
         let main = {
             let (shared, roster) = (shared.clone(), roster.clone());
@@ -92,12 +95,21 @@ impl Server {
                         return;
                     }
                 };
-                let mut limits = settings.limits;
-                limits.max_connections = front::room_for_connections(limits.max_connections);
+                let limits = settings.limits;
+                let descriptors = Descriptors::of_process(limits.max_connections, workers);
+                let store = match Store::new(limits.total_body_memory, descriptors, Store::THREADS)
+                {
+                    Ok(store) => store,
+                    Err(error) => {
+                        shared.set_phase(Phase::Failed(system(error)));
+                        return;
+                    }
+                };
                 let front = Arc::new(Front {
                     table: table.clone(),
                     roster: roster.clone(),
                     limits,
+                    store,
                     trusted: settings.trusted,
                     ops: ops.clone(),
                     connections: Connections::default(),

@@ -107,7 +107,16 @@ impl Life {
 
     async fn obey(&self, request: Request) -> Result<(), Failure> {
         match request {
-            Request::Scale(count) => self.of_source(|reply| Command::Scale(count, reply)).await,
+            Request::Scale(count) => {
+                let descriptors = self.front.store.descriptors();
+                descriptors.reserve_for(count as usize);
+                // Clients may have what the new workers need.
+                let lacking = descriptors.overdrawn();
+                if lacking > 0 {
+                    self.front.connections.evict(lacking);
+                }
+                self.of_source(|reply| Command::Scale(count, reply)).await
+            }
             Request::Reload => self.of_source(Command::Reload).await,
             Request::Drain(patience) => {
                 if self.drain(patience).await {

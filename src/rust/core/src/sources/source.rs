@@ -79,6 +79,14 @@ pub enum Prepared {
 }
 
 impl Source {
+    /// How many workers it will have on this machine.
+    pub fn workers(&self) -> u32 {
+        match self {
+            Self::Local(settings) => settings.workers,
+            Self::Replicas(_) => 0,
+        }
+    }
+
     /// Gets from the system what the source needs. Threads that it starts inherit the caller's signal mask.
     ///
     /// # Errors

@@ -14,10 +14,11 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 
-use super::stream::{Stream, Wire};
+use super::stream::{Handle, Stream, Wire};
 use super::Address;
 use crate::body::BufferedBody;
 use crate::clock::coarse_millis;
+use crate::descriptors::{Descriptor, Descriptors};
 
 /// How long opening a connection may take. Workers are near: what takes longer is broken.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -80,6 +81,9 @@ pub struct Connection {
     /// Until it is done.
     driver: Option<Driver>,
     wire: Arc<Wire>,
+    handle: Option<Handle>,
+    /// For its socket and the handle, if they are counted.
+    _descriptors: Option<(Descriptor, Descriptor)>,
     /// Whether it has carried an answer.
     used: bool,
     /// Whether a worker on the other side waits for its next request.
@@ -91,7 +95,7 @@ pub struct Connection {
 impl Connection {
     /// Connects to a worker.
     pub async fn open(address: &Address) -> io::Result<Self> {
-        let (stream, wire) = tokio::time::timeout(CONNECT_TIMEOUT, Stream::open(address))
+        let (stream, wire, handle) = tokio::time::timeout(CONNECT_TIMEOUT, Stream::open(address))
             .await
             .map_err(|_| io::ErrorKind::TimedOut)??;
         let (sender, driver) = http1::Builder::new()
@@ -102,6 +106,8 @@ impl Connection {
             sender,
             driver: Some(Box::pin(driver.with_upgrades())),
             wire,
+            handle,
+            _descriptors: None,
             used: false,
             turn: false,
             resting: 0,
@@ -110,7 +116,14 @@ impl Connection {
 
     /// Has the system notice when the machine on the other side has vanished without a word.
     pub(super) fn watch_other_side(&self) {
-        self.wire.watch_other_side();
+        if let Some(handle) = &self.handle {
+            handle.watch_other_side();
+        }
+    }
+
+    /// Counts what it has open, for as long as it has.
+    pub fn count(&mut self, descriptors: &Descriptors) {
+        self._descriptors = Some((descriptors.take_anyway(), descriptors.take_anyway()));
     }
 
     /// It is put aside now.
@@ -182,8 +195,10 @@ impl Connection {
             }
             self.poll_driver(cx);
             let polled = work.as_mut().poll(cx);
-            if polled.is_pending() {
-                self.wire.acknowledge();
+            if polled.is_pending() && self.wire.take_owed_ack() {
+                if let Some(handle) = &self.handle {
+                    handle.acknowledge();
+                }
             }
             polled
         })

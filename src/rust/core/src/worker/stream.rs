@@ -24,8 +24,6 @@ pub(super) struct Wire {
     sent: AtomicBool,
     received: AtomicBool,
     owes_ack: AtomicBool,
-    /// A second handle of the socket, as hyper owns the first.
-    socket: Option<socket2::Socket>,
 }
 
 impl Wire {
@@ -43,30 +41,9 @@ impl Wire {
         self.received.load(Ordering::Relaxed)
     }
 
-    /// More is awaited: acknowledges what came, unless that was done.
-    pub(super) fn acknowledge(&self) {
-        if self.owes_ack.swap(false, Ordering::Relaxed) {
-            #[cfg(any(target_os = "linux", target_os = "android"))]
-            if let Some(socket) = &self.socket {
-                // Only an optimisation: a socket that refuses works, slower.
-                let _ = socket.set_tcp_quickack(true);
-            }
-        }
-    }
-
-    /// Another machine may vanish without a word: then this connection ends within [`VANISHED`].
-    pub(super) fn watch_other_side(&self) {
-        let Some(socket) = &self.socket else {
-            return;
-        };
-        let keepalive = socket2::TcpKeepalive::new()
-            .with_time(QUIET)
-            .with_interval(PROBES)
-            .with_retries(3);
-        // Without them such a connection ends later.
-        let _ = socket.set_tcp_keepalive(&keepalive);
-        #[cfg(any(target_os = "linux", target_os = "android"))]
-        let _ = socket.set_tcp_user_timeout(Some(VANISHED));
+    /// More is awaited: what came is to be acknowledged, unless that was done. Once.
+    pub(super) fn take_owed_ack(&self) -> bool {
+        self.owes_ack.swap(false, Ordering::Relaxed)
     }
 
     fn note_read(&self) {
@@ -78,6 +55,30 @@ impl Wire {
         if matches!(polled, Poll::Ready(Ok(written)) if *written > 0) {
             self.sent.store(true, Ordering::Relaxed);
         }
+    }
+}
+
+/// A second handle of a TCP socket, as hyper owns the first. It is the connection's: a tunnel has none.
+pub(super) struct Handle(socket2::Socket);
+
+impl Handle {
+    /// Acknowledges what came, at once.
+    pub(super) fn acknowledge(&self) {
+        // Only an optimisation: a socket that refuses works, slower.
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        let _ = self.0.set_tcp_quickack(true);
+    }
+
+    /// Another machine may vanish without a word: then this connection ends within [`VANISHED`].
+    pub(super) fn watch_other_side(&self) {
+        let keepalive = socket2::TcpKeepalive::new()
+            .with_time(QUIET)
+            .with_interval(PROBES)
+            .with_retries(3);
+        // Without them such a connection ends later.
+        let _ = self.0.set_tcp_keepalive(&keepalive);
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        let _ = self.0.set_tcp_user_timeout(Some(VANISHED));
     }
 }
 
@@ -109,13 +110,13 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    pub(super) async fn open(address: &Address) -> io::Result<(Self, Arc<Wire>)> {
+    pub(super) async fn open(address: &Address) -> io::Result<(Self, Arc<Wire>, Option<Handle>)> {
         let (socket, handle) = match address {
             Address::Tcp(address) => {
                 let stream = TcpStream::connect(address).await?;
                 stream.set_nodelay(true)?;
                 let handle = socket2::SockRef::from(&stream).try_clone()?;
-                (Socket::Tcp(stream), Some(handle))
+                (Socket::Tcp(stream), Some(Handle(handle)))
             }
             Address::Unix(path) => {
                 let stream = UnixStream::connect(path).await?;
@@ -127,13 +128,12 @@ impl Stream {
             sent: AtomicBool::new(false),
             received: AtomicBool::new(false),
             owes_ack: AtomicBool::new(false),
-            socket: handle,
         });
         let stream = Self {
             socket,
             wire: wire.clone(),
         };
-        Ok((stream, wire))
+        Ok((stream, wire, handle))
     }
 }
 

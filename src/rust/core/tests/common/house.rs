@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use faucet_core::body::Store;
+use faucet_core::descriptors::Descriptors;
 use faucet_core::front::{accept, bind, expire, Connections, Front, Limits, TrustedProxies};
 use faucet_core::lock::Table;
 use faucet_core::ops::access::{AccessLog, Format};
@@ -17,6 +19,8 @@ use super::{until, Client, Upstream};
 /// What differs from test to test.
 pub struct Plan {
     pub limits: Limits,
+    /// File descriptors that clients may take together.
+    pub descriptors: usize,
     pub queue: usize,
     pub slots: u32,
     pub trusted: TrustedProxies,
@@ -31,6 +35,7 @@ impl Default for Plan {
                 max_connections: 1000,
                 ..Limits::default()
             },
+            descriptors: 10_000,
             queue: 1024,
             slots: 1,
             trusted: TrustedProxies::default(),
@@ -71,10 +76,13 @@ impl House {
         let log = Arc::new(Log::default());
         let table = Table::new(plan.queue);
         let roster = Arc::new(Roster::new(table.clone()));
+        let descriptors = Descriptors::new(plan.descriptors);
+        let store = Store::new(plan.limits.total_body_memory, descriptors, 2).expect("threads");
         let front = Arc::new(Front {
             table: table.clone(),
             roster: roster.clone(),
             limits: plan.limits,
+            store,
             trusted: plan.trusted,
             ops: Arc::new(Ops {
                 metrics: Metrics::default(),

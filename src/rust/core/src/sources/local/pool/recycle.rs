@@ -45,13 +45,16 @@ impl Pool {
             .collect();
         let sender = self.sender.clone();
         tokio::spawn(async move {
-            // The system counts the pages of a large process for a while.
-            let over = tokio::task::spawn_blocking(move || {
-                let over = looks
-                    .into_iter()
-                    .filter(|(_, memory)| memory().is_some_and(|memory| memory > limit));
-                over.map(|(generation, _)| generation).collect::<Vec<_>>()
-            });
+            let (reply, over) = tokio::sync::oneshot::channel();
+            // The system counts the pages of a large process for a while. Without a thread, the next look will do.
+            let _ = std::thread::Builder::new()
+                .name("faucet-memory".into())
+                .spawn(move || {
+                    let over = looks
+                        .into_iter()
+                        .filter(|(_, memory)| memory().is_some_and(|memory| memory > limit));
+                    let _ = reply.send(over.map(|(generation, _)| generation).collect::<Vec<_>>());
+                });
             for generation in over.await.unwrap_or_default() {
                 let _ = sender.send(Event::RecycleDue(generation, Reason::MaxMemory));
             }
