@@ -53,6 +53,13 @@ def arrivals(contender, rate, seconds, seed):
     return load
 
 
+def steady(contender, clients, rate, seconds):
+    """Well-behaved clients at a fixed rate; what they lost is part of what is measured."""
+    command = [build.tools() / "steady", "--address", contender.address]
+    command += ["--clients", clients, "--rate", rate, "--seconds", seconds]
+    return json.loads(output_of(command, timeout=seconds + GRACE))
+
+
 def leaves(contender, times):
     """The next request's time, when clients leave while R works for them."""
     mark = contender.directory / "begun"

@@ -37,6 +37,9 @@ class Plan:
     # How often replicas come and go, and how often their name is looked up, in seconds.
     scalings: int
     refresh: int
+    # Of each type of worker, two of them: ten minutes of storm in all. And the calm before each.
+    storm: Timing
+    storm_calm: int
     idle_clients: int = 5000
     workers: int = 4
     # A revision of this repository whose front is measured beside the present one; None is none.
@@ -60,6 +63,8 @@ FULL = Plan(
     crowd_shown=Timing(rounds=3, seconds=3),
     scalings=3,
     refresh=2,
+    storm=Timing(rounds=5, seconds=60),
+    storm_calm=20,
 )
 
 QUICK = Plan(
@@ -79,4 +84,6 @@ QUICK = Plan(
     crowd_shown=Timing(rounds=2, seconds=2),
     scalings=2,
     refresh=1,
+    storm=Timing(rounds=2, seconds=10),
+    storm_calm=5,
 )

@@ -42,6 +42,22 @@ def _memory(pid):
     raise Problem(f"no memory is told of process {pid}")
 
 
+def resident(pid):
+    """Bytes that the process holds in memory, shared pages in full."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError as error:
+        raise Problem(f"process {pid} is gone") from error
+
+
+def descriptors(pid):
+    """How many the process has open."""
+    try:
+        return len(os.listdir(f"/proc/{pid}/fd"))
+    except OSError as error:
+        raise Problem(f"process {pid} is gone") from error
+
+
 def children(pid):
     found = []
     for entry in Path("/proc").iterdir():

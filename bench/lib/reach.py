@@ -29,6 +29,7 @@ class Reach:
 
 NATIVE = "one native worker, one keep-alive client"
 OPEN = "open load, 1 in 10 sleeping 1 s, to round robin (nginx)"
+STORM = "8 workers at half load, in a storm"
 SCALED = "replicas 2 to 8 to 3, 64 clients, 50 ms"
 
 REACHES = [
@@ -57,6 +58,13 @@ REACHES = [
     Reach("k8s", "in flight", "two fronts over 4 pods, 64 clients: most in flight in a pod's R", "at most", 1, "", digits=0),
     Reach("k8s", "fronts", "two fronts over 4 pods, 64 clients, 50 ms, to one front: requests/s", "at least", 0.9),
     Reach("k8s", "crowd", "2,000 clients, 1,000 replicas to 4: CPU per request", "at most", 1.3),
+    Reach("storm", "lost", f"{STORM}: lost requests of well-behaved clients", "at most", 0, "", digits=0),
+    Reach("storm", "p99 native", f"{STORM}, native, to the calm: p99 of well-behaved clients", "at most", 3),
+    Reach("storm", "p99 http", f"{STORM}, http, to the calm: p99 of well-behaved clients", "at most", 3),
+    Reach("storm", "descriptors", f"{STORM}: descriptors of the front more than before", "at most", 0, "", digits=0),
+    Reach("storm", "front", f"{STORM}: memory of the front, after the last to after the first", "at most", 1.1),
+    Reach("storm", "worker", f"{STORM}: memory of a worker, after the last to after the first", "at most", 1.1),
+    Reach("storm", "not ready", f"{STORM}: workers not ready afterwards", "at most", 0, "", digits=0),
 ]
 
 

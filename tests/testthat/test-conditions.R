@@ -20,7 +20,7 @@ test_that("a failure shows R's last lines below the message", {
     ok = FALSE, class = "boot", message = "Worker 1 ended before it was ready.",
     lines = c("Error in library(nosuch) : there is no package called 'nosuch'", "Execution halted")
   )
-  expect_snapshot(check_result(failure), error = TRUE)
+  expect_snapshot_errors(check_result(failure))
 })
 
 test_that("a result that is well comes back", {

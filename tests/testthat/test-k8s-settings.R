@@ -33,7 +33,7 @@ test_that("what is no URL of replicas is an error that says what is", {
 test_that("an error of the URL says what is wrong with it, and what to do", {
   withr::local_dir(withr::local_tempdir())
   dir.create("api")
-  expect_snapshot(error = TRUE, {
+  expect_snapshot_errors({
     run_k8s()
     run_k8s(8000)
     run_k8s("api:8000")
@@ -47,7 +47,7 @@ test_that("an error of the URL says what is wrong with it, and what to do", {
 test_that("an unknown setting is an error that names the verb", {
   error <- refused("http://api", ready_paht = "/health")
   expect_identical(error$option, "ready_paht")
-  expect_snapshot(error = TRUE, {
+  expect_snapshot_errors({
     run_k8s("http://api", ready_paht = "/health")
     run_k8s("http://api", nonsense_that_is_far_off = 3)
     run_k8s("http://api", "0.0.0.0", 80, 1, 5, TRUE, 3)
@@ -56,7 +56,7 @@ test_that("an unknown setting is an error that names the verb", {
 
 test_that("a setting of the other verb is an error that says what to do instead", {
   dir <- local_app("basic")
-  expect_snapshot(error = TRUE, {
+  expect_snapshot_errors({
     run_k8s("http://api", workers = 4)
     run_k8s("http://api", max_memory = "1GB")
     run_k8s("http://api", preload = TRUE)

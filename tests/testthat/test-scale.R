@@ -34,5 +34,5 @@ test_that("scale() takes a number of workers and nothing else", {
     expect_error(server$scale(bad), class = "faucet_error_option")
   }
   expect_identical(nrow(server$status()), 1L)
-  expect_snapshot(server$scale(0), error = TRUE)
+  expect_snapshot_errors(server$scale(0))
 })

@@ -145,7 +145,7 @@ test_that("an error names the setting, what it got and what it takes", {
 
   withr::local_envvar(FAUCET_TIMEOUT = "soon")
   withr::local_options(faucet.port = "http")
-  expect_snapshot(error = TRUE, {
+  expect_snapshot_errors({
     resolve(timeout = 1, port = 1, workers = 0)
     resolve(timeout = 1, port = 1, max_body = "16 {megs}")
     resolve(timeout = 1, port = 1, boot_timeout = NULL)
@@ -161,7 +161,7 @@ test_that("an error names the setting, what it got and what it takes", {
 test_that("an unknown setting is an error that knows what was meant", {
   error <- expect_error(resolve(wrokers = 3), class = "faucet_error_option")
   expect_identical(error$option, "wrokers")
-  expect_snapshot(error = TRUE, {
+  expect_snapshot_errors({
     resolve(wrokers = 3)
     resolve(maxBody = 3)
     resolve(queue.timeout = 3)

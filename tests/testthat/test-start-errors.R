@@ -18,7 +18,7 @@ test_that("errors about the directory say what to do", {
   dir.create("empty")
   file.create("plumber.R")
   hide <- function(lines) gsub(dir, "<dir>", gsub(normalizePath(dir), "<dir>", lines, fixed = TRUE), fixed = TRUE)
-  expect_snapshot(error = TRUE, transform = hide, {
+  expect_snapshot_errors(transform = hide, {
     faucet::run("nosuch")
     faucet::run("empty")
     faucet::run("plumber.R")
@@ -33,7 +33,7 @@ test_that("settings are checked before anything starts", {
   expect_error(faucet::run(dir, tiemout = 1), class = "faucet_error_option")
   expect_error(faucet::run(dir, block = NA), class = "faucet_error_option")
   expect_error(faucet::run(dir, trusted_proxies = "not an address"), class = "faucet_error_option")
-  expect_snapshot(faucet::run(dir, workers = 0), error = TRUE)
+  expect_snapshot_errors(faucet::run(dir, workers = 0))
 })
 
 test_that("a port in use is an error", {

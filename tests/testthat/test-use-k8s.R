@@ -294,12 +294,12 @@ test_that("it says what it wrote, what to do next, and what is wrong", {
   dir <- local_app("basic")
   hide <- function(lines) gsub(dir, "<dir>", lines, fixed = TRUE)
   withr::local_dir(dir)
-  expect_snapshot(transform = hide, {
+  expect_snapshot_messages(transform = hide, {
     use_k8s("quotes")
     use_k8s("quotes", image = "registry.example.org/team/quotes:2", overwrite = TRUE)
   })
   file.remove(file.path("k8s", setdiff(k8s_files(), "hpa.yaml")))
-  expect_snapshot(error = TRUE, transform = hide, {
+  expect_snapshot_errors(transform = hide, {
     use_k8s("quotes")
     use_k8s("My_Quotes")
     use_k8s("on")

@@ -1,6 +1,6 @@
 """What is compared, a file for each comparison: `run(plan)` gives its section of the report."""
 
-from lib.suites import idle, k8s, latency, native, open, plumber, stub
+from lib.suites import idle, k8s, latency, native, open, plumber, storm, stub
 
 SUITES = {
     "stub": stub.run,
@@ -10,4 +10,5 @@ SUITES = {
     "idle": idle.run,
     "native": native.run,
     "k8s": k8s.run,
+    "storm": storm.run,
 }

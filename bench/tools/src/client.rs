@@ -96,13 +96,23 @@ impl Client {
 
     /// Sends `request` and reads its answer to the last byte; anything but a 200 is an error.
     pub fn exchange(&mut self, request: &Request) -> Result<()> {
+        self.read_answer(request).map(drop)
+    }
+
+    /// The same, for the answer's body.
+    pub fn answer(&mut self, request: &Request) -> Result<Vec<u8>> {
+        let head = self.read_answer(request)?;
+        Ok(self.buffer[head.body_at..][..head.length].to_vec())
+    }
+
+    fn read_answer(&mut self, request: &Request) -> Result<Head> {
         self.send(request)?;
         let head = self.read_until(head)?;
         while self.buffer.len() < head.body_at + head.length {
             self.fill()?;
         }
         match head.status {
-            200 => Ok(()),
+            200 => Ok(head),
             status => Err(Error::other(format!("status {status}"))),
         }
     }

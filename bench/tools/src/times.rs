@@ -10,6 +10,10 @@ impl Times {
         self.0.push(time);
     }
 
+    pub fn append(&mut self, mut others: Self) {
+        self.0.append(&mut others.0);
+    }
+
     /// `{"requests", "mean_ms", "p50_ms", "p90_ms", "p99_ms"}`; the times are null when there are none.
     pub fn to_json(&self) -> String {
         let mut sorted = self.0.clone();
