@@ -36,8 +36,9 @@
 #'
 #' @section Running in the foreground and in the background:
 #' As [run()] does: with `block = TRUE`, `run_k8s()` returns when the server has stopped, and Ctrl-C or a TERM signal stops it
-#' by draining. A HUP signal looks the name up again. HUP and USR1 open `log_file` again. With `block = FALSE`, `run_k8s()` returns as soon as one replica takes
-#' requests, and the server runs beside the R session. The replicas are not stopped, whatever becomes of the front.
+#' by draining. A HUP signal looks the name up again. HUP and USR1 open `log_file` again. With `block = FALSE`, `run_k8s()`
+#' returns as soon as one replica takes requests, and the server runs beside the R session. The replicas are not stopped,
+#' whatever becomes of the front.
 #'
 #' @param url Where the replicas are: `"http://name:port"` (port 80 if there is none), or `"srv+http://name"`.
 #' @param host Address to listen on, by default `"0.0.0.0"`, which takes requests from other machines.

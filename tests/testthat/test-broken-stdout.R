@@ -11,8 +11,8 @@ local_piped_front <- function(dir, stream, before = "NULL", ..., env = parent.fr
   system2("mkfifo", path("fifo"))
   fifo <- fifo(path("fifo"), "r", blocking = FALSE)
   closed <- FALSE
-  close_fifo <- function() if (!closed) {
-    close(fifo)
+  close_fifo <- function() {
+    if (!closed) close(fifo)
     closed <<- TRUE
   }
   withr::defer(close_fifo(), envir = env)
