@@ -11,7 +11,8 @@ local_hostile <- function(url, text, bytes = 0, count = 303, env = parent.frame(
   dir.create(files)
   writeBin(c(charToRaw(text), raw(bytes)), file.path(files, "text"))
   code <- paste(
-    "trap '' PIPE; for i in $(seq \"$3\"); do exec {fd}<>\"/dev/tcp/127.0.0.1/$2\"; cat \"$1/text\" >&$fd; done 2>\"$1/errors\"",
+    "trap '' PIPE; exec 2> \"$1/errors\"",
+    "for i in $(seq \"$3\"); do exec {fd}<> \"/dev/tcp/127.0.0.1/$2\"; cat \"$1/text\" >&$fd; done",
     "touch \"$1/begun\"; while ! test -e \"$1/stop\"; do sleep 0.05; done",
     sep = "\n"
   )

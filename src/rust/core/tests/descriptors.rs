@@ -179,7 +179,7 @@ async fn an_answer_that_can_have_no_file_is_one_and_its_worker_is_free() {
     let mut client = house.client().await;
     client.start_get("/long").await;
     let response = client.response().await;
-    assert_eq!((response.status, response.cause()), (503, "overloaded"));
+    assert_eq!((response.status, response.cause()), (507, "storage"));
     house.idle().await;
     drop(others);
     drop(client);
@@ -229,4 +229,30 @@ async fn a_tunnel_takes_two_descriptors_of_the_front() {
         .filter(|link| inodes.iter().any(|inode| link.to_str() == Some(inode)))
         .count();
     assert_eq!(open, 20);
+}
+
+/// A faucet that has no file for a body has not worked on it: its front goes elsewhere.
+#[tokio::test]
+async fn a_front_takes_a_body_elsewhere_that_got_no_file() {
+    let worker = worker().await;
+    let (poor, rich) = (small(&worker, 4).await, small(&worker, 100).await);
+    let taken: Vec<_> = (0..3)
+        .map_while(|_| poor.front.store.descriptors().take_spare())
+        .collect();
+    assert!(!taken.is_empty());
+    let front = House::start(vec![poor.address, rich.address], |plan| {
+        plan.remote = Some(true);
+    })
+    .await;
+    let mut clients = Vec::new();
+    for _ in 0..6 {
+        let mut client = front.client().await;
+        client.start_post("/", &[b'x'; 500_000]).await;
+        clients.push(client);
+    }
+    for client in &mut clients {
+        let response = client.response().await;
+        assert_eq!((response.status, response.text()), (200, "500000"));
+    }
+    assert!(poor.counted(503, "overloaded") >= 1.0);
 }

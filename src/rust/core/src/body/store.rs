@@ -9,6 +9,9 @@ use bytes::Bytes;
 use super::threads::FileThreads;
 use crate::descriptors::{Descriptor, Descriptors};
 
+/// What may be on its way to and from files, at least, in bytes, however little may be kept.
+const SLACK: u64 = 16 * 1024 * 1024;
+
 struct Inner {
     /// All bodies together, in bytes.
     total: u64,
@@ -55,7 +58,7 @@ impl Store {
     /// Whether not even what every request needs can be had: the little that is on its way to or from a file is taken
     /// though the store is full, but not without an end.
     pub fn is_exhausted(&self) -> bool {
-        self.used() >= self.0.total.saturating_mul(2)
+        self.used() >= self.0.total.saturating_add(self.0.total.max(SLACK))
     }
 
     /// A part of the memory, nothing yet.

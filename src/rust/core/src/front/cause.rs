@@ -32,9 +32,9 @@ pub enum Cause {
     /// The worker lives, but could not finish its answer.
     BrokenOff,
     Timeout,
-    /// faucet could not keep a body (no space for a temporary file).
+    /// faucet could not keep a body (no space for a temporary file), or had no file for an answer.
     Storage,
-    /// There is neither memory nor a file for a body now, as others have them.
+    /// There is neither memory nor a file for a request's body now, as others have them.
     Overloaded,
     /// The file that a worker answered with cannot be read.
     FileUnreadable,
@@ -137,6 +137,7 @@ impl Cause {
                 | Self::QueueTimeout
                 | Self::NoWorkers
                 | Self::Draining
+                | Self::Overloaded
                 | Self::WorkerUnreachable
         )
     }

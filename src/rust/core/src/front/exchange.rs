@@ -184,7 +184,7 @@ pub async fn exchange(
             drop(reader);
             let pace = Pace::Worker(deadline);
             tokio::spawn(pump(flight, connection, body, writer, pace));
-            return Err(Failed::Lost(Cause::Overloaded));
+            return Err(Failed::Lost(Cause::Storage));
         }
         let (pace, answer) = if streamed {
             let pace = Pace::Client(deadline.map(Deadline::renewed));
@@ -383,7 +383,7 @@ async fn from_file(
             }
         }
         Some((Err(error), _)) if is_shortage(&error) => {
-            return Err(Failed::Lost(Cause::Overloaded));
+            return Err(Failed::Lost(Cause::Storage));
         }
         Some((Err(error), path)) => {
             tracing::error!(worker, file = %path.display(), "cannot be read: {error}");

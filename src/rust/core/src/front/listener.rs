@@ -234,7 +234,7 @@ fn let_in(front: &Arc<Front>, stream: TcpStream, address: SocketAddr) -> Room {
         .flatten();
     let (room, descriptor) = match left {
         Some(descriptor) => (Room::Left, descriptor),
-        None if descriptors.overdrawn() < CLOSING && connections.evict(1) => {
+        None if connections.evict(1) && descriptors.overdrawn() < CLOSING => {
             (Room::Made, descriptors.take_anyway())
         }
         None => {

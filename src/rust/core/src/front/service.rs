@@ -293,7 +293,14 @@ async fn forward(
             some => some,
         },
     };
-    let mut request = sendable(peer, request, record, upgrade.as_ref()).await?;
+    let mut request = match sendable(peer, request, record, upgrade.as_ref()).await {
+        Ok(sendable) => sendable,
+        Err(Cause::Overloaded) if no_wait => {
+            Box::pin(discard(request.body_mut(), limits)).await;
+            return Err(Cause::Overloaded);
+        }
+        Err(cause) => return Err(cause),
+    };
     let arrived = if request.body.is_empty() {
         record.started()
     } else {
