@@ -10,14 +10,15 @@ use std::time::Duration;
 
 use hyper::body::{Body, Incoming};
 use hyper::header::{HeaderValue, TRANSFER_ENCODING};
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn::http1;
 use hyper::service::Service;
 use hyper::Request;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use super::cause::Cause;
 use super::client_io::ClientIo;
+use super::http2;
 use super::raw_head::{Framing, RawHead};
 use super::service::{Peer, Serving};
 use super::turn::Held;
@@ -26,8 +27,8 @@ use super::Front;
 
 /// A connection looks this soon, then ever more rarely, at what it is doing: whether its deadline has
 /// passed, which nobody tells it, and whether it has become quiet.
-const FIRST_LOOK: Duration = Duration::from_millis(100);
-const LAST_LOOK: Duration = Duration::from_secs(5);
+pub(super) const FIRST_LOOK: Duration = Duration::from_millis(100);
+pub(super) const LAST_LOOK: Duration = Duration::from_secs(5);
 
 /// Idle for this long, a connection gives its HTTP machinery (some 12 kB) back until it is used again.
 const QUIET: Duration = Duration::from_millis(100);
@@ -37,9 +38,6 @@ const PREFACE_LOOK: Duration = Duration::from_millis(5);
 
 /// hyper refuses a smaller read buffer.
 const MIN_HEADER: usize = 8192;
-
-/// Streams that one HTTP/2 connection may have open, as nginx's `http2_max_concurrent_streams`.
-const MAX_STREAMS: u32 = 128;
 
 /// Serves one client until either side ends it.
 pub async fn serve(front: Arc<Front>, stream: TcpStream, address: SocketAddr, watch: Arc<Watch>) {
@@ -62,7 +60,7 @@ pub async fn serve(front: Arc<Front>, stream: TcpStream, address: SocketAddr, wa
         () = watch.ended() => return,
     };
     match first {
-        Ok(Ok(true)) => serve_http2(peer, stream).await,
+        Ok(Ok(true)) => http2::serve(peer, stream).await,
         Ok(Ok(false)) => serve_http1(peer, stream).await,
         // It closed, or said nothing: there is nobody to answer.
         Ok(Err(_)) | Err(_) => {}
@@ -87,7 +85,6 @@ async fn speaks_http2(stream: &TcpStream) -> io::Result<bool> {
 struct Handler {
     peer: Arc<Peer>,
     head: Arc<RawHead>,
-    http1: bool,
 }
 
 impl Service<Request<Incoming>> for Handler {
@@ -101,7 +98,7 @@ impl Service<Request<Incoming>> for Handler {
         } else {
             Framing::Length(request.body().size_hint().exact().unwrap_or(0))
         };
-        let doubtful = (self.http1 && self.head.take(framing)).then_some(Cause::BadRequest(
+        let doubtful = self.head.take(framing).then_some(Cause::BadRequest(
             "a request has Content-Length or Transfer-Encoding, not both",
         ));
         Serving::new(self.peer.clone(), request, doubtful)
@@ -131,13 +128,12 @@ async fn converse(
     let handler = Handler {
         peer: peer.clone(),
         head: head.clone(),
-        http1: true,
     };
     let mut connection = http1::Builder::new()
         .max_buf_size(max_header)
         .serve_connection(TokioIo::new(io), handler)
         .with_upgrades();
-    let ended = run(watch, limits, true, |cx, ends| {
+    let ended = run(watch, limits, |cx, ends| {
         let mut connection = Pin::new(&mut connection);
         if ends {
             connection.as_mut().graceful_shutdown();
@@ -177,33 +173,6 @@ async fn wakes_up(io: &ClientIo, watch: &Watch, limits: &super::Limits) -> bool 
     .await
 }
 
-async fn serve_http2(peer: Arc<Peer>, stream: TcpStream) {
-    let head = Arc::new(RawHead::default());
-    let watch = peer.watch.clone();
-    let limits = peer.front.limits.clone();
-    let io = ClientIo::new(stream, peer.clone(), head.clone(), 0, false);
-    let handler = Handler {
-        peer,
-        head,
-        http1: false,
-    };
-    let mut builder = http2::Builder::new(TokioExecutor::new());
-    builder
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(MAX_STREAMS)
-        .max_header_list_size(limits.max_header as u32)
-        // A peer that vanished without a word is noticed, also while a worker works for it.
-        .keep_alive_interval(limits.idle_timeout);
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(io), handler));
-    run(&watch, &limits, false, |cx, ends| {
-        if ends {
-            connection.as_mut().graceful_shutdown();
-        }
-        connection.as_mut().poll(cx).map(|_| ())
-    })
-    .await;
-}
-
 #[derive(PartialEq, Eq)]
 enum Ended {
     /// By itself.
@@ -221,7 +190,6 @@ enum Ended {
 async fn run(
     watch: &Watch,
     limits: &super::Limits,
-    may_rest: bool,
     mut poll: impl FnMut(&mut Context<'_>, bool) -> Poll<()>,
 ) -> Ended {
     let mut look = FIRST_LOOK;
@@ -246,7 +214,7 @@ async fn run(
             if left.is_some_and(|left| left.is_zero()) {
                 return Poll::Ready(Ended::Expired);
             }
-            if may_rest && watch.is_quiet(QUIET) {
+            if watch.is_quiet(QUIET) {
                 return Poll::Ready(Ended::Quiet);
             }
             look = (look * 2).min(LAST_LOOK);

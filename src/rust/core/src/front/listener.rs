@@ -236,6 +236,19 @@ async fn turn_away(mut stream: TcpStream, response: Vec<u8>) -> io::Result<()> {
     Ok(())
 }
 
+/// Closes a connection on which the last word was said, in the same way: waits for the client to have heard it, if
+/// not too many others have to.
+pub fn linger(connections: &Connections, stream: TcpStream) {
+    let place = connections.turned_away.clone().try_acquire_owned();
+    // Outside a runtime (it is being shut down) there is nobody left to wait.
+    if let (Ok(place), Ok(runtime)) = (place, tokio::runtime::Handle::try_current()) {
+        runtime.spawn(async move {
+            let _place = place;
+            let _ = tokio::time::timeout(TURN_AWAY, turn_away(stream, Vec::new())).await;
+        });
+    }
+}
+
 /// The connection was gone before it was accepted.
 fn is_the_clients(error: &io::Error) -> bool {
     matches!(

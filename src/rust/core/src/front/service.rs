@@ -68,6 +68,11 @@ impl Serving {
             call,
         }
     }
+
+    /// What its response tells of its client.
+    pub fn call(&self) -> &Arc<Call> {
+        &self.call
+    }
 }
 
 impl Future for Serving {
@@ -163,7 +168,7 @@ async fn serve(
         .headers_mut()
         .insert(X_REQUEST_ID, record.id.clone());
     record.answered(response.status(), cause);
-    response.map(|reply| reply.recorded(record))
+    response.map(|reply| reply.recorded(record, http2))
 }
 
 /// What must hold for a request before anything is done for it.
@@ -179,8 +184,32 @@ fn check(request: &Request<Incoming>) -> Result<(), Cause> {
         Version::HTTP_10 if hosts > 1 => {
             Err(Cause::BadRequest("a request has at most one Host header"))
         }
+        Version::HTTP_2 => check_http2(request),
         _ => Ok(()),
     }
+}
+
+/// `:authority`, `Host`, or both if they say the same (RFC 9113, 8.3.1), and a host alone.
+fn check_http2(request: &Request<Incoming>) -> Result<(), Cause> {
+    let authority = request
+        .uri()
+        .authority()
+        .map(|name| name.as_str().as_bytes());
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    let host = hosts.next().map(HeaderValue::as_bytes);
+    let agreed = match (authority, host) {
+        (Some(authority), Some(host)) => authority.eq_ignore_ascii_case(host),
+        (None, None) => false,
+        _ => true,
+    };
+    let named = authority.or(host).unwrap_or_default();
+    if hosts.next().is_some() || !agreed || named.is_empty() {
+        return Err(Cause::BadRequest("a request says once whom it is for"));
+    }
+    if named.contains(&b'@') {
+        return Err(Cause::BadRequest("an authority has no user information"));
+    }
+    Ok(())
 }
 
 /// Health paths: answered here, whatever the workers do.
