@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use faucet_core::front::{
-    accept, bind, expire, room_for_connections, Connections, Front, Limits, TrustedProxies,
+    accept, bind, expire, room_for_connections, Connections, Front, Fronts, Limits, TrustedProxies,
 };
 use faucet_core::lock::Table;
 use faucet_core::ops::{access::AccessLog, log::Log, metrics::Metrics, Ops};
@@ -45,6 +45,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 ..Limits::default()
             },
             trusted: TrustedProxies::default(),
+            fronts: Fronts::default(),
             ops: Arc::new(Ops {
                 metrics: Metrics::default(),
                 access: AccessLog::none(),

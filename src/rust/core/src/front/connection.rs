@@ -45,6 +45,7 @@ pub async fn serve(front: Arc<Front>, stream: TcpStream, address: SocketAddr, wa
     let address_text = HeaderValue::from_str(&ip.to_string())
         .unwrap_or_else(|_| HeaderValue::from_static("unknown"));
     let peer = Arc::new(Peer {
+        is_front: front.fronts.include(ip),
         front: front.clone(),
         watch: watch.clone(),
         address: ip,

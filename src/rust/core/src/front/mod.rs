@@ -7,12 +7,14 @@ mod connection;
 mod exchange;
 mod flight;
 mod frames;
+mod fronts;
 mod headers;
 mod http2;
 mod http2_io;
 mod incoming;
 mod limits;
 mod listener;
+mod networks;
 mod pump;
 mod queue;
 mod raw_head;
@@ -30,9 +32,11 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 pub use cause::{Cause, FAUCET_ERROR};
-pub use headers::{NotAnAddress, TrustedProxies};
+pub use fronts::Fronts;
+pub use headers::TrustedProxies;
 pub use limits::Limits;
 pub use listener::{accept, bind, room_for_connections, Connections};
+pub use networks::{Networks, NotAnAddress};
 pub use queue::expire;
 pub use watch::Order;
 
@@ -49,6 +53,7 @@ pub struct Front {
     pub roster: Arc<Roster>,
     pub limits: Limits,
     pub trusted: TrustedProxies,
+    pub fronts: Fronts,
     pub ops: Arc<Ops>,
     pub connections: Connections,
 }

@@ -40,6 +40,8 @@ pub struct Peer {
     pub watch: Arc<Watch>,
     pub address: IpAddr,
     pub address_text: HeaderValue,
+    /// Whether it may be another faucet's front: then its word is taken.
+    pub is_front: bool,
     /// The worker that waits for the next request.
     pub turn: Held,
 }
@@ -123,8 +125,12 @@ async fn serve(
     }
     let http2 = request.version() == Version::HTTP_2;
     let head = *request.method() == Method::HEAD;
-    let turn = asks_for_turn(&request);
-    let no_wait = request.headers().get(remote::WAIT) == Some(&remote::NO_WAIT);
+    let turn = peer.is_front && asks_for_turn(&request);
+    let mut no_wait = request.headers().get(remote::WAIT) == Some(&remote::NO_WAIT);
+    if no_wait && !peer.is_front {
+        no_wait = false;
+        front.fronts.note_stranger(peer.address);
+    }
     if (turn || no_wait) && !http2 {
         peer.watch.note_front();
     }
@@ -133,9 +139,14 @@ async fn serve(
         Err(cause) => Err(cause),
         Ok(()) if turn => {
             record.counts = false;
-            Box::pin(take_turn(&peer, record.started())).await
+            let outcome = Box::pin(take_turn(&peer, record.started())).await;
+            let name = outcome
+                .as_ref()
+                .map_or_else(|cause| cause.name(), |_| "granted");
+            front.ops.metrics.turn(name);
+            outcome
         }
-        Ok(()) => match own_answer(front, &request) {
+        Ok(()) => match own_answer(&peer, &request) {
             Some(response) => Ok(response),
             None if front.roster.is_draining() => {
                 if no_wait && !request.body().is_end_stream() {
@@ -213,16 +224,17 @@ fn check_http2(request: &Request<Incoming>) -> Result<(), Cause> {
 }
 
 /// Health paths: answered here, whatever the workers do.
-fn own_answer(front: &Front, request: &Request<Incoming>) -> Option<Response<Reply>> {
+fn own_answer(peer: &Peer, request: &Request<Incoming>) -> Option<Response<Reply>> {
+    let front = &peer.front;
     let path = request.uri().path();
     if !path.starts_with(ops::PREFIX) {
         return None;
     }
+    if path == remote::TURN {
+        front.ops.metrics.turn("refused");
+        front.fronts.note_stranger(peer.address);
+    }
     let (status, body) = ops::answer(path, || front.status()).unwrap_or_else(|| {
-        if path == remote::TURN && request.version() == Version::HTTP_11 {
-            let error = serde_json::json!({"error": "405 - Method Not Allowed"});
-            return (StatusCode::METHOD_NOT_ALLOWED, error);
-        }
         let error = serde_json::json!({"error": "404 - Resource Not Found"});
         (StatusCode::NOT_FOUND, error)
     });
@@ -244,11 +256,13 @@ fn json(status: StatusCode, body: String) -> Response<Reply> {
     response
 }
 
-/// A turn belongs to a connection: in HTTP/2 there is none for one request after the other.
+/// A turn belongs to a connection: in HTTP/2 there is none for one request after the other. And it is for a front itself,
+/// not for whoever stands behind a proxy.
 fn asks_for_turn(request: &Request<Incoming>) -> bool {
     request.uri().path() == remote::TURN
         && *request.method() == Method::GET
         && request.version() == Version::HTTP_11
+        && !headers::is_forwarded(request.headers())
 }
 
 async fn take_turn(peer: &Arc<Peer>, arrived: Instant) -> Result<Response<Reply>, Cause> {

@@ -11,7 +11,7 @@ use super::listen::{listen, reachable};
 use super::request::Request;
 use super::shared::{Ending, Phase, Shared};
 use super::{system, Settings};
-use crate::front::{self, Connections, Front};
+use crate::front::{self, Connections, Front, Fronts};
 use crate::lock::Table;
 use crate::ops::access::AccessLog;
 use crate::ops::log::{Line, Log};
@@ -96,6 +96,7 @@ impl Server {
                     roster: roster.clone(),
                     limits,
                     trusted: settings.trusted,
+                    fronts: Fronts::new(settings.fronts),
                     ops: ops.clone(),
                     connections: Connections::default(),
                 });

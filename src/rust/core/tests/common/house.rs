@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use faucet_core::front::{accept, bind, expire, Connections, Front, Limits, TrustedProxies};
+use faucet_core::front::{
+    accept, bind, expire, Connections, Front, Fronts, Limits, Networks, TrustedProxies,
+};
 use faucet_core::lock::Table;
 use faucet_core::ops::access::{AccessLog, Format};
 use faucet_core::ops::{log::Log, metrics::Metrics, Ops};
@@ -20,6 +22,8 @@ pub struct Plan {
     pub queue: usize,
     pub slots: u32,
     pub trusted: TrustedProxies,
+    /// Who may be another faucet's front: whoever is on this machine.
+    pub fronts: Networks,
     /// For workers that are reached over a network: whether requests that nobody waits for may be broken off.
     pub remote: Option<bool>,
 }
@@ -34,9 +38,15 @@ impl Default for Plan {
             queue: 1024,
             slots: 1,
             trusted: TrustedProxies::default(),
+            fronts: loopback(),
             remote: None,
         }
     }
+}
+
+/// Where all clients of a test are.
+pub fn loopback() -> Networks {
+    Networks::parse(&["127.0.0.0/8"]).expect("valid")
 }
 
 /// A running front.
@@ -76,6 +86,7 @@ impl House {
             roster: roster.clone(),
             limits: plan.limits,
             trusted: plan.trusted,
+            fronts: Fronts::new(plan.fronts),
             ops: Arc::new(Ops {
                 metrics: Metrics::default(),
                 access: AccessLog::to_log(Format::Json, log.clone()),
