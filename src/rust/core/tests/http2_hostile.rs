@@ -103,6 +103,20 @@ async fn who_makes_room_for_others_hears_goodbye() {
 }
 
 #[tokio::test]
+async fn who_finds_no_room_hears_goodbye() {
+    let (worker, _gate) = Upstream::gated().await;
+    let house = house(&[&worker], |plan| plan.limits.max_connections = 1).await;
+    let mut first = Wire2::connect(house.address, WINDOW).await;
+    first.get(1, "/first").await;
+    worker.arrived(1).await;
+    let mut second = Wire2::connect(house.address, WINDOW).await;
+    second.get(1, "/second").await;
+    assert_eq!(second.goodbye().await, (0, 0));
+    assert_eq!(house.counted(503, "too_many_connections"), 1.0);
+    assert_eq!(worker.count(), 1);
+}
+
+#[tokio::test]
 async fn a_drain_says_goodbye_and_finishes() {
     let (worker, gate) = Upstream::gated().await;
     let house = house(&[&worker], |_| {}).await;

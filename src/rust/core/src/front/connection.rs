@@ -69,7 +69,7 @@ pub async fn serve(front: Arc<Front>, stream: TcpStream, address: SocketAddr, wa
 }
 
 /// Looks at the first bytes without taking them. No method other than the preface's begins with `PRI`.
-async fn speaks_http2(stream: &TcpStream) -> io::Result<bool> {
+pub(super) async fn speaks_http2(stream: &TcpStream) -> io::Result<bool> {
     let mut first = [0u8; 3];
     loop {
         let seen = stream.peek(&mut first).await?;

@@ -3,6 +3,7 @@
 
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
 const GOAWAY: u8 = 7;
 const CONTINUATION: u8 = 9;
 const DATA: u8 = 0;
@@ -18,6 +19,15 @@ const NO_STREAM_YET: u32 = (1 << 31) - 1;
 
 /// More streams than that are not looked at; hyper refuses them long before.
 const MOST: usize = 1024;
+
+/// What a client hears that is not served: no settings, and a `GOAWAY` before its first stream.
+pub const REFUSED: [u8; 26] = {
+    let mut frames = [0; 26];
+    frames[3] = SETTINGS;
+    frames[9 + 2] = 8;
+    frames[9 + 3] = GOAWAY;
+    frames
+};
 
 #[derive(Clone, Copy, Default)]
 struct Head {

@@ -12,7 +12,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, Semaphore};
 
 use super::cause::Cause;
-use super::connection;
+use super::connection::{self, speaks_http2};
+use super::frames::REFUSED;
 use super::watch::{Order, Watch};
 use super::Front;
 
@@ -25,6 +26,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 /// How long a client may take to hear that there are too many, and how many may be listening to that.
 const TURN_AWAY: Duration = Duration::from_secs(1);
 const MOST_TURNED_AWAY: usize = 64;
+
+/// How long the first bytes of a client that is turned away may take, which show how to tell it.
+const FIRST_WORD: Duration = Duration::from_millis(100);
 
 /// When there are too many connections, this part of them (1 / n), the longest unused, makes room at
 /// once: looking for one at a time would make a flood expensive.
@@ -208,7 +212,12 @@ fn let_in(front: &Arc<Front>, stream: TcpStream, address: SocketAddr) {
             tokio::spawn(async move {
                 let _place = place;
                 // Best effort: the client is turned away either way.
-                let _ = tokio::time::timeout(TURN_AWAY, turn_away(stream, response)).await;
+                let _ = tokio::time::timeout(TURN_AWAY, async {
+                    let first = tokio::time::timeout(FIRST_WORD, speaks_http2(&stream)).await;
+                    let http2 = matches!(first, Ok(Ok(true)));
+                    turn_away(stream, if http2 { REFUSED.into() } else { response }).await
+                })
+                .await;
             });
         }
         return;
