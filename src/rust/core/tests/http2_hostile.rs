@@ -5,12 +5,14 @@ mod common;
 
 use std::time::Duration;
 
+use common::pod::Pod;
 use common::wire2::{
     Frame, Wire2, CONTINUATION, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, GOAWAY, HEADERS,
     NO_STREAM_YET, PING, RST_STREAM, SETTINGS,
 };
 use common::{house, until, House, Upstream, SOON};
 use faucet_core::front::Order;
+use faucet_core::server::Request;
 
 const WINDOW: u32 = 65_535;
 
@@ -143,6 +145,22 @@ async fn what_is_cut_hears_goodbye() {
     worker.arrived(1).await;
     house.front.connections.give_all(Order::Close);
     assert_eq!(client.goodbye().await, (1, 0));
+}
+
+#[tokio::test]
+async fn the_end_of_a_server_is_told_to_all() {
+    let (worker, gate) = Upstream::gated().await;
+    let mut pod = Pod::start(&worker).await;
+    let mut busy = Wire2::connect(pod.address, WINDOW).await;
+    busy.get(1, "/first").await;
+    worker.arrived(1).await;
+    // It has still to ask for something.
+    let mut new = Wire2::connect(pod.address, WINDOW).await;
+    new.settle().await;
+    pod.server.ask(Request::Stop(Some(SOON)));
+    assert_eq!(new.goodbye().await.1, 0);
+    assert_eq!(busy.goodbye().await, (1, 0));
+    drop(gate);
 }
 
 #[tokio::test]
