@@ -32,7 +32,8 @@
 #' @section Several fronts:
 #' Two processes that call `run_k8s()` for the same pods do not see each other's locks. If [run()] serves the API in the pods,
 #' they need not: such a pod holds the locks of its workers itself, tells how many there are, and sends a front that comes
-#' too early elsewhere. Plain plumber pods should have one front. See `vignette("kubernetes", package = "faucet")`.
+#' too early elsewhere. It does so for peers that its setting `fronts` names, by default none. Plain plumber pods should have
+#' one front. See `vignette("kubernetes", package = "faucet")`.
 #'
 #' @section Running in the foreground and in the background:
 #' As [run()] does: with `block = TRUE`, `run_k8s()` returns when the server has stopped, and Ctrl-C or a TERM signal stops it

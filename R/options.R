@@ -174,6 +174,14 @@ setting_definitions <- function() {
       "Addresses (`\"10.0.0.1\"`, `\"10.0.0.0/8\"`) whose `X-Forwarded-*` headers are believed.",
       shown = "none"
     ),
+    fronts = setting(
+      "strings", character(),
+      paste(
+        "Addresses (`\"10.0.0.1\"`, `\"10.0.0.0/8\"`) of other faucets that send requests here, as `run_k8s()` does to pods.",
+        "They may ask for turns, and not to be kept waiting. Whoever is none waits like any client."
+      ),
+      shown = "none"
+    ),
     admin_port = setting(
       "count", NULL, "Port that serves `/metrics` and `/status`. `0` takes any free one, `NULL` is off.",
       min = 0, max = 65535, null = TRUE

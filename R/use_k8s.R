@@ -8,7 +8,7 @@
 #' - `api.Dockerfile`: the image with faucet, R packages and the API. It builds on the image `faucet`, from a checkout of
 #'   faucet: see `system.file("docker/Dockerfile", package = "faucet")`. `api.Dockerfile.dockerignore` says what stays out.
 #' - `api.yaml`: the pods of that image (Deployment `<name>-workers`), and a headless Service of the same name, which
-#'   resolves to the pods' addresses.
+#'   resolves to the pods' addresses; and a NetworkPolicy that leaves the pods to the fronts.
 #' - `front.Dockerfile`: the image of the front.
 #' - `front.yaml`: two fronts (Deployment `<name>-front`), and the Service `<name>` that clients talk to.
 #' - `hpa.yaml`: an example of scaling the pods by the length of the queue, from `replicas` to four times as many. It
@@ -23,6 +23,9 @@
 #'   `"registry.example.org/team/hello:1"`. By default `"<name>:1"`. Without a tag, `:1` is added. The front's image is
 #'   called the same, with `-front` before the tag.
 #' @param replicas Number of pods that run R: so many requests are worked on at a time.
+#' @param fronts Addresses that the cluster gives to its pods, in CIDR notation: what pods of R believe of requests, and who
+#'   may ask them for turns, goes by these. By default all private ranges, which is right in any cluster and wider than
+#'   necessary. `kubectl cluster-info dump | grep -m1 cluster-cidr` tells many clusters' own, `"10.244.0.0/16"` or so.
 #' @param overwrite Whether to replace files that are there already. Else nothing is written.
 #'
 #' @return The paths of the files, invisibly.
@@ -30,7 +33,7 @@
 #' @section Error conditions:
 #' All inherit from `faucet_error`. When one is raised, nothing was written.
 #'
-#' - `faucet_error_option`: `name`, `image`, `replicas` or `overwrite` is not as it must be. Field `option`: which.
+#' - `faucet_error_option`: `name`, `image`, `replicas`, `fronts` or `overwrite` is not as it must be. Field `option`: which.
 #' - `faucet_error_dir`: `path` does not exist, holds nothing that faucet can run, or no folder can be made in it.
 #' - `faucet_error_exists`: some of the files exist. Field `files`: their paths.
 #'
@@ -44,11 +47,12 @@
 #' files <- use_k8s("hello", api, image = "registry.example.org/team/hello:1")
 #' basename(files)
 #' unlink(api, recursive = TRUE)
-use_k8s <- function(name, path = ".", image = NULL, replicas = 4, overwrite = FALSE) {
+use_k8s <- function(name, path = ".", image = NULL, replicas = 4, fronts = NULL, overwrite = FALSE) {
   call <- rlang::current_env()
   name <- check_k8s_name(name, call = call)
   image <- check_k8s_image(image, name, call = call)
   replicas <- check_setting(replicas, "replicas", setting("count", 4L, "", min = 1, max = 10000), call = call)
+  fronts <- check_k8s_fronts(fronts, call = call)
   overwrite <- check_setting(overwrite, "overwrite", setting("flag", FALSE, ""), call = call)
   path <- check_app(path, call = call)
 
@@ -56,7 +60,7 @@ use_k8s <- function(name, path = ".", image = NULL, replicas = 4, overwrite = FA
   paths <- file.path(path, "k8s", files)
   check_not_there(paths, files, path, overwrite, call = call)
   from <- system.file("k8s", files, package = "faucet", mustWork = TRUE)
-  texts <- lapply(from, function(file) fill_k8s(readLines(file), name, image, replicas))
+  texts <- lapply(from, function(file) fill_k8s(readLines(file), name, image, replicas, fronts))
   make_dir(file.path(path, "k8s"), call = call)
   Map(write_lines, texts, paths)
 
@@ -70,19 +74,37 @@ k8s_files <- function() {
 
 # The installed files are no templates but a whole example, for an API called hello: so they can be applied and
 # validated as they are. All is replaced in one go: what was filled in is not looked at again.
-fill_k8s <- function(lines, name, image, replicas) {
+fill_k8s <- function(lines, name, image, replicas, fronts = private_ranges) {
   values <- c(
     "hello-front:1" = front_image(image),
     "hello:1" = image,
     "hello" = name,
     "maxReplicas: 16" = paste("maxReplicas:", 4L * replicas),
     "minReplicas: 4" = paste("minReplicas:", replicas),
-    "replicas: 4" = paste("replicas:", replicas)
+    "replicas: 4" = paste("replicas:", replicas),
+    rlang::set_names(paste(fronts, collapse = ","), paste(private_ranges, collapse = ","))
   )
   pattern <- paste0("(?<![[:alnum:]])(", paste(names(values), collapse = "|"), ")(?![[:alnum:]])")
   found <- gregexpr(pattern, lines, perl = TRUE)
   regmatches(lines, found) <- lapply(regmatches(lines, found), function(these) unname(values[these]))
   lines
+}
+
+# RFC 1918, RFC 6598 and RFC 4193.
+private_ranges <- c("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")
+
+check_k8s_fronts <- function(fronts, call = NULL) {
+  fronts <- fronts %||% private_ranges
+  fronts <- check_setting(fronts, "fronts", setting_definitions()$fronts, call = call)
+  problem <- option_problem("fronts", paste(fronts, collapse = ","))
+  if (length(fronts) == 0 || !is.null(problem)) {
+    got <- describe_value(fronts)
+    abort(
+      "option", "{.arg fronts} must be addresses in CIDR notation like {.val 10.244.0.0/16}, not {got}.",
+      option = "fronts", call = call
+    )
+  }
+  trimws(fronts)
 }
 
 front_image <- function(image) {

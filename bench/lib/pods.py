@@ -11,7 +11,7 @@ class Pods:
     def __init__(self, count):
         self.hosts = [f"127.2.0.{i}" for i in range(1, count + 1)]
         self.port = free_port(self.hosts)
-        self.pods = [Faucet(1, f"pod {host}", host=host, port=self.port) for host in self.hosts]
+        self.pods = [Faucet(1, f"pod {host}", host=host, port=self.port, fronts="127.0.0.0/8") for host in self.hosts]
 
     def __enter__(self):
         with ExitStack() as stack:

@@ -49,7 +49,8 @@ pod <- function(address, dir, kind, ...) {
     code <- if (kind == "plumber") {
       rlang::expr(plumber::pr_run(plumber::plumb(dir = !!dir), !!!where, docs = FALSE, quiet = TRUE))
     } else {
-      settings <- utils::modifyList(list(workers = 1, access_log = "none"), list(...))
+      fronts <- c("127.0.0.0/8", "::1")
+      settings <- utils::modifyList(list(workers = 1, access_log = "none", fronts = fronts), list(...))
       rlang::expr(faucet::run(!!dir, !!!where, !!!settings))
     }
     pod$process <- processx::process$new(

@@ -71,7 +71,7 @@ test_that("name, image and replicas are filled in, and nothing of the example st
   all <- objects(files)
   expect_setequal(names(all), c(
     "Service/quotes-workers", "Deployment/quotes-workers", "PodDisruptionBudget/quotes-workers",
-    "Service/quotes", "Deployment/quotes-front", "PodDisruptionBudget/quotes-front",
+    "NetworkPolicy/quotes-workers", "Service/quotes", "Deployment/quotes-front", "PodDisruptionBudget/quotes-front",
     "HorizontalPodAutoscaler/quotes-workers"
   ))
   expect_identical(container(all[["Deployment/quotes-workers"]])$image, "registry.example.org:5000/team/q:2.1")
@@ -186,6 +186,29 @@ test_that("there is time to drain", {
   # 30 s in the cluster's DNS, and 5 s at least between the front's lookups.
   expect_gt(workers$spec$minReadySeconds, 35)
   expect_gt(pre_stop(workers), 35)
+})
+
+test_that("the pods give turns to the fronts, and are left to them", {
+  all <- objects(written())
+  policy <- all[["NetworkPolicy/quotes-workers"]]
+  pods <- all[["Deployment/quotes-workers"]]
+  expect_identical(policy$spec$podSelector$matchLabels, pods$spec$template$metadata$labels)
+  fronts <- policy$spec$ingress[[1]]
+  expect_identical(fronts$from[[1]]$podSelector$matchLabels, all[["Deployment/quotes-front"]]$spec$template$metadata$labels)
+  expect_identical(fronts$ports[[1]]$port, "http")
+  expect_null(policy$spec$ingress[[2]]$from)
+  expect_identical(policy$spec$ingress[[2]]$ports[[1]]$port, "admin")
+  expect_identical(env_of(pods)$FAUCET_FRONTS, paste(private_ranges, collapse = ","))
+
+  dir <- local_app("basic")
+  files <- suppressMessages(use_k8s("quotes", dir, fronts = c("10.244.0.0/16", "fd00::/8")))
+  env <- env_of(objects(files)[["Deployment/quotes-workers"]])
+  expect_identical(env$FAUCET_FRONTS, "10.244.0.0/16,fd00::/8")
+  expect_identical(env$FAUCET_TRUSTED_PROXIES, "10.244.0.0/16,fd00::/8")
+  for (wrong in list(1, character(), NA_character_, "pods", "10.0.0.0/33", "a,b")) {
+    error <- expect_error(use_k8s("other", dir, fronts = wrong), class = "faucet_error_option")
+    expect_identical(error$option, "fronts")
+  }
 })
 
 test_that("every FAUCET_ variable is a setting, with a value that it takes", {

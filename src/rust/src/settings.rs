@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use extendr_api::prelude::*;
 use faucet_core::body::default_total;
-use faucet_core::front::{Limits, TrustedProxies};
+use faucet_core::front::{Limits, Networks, TrustedProxies};
 use faucet_core::ops::access::Format;
 use faucet_core::ops::status::Kind;
 use faucet_core::server::Settings;
@@ -122,6 +122,8 @@ pub fn read(list: &List) -> Result<Settings, Failure> {
     let named = Named::new(list);
     let trusted = TrustedProxies::parse(&named.strings("trusted_proxies")?)
         .map_err(|error| failure("option", format!("`trusted_proxies`: {error}.")))?;
+    let fronts = Networks::parse(&named.strings("fronts")?)
+        .map_err(|error| failure("option", format!("`fronts`: {error}.")))?;
     let access_log = match named.string("access_log")?.as_str() {
         "text" => Some(Format::Text),
         "json" => Some(Format::Json),
@@ -151,6 +153,7 @@ pub fn read(list: &List) -> Result<Settings, Failure> {
             max_connections: named.count("max_connections")? as usize,
         },
         trusted,
+        fronts,
         access_log,
         log_file: named.if_any("log_file", Named::string)?.map(PathBuf::from),
         source,
@@ -215,6 +218,9 @@ fn option_problem(name: &str, text: &str) -> Robj {
     let problem = match name {
         "url" => Target::parse(text).err(),
         "dns" => name_server(text).err(),
+        "fronts" => Networks::parse(&text.split(',').collect::<Vec<_>>())
+            .err()
+            .map(|error| error.to_string()),
         _ => None,
     };
     problem.map_or(r!(NULL), Robj::from)

@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use faucet_core::body::Store;
 use faucet_core::descriptors::Descriptors;
-use faucet_core::front::{accept, bind, expire, Connections, Front, Limits, TrustedProxies};
+use faucet_core::front::{
+    accept, bind, expire, Connections, Front, Fronts, Limits, TrustedProxies,
+};
 use faucet_core::lock::Table;
 use faucet_core::ops::{access::AccessLog, log::Log, metrics::Metrics, Ops};
 use faucet_core::sources::{fixed, Roster};
@@ -46,6 +48,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             limits,
             store,
             trusted: TrustedProxies::default(),
+            fronts: Fronts::default(),
             ops: Arc::new(Ops {
                 metrics: Metrics::default(),
                 access: AccessLog::none(),

@@ -689,6 +689,65 @@ async fn a_faucet_with_too_many_in_its_queue_serves_all_the_same() {
 }
 
 #[tokio::test]
+async fn a_front_that_is_refused_turns_is_served_all_the_same_and_says_so_once() {
+    let gate = Gate::default();
+    let inner = gate.clone();
+    let pod = Upstream::start(move |seen: Seen, wire: Wire| {
+        let gate = inner.clone();
+        async move {
+            if seen.target == TURN {
+                return wire.answer(404, FAUCET, "").await;
+            }
+            tokio::select! {
+                biased;
+                () = gate.pass() => wire.answer(200, FAUCET, seen.target).await,
+                () = std::future::ready(()) => refuse(wire, "busy", "").await,
+            }
+        }
+    })
+    .await;
+    let house = far(&[&pod], |_| {}).await;
+    let _lines = tracing::subscriber::set_default(house.log.subscriber());
+    let mut client = house.client().await;
+    client.start_get("/x").await;
+    until("it is tried again and again", || pod.count() >= 8).await;
+    assert_eq!(pod.targets()[..8], ["/x", TURN].repeat(4));
+    // As one that serves.
+    assert_ne!(house.front.status().workers[0].state, State::Suspended);
+    gate.open(1);
+    assert_eq!(client.response().await.text(), "/x");
+    let lines = house.log.take().0;
+    let told = lines.iter().filter(|line| line.text.contains("no turns"));
+    assert_eq!(told.count(), 1);
+}
+
+#[tokio::test]
+async fn what_a_replica_may_have_seen_is_not_sent_again() {
+    let pod = Upstream::start(|seen: Seen, wire: Wire| async move {
+        match &*seen.target {
+            // Its process dies; its successor has the same address.
+            "/deadly" => None,
+            _ => wire.ok(seen.target).await,
+        }
+    })
+    .await;
+    let house = far(&[&pod], |_| {}).await;
+    let mut client = house.client().await;
+    for round in 1..=2 {
+        assert_eq!(client.get("/well").await.status, 200);
+        // On a connection that has been used.
+        let answer = client.get("/deadly").await;
+        assert_eq!((answer.status, answer.cause()), (502, "worker_died"));
+        let deadly = pod
+            .targets()
+            .iter()
+            .filter(|seen| *seen == "/deadly")
+            .count();
+        assert_eq!(deadly, round);
+    }
+}
+
+#[tokio::test]
 async fn turns_are_given_denied_or_out_of_reach() {
     let (worker, gate) = Upstream::gated().await;
     let pod = house(&[&worker], |plan| plan.queue = 1).await;

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use common::native::{stream, Asked, Control, NativeWorker, CANCEL};
 use common::pod::Pod;
 use common::{house, until, within, Client, Gate, House, Response, Seen, Upstream, Wire, SOON};
-use faucet_core::front::{accept, Order};
+use faucet_core::front::{accept, Networks, Order};
 use http_body_util::Empty;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 
@@ -362,11 +362,11 @@ async fn a_turn_can_be_had_in_one_way_only() {
     let worker = Upstream::echo().await;
     let house = house(&[&worker], |_| {}).await;
     let mut client = house.client().await;
-    assert_eq!(client.post(TURN, b"").await.status, 405);
+    assert_eq!(client.post(TURN, b"").await.status, 404);
     client
         .send(format!("HEAD {TURN} HTTP/1.1\r\nHost: a\r\n\r\n"))
         .await;
-    assert_eq!(client.response_to_head().await.status, 405);
+    assert_eq!(client.response_to_head().await.status, 404);
     client.send(format!("GET {TURN} HTTP/1.0\r\n\r\n")).await;
     assert_eq!(client.response().await.status, 404);
     let stream = tokio::net::TcpStream::connect(house.address)
@@ -383,6 +383,83 @@ async fn a_turn_can_be_had_in_one_way_only() {
     let response = within("an answer", sender.send_request(request)).await;
     assert_eq!(response.expect("an answer").status(), 404);
     assert_eq!((house.leases(), worker.count()), (0, 0));
+}
+
+#[tokio::test]
+async fn who_is_no_front_gets_no_turn_and_waits_like_anyone() {
+    let (worker, gate) = Upstream::gated().await;
+    let house = house(&[&worker], |plan| plan.fronts = Networks::default()).await;
+    let mut stranger = house.client().await;
+    let answer = stranger.get(TURN).await;
+    let unknown = stranger.get("/__faucet__/unknown").await;
+    assert_eq!((answer.status, &answer.body), (404, &unknown.body));
+    assert_eq!(house.leases(), 0);
+    assert_eq!(house.metric("faucet_turns_total{outcome=\"refused\"}"), 1.0);
+    // It shows where requests do.
+    until("it is counted", || house.counted(404, "") == 2.0).await;
+    start(&mut stranger, "GET", "/first", "").await;
+    worker.arrived(1).await;
+    let mut other = house.client().await;
+    start(&mut other, "GET", "/second", "").await;
+    house.queued(1).await;
+    gate.open(2);
+    for (client, target) in [(&mut stranger, "/first"), (&mut other, "/second")] {
+        let answer = client.response().await;
+        assert_eq!((answer.status, answer.text()), (200, target));
+        assert_eq!(answer.header("faucet-workers"), None);
+    }
+    assert!(worker
+        .seen()
+        .iter()
+        .all(|seen| seen.header("faucet-wait").is_none()));
+}
+
+#[tokio::test]
+async fn a_turn_is_for_a_front_itself() {
+    let worker = Upstream::echo().await;
+    let house = house(&[&worker], |_| {}).await;
+    let mut client = house.client().await;
+    for header in [
+        "X-Forwarded-For: 10.0.0.1",
+        "X-Forwarded-Proto: http",
+        "X-Forwarded-Something: else",
+        "Forwarded: for=10.0.0.1",
+        "Via: 1.1 proxy",
+        "X-Real-IP: 10.0.0.1",
+    ] {
+        client
+            .send(format!(
+                "GET {TURN} HTTP/1.1\r\nHost: a\r\n{header}\r\n\r\n"
+            ))
+            .await;
+        assert_eq!(client.response().await.status, 404, "{header}");
+    }
+    assert_eq!(house.leases(), 0);
+    assert_eq!(house.metric("faucet_turns_total{outcome=\"refused\"}"), 6.0);
+    granted(&client.get(TURN).await);
+    assert_eq!(house.metric("faucet_turns_total{outcome=\"granted\"}"), 1.0);
+}
+
+#[tokio::test]
+async fn turns_of_one_address_are_bounded() {
+    let worker = Upstream::echo().await;
+    let house = house(&[&worker], |_| {}).await;
+    let mut fronts = vec![with_turn(&house).await];
+    for count in 1..64 {
+        let mut front = house.client().await;
+        front.start_get(TURN).await;
+        house.queued(count).await;
+        fronts.push(front);
+    }
+    let mut one_more = house.client().await;
+    refused(&one_more.get(TURN).await, "queue_full");
+    // Requests are bounded by the queue alone.
+    one_more.start_get("/").await;
+    house.queued(64).await;
+    drop(fronts);
+    assert_eq!(one_more.response().await.status, 200);
+    house.idle().await;
+    granted(&one_more.get(TURN).await);
 }
 
 #[tokio::test]

@@ -18,9 +18,9 @@ use crate::body::Charge;
 
 /// Up to here, in bytes, copying the pieces of a response together is cheaper than telling the
 /// kernel of each.
-const JOINED: usize = 2048;
+pub(super) const JOINED: usize = 2048;
 
-fn join<'a>(bufs: &[io::IoSlice<'_>], joined: &'a mut [u8]) -> Option<&'a [u8]> {
+pub(super) fn join<'a>(bufs: &[io::IoSlice<'_>], joined: &'a mut [u8]) -> Option<&'a [u8]> {
     let mut len = 0;
     for buf in bufs {
         joined.get_mut(len..len + buf.len())?.copy_from_slice(buf);

@@ -10,14 +10,15 @@ use std::time::Duration;
 
 use hyper::body::{Body, Incoming};
 use hyper::header::{HeaderValue, TRANSFER_ENCODING};
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn::http1;
 use hyper::service::Service;
 use hyper::Request;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use super::cause::Cause;
 use super::client_io::ClientIo;
+use super::http2;
 use super::listener::Entered;
 use super::raw_head::{Framing, RawHead};
 use super::service::{Peer, Serving};
@@ -26,8 +27,8 @@ use super::watch::{Order, Phase, Watch};
 
 /// A connection looks this soon, then ever more rarely, at what it is doing: whether its deadline has
 /// passed, which nobody tells it, and whether it has become quiet.
-const FIRST_LOOK: Duration = Duration::from_millis(100);
-const LAST_LOOK: Duration = Duration::from_secs(5);
+pub(super) const FIRST_LOOK: Duration = Duration::from_millis(100);
+pub(super) const LAST_LOOK: Duration = Duration::from_secs(5);
 
 /// Idle for this long, a connection gives its HTTP machinery (some 12 kB) back until it is used again.
 const QUIET: Duration = Duration::from_millis(100);
@@ -38,12 +39,6 @@ const PREFACE_LOOK: Duration = Duration::from_millis(5);
 /// hyper refuses a smaller read buffer.
 const MIN_HEADER: usize = 8192;
 
-/// Streams that one HTTP/2 connection may have open, as nginx's `http2_max_concurrent_streams`.
-const MAX_STREAMS: u32 = 128;
-
-/// How much of one HTTP/2 stream's answer waits for its window, in bytes.
-const MAX_SEND: usize = 64 * 1024;
-
 /// Serves one client until either side ends it.
 pub async fn serve(stream: TcpStream, address: SocketAddr, entered: Entered) {
     let (front, watch) = (entered.front.clone(), entered.watch.clone());
@@ -51,6 +46,7 @@ pub async fn serve(stream: TcpStream, address: SocketAddr, entered: Entered) {
     let address_text = HeaderValue::from_str(&ip.to_string())
         .unwrap_or_else(|_| HeaderValue::from_static("unknown"));
     let peer = Arc::new(Peer {
+        is_front: front.fronts.include(ip),
         front: front.clone(),
         watch: watch.clone(),
         address: ip,
@@ -66,7 +62,7 @@ pub async fn serve(stream: TcpStream, address: SocketAddr, entered: Entered) {
         () = watch.ended() => return,
     };
     match first {
-        Ok(Ok(true)) => serve_http2(peer, (stream, entered)).await,
+        Ok(Ok(true)) => http2::serve(peer, (stream, entered)).await,
         Ok(Ok(false)) => serve_http1(peer, (stream, entered)).await,
         // It closed, or said nothing: there is nobody to answer.
         Ok(Err(_)) | Err(_) => {}
@@ -74,7 +70,7 @@ pub async fn serve(stream: TcpStream, address: SocketAddr, entered: Entered) {
 }
 
 /// Looks at the first bytes without taking them. No method other than the preface's begins with `PRI`.
-async fn speaks_http2(stream: &TcpStream) -> io::Result<bool> {
+pub(super) async fn speaks_http2(stream: &TcpStream) -> io::Result<bool> {
     let mut first = [0u8; 3];
     loop {
         let seen = stream.peek(&mut first).await?;
@@ -91,7 +87,6 @@ async fn speaks_http2(stream: &TcpStream) -> io::Result<bool> {
 struct Handler {
     peer: Arc<Peer>,
     head: Arc<RawHead>,
-    http1: bool,
 }
 
 impl Service<Request<Incoming>> for Handler {
@@ -105,7 +100,7 @@ impl Service<Request<Incoming>> for Handler {
         } else {
             Framing::Length(request.body().size_hint().exact().unwrap_or(0))
         };
-        let doubtful = (self.http1 && self.head.take(framing)).then_some(Cause::BadRequest(
+        let doubtful = self.head.take(framing).then_some(Cause::BadRequest(
             "a request has Content-Length or Transfer-Encoding, not both",
         ));
         Serving::new(self.peer.clone(), request, doubtful)
@@ -138,13 +133,12 @@ async fn converse(
     let handler = Handler {
         peer: peer.clone(),
         head: head.clone(),
-        http1: true,
     };
     let mut connection = http1::Builder::new()
         .max_buf_size(max_header)
         .serve_connection(TokioIo::new(io), handler)
         .with_upgrades();
-    let ended = run(watch, limits, true, |cx, ends| {
+    let ended = run(watch, limits, |cx, ends| {
         let mut connection = Pin::new(&mut connection);
         if ends {
             connection.as_mut().graceful_shutdown();
@@ -188,34 +182,6 @@ async fn wakes_up(io: &ClientIo, watch: &Watch, limits: &super::Limits) -> bool 
     .await
 }
 
-async fn serve_http2(peer: Arc<Peer>, stream: (TcpStream, Entered)) {
-    let head = Arc::new(RawHead::default());
-    let watch = peer.watch.clone();
-    let limits = peer.front.limits.clone();
-    let io = ClientIo::new(stream, peer.clone(), head.clone(), 0, false);
-    let handler = Handler {
-        peer,
-        head,
-        http1: false,
-    };
-    let mut builder = http2::Builder::new(TokioExecutor::new());
-    builder
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(MAX_STREAMS)
-        .max_header_list_size(limits.max_header as u32)
-        .max_send_buf_size(MAX_SEND)
-        // A peer that vanished without a word is noticed, also while a worker works for it.
-        .keep_alive_interval(limits.idle_timeout);
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(io), handler));
-    run(&watch, &limits, false, |cx, ends| {
-        if ends {
-            connection.as_mut().graceful_shutdown();
-        }
-        connection.as_mut().poll(cx).map(|_| ())
-    })
-    .await;
-}
-
 #[derive(PartialEq, Eq)]
 enum Ended {
     /// By itself.
@@ -233,7 +199,6 @@ enum Ended {
 async fn run(
     watch: &Watch,
     limits: &super::Limits,
-    may_rest: bool,
     mut poll: impl FnMut(&mut Context<'_>, bool) -> Poll<()>,
 ) -> Ended {
     let mut look = FIRST_LOOK;
@@ -258,7 +223,7 @@ async fn run(
             if left.is_some_and(|left| left.is_zero()) {
                 return Poll::Ready(Ended::Expired);
             }
-            if may_rest && watch.is_quiet(QUIET) {
+            if watch.is_quiet(QUIET) {
                 return Poll::Ready(Ended::Quiet);
             }
             look = (look * 2).min(LAST_LOOK);

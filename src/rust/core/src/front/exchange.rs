@@ -231,8 +231,10 @@ async fn send(
             Err(SendFailed::Unsent) if reused => {}
             Err(SendFailed::Unsent) => return Err(lost),
             // Either the worker closed an idle connection, or it died at work. Only if it takes a new
-            // connection it lives.
-            Err(SendFailed::Stale) if reused && request.method.is_idempotent() => {
+            // connection it lives; elsewhere that may be its successor, at the same address.
+            Err(SendFailed::Stale)
+                if reused && worker.remote.is_none() && request.method.is_idempotent() =>
+            {
                 lost = Some(Cause::WorkerDied);
             }
             Err(SendFailed::Stale | SendFailed::Died | SendFailed::Broken(_)) => {

@@ -4,7 +4,8 @@ use std::net::IpAddr;
 
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::HeaderMap;
-use ipnet::IpNet;
+
+use super::networks::{Networks, NotAnAddress};
 
 pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -96,32 +97,15 @@ pub fn connection_lists(headers: &HeaderMap, token: &str) -> bool {
 
 /// The proxies whose `X-Forwarded-*` headers are believed.
 #[derive(Clone, Debug, Default)]
-pub struct TrustedProxies(Vec<IpNet>);
-
-/// An entry of `trusted_proxies` that is neither an address nor a CIDR range.
-#[derive(Debug, thiserror::Error)]
-#[error("`{0}` is neither an IP address nor a CIDR range such as 10.0.0.0/8")]
-pub struct NotAnAddress(String);
+pub struct TrustedProxies(Networks);
 
 impl TrustedProxies {
     pub fn parse<S: AsRef<str>>(entries: &[S]) -> Result<Self, NotAnAddress> {
-        entries
-            .iter()
-            .map(|entry| {
-                let entry = entry.as_ref().trim();
-                entry
-                    .parse::<IpNet>()
-                    .or_else(|_| entry.parse::<IpAddr>().map(IpNet::from))
-                    .map_err(|_| NotAnAddress(entry.to_owned()))
-            })
-            .collect::<Result<_, _>>()
-            .map(Self)
+        Networks::parse(entries).map(Self)
     }
 
     pub fn contains(&self, address: IpAddr) -> bool {
-        // A dual-stack listener sees IPv4 peers as ::ffff:a.b.c.d.
-        let address = address.to_canonical();
-        self.0.iter().any(|net| net.contains(&address))
+        self.0.contains(address)
     }
 
     /// The client behind a chain of trusted proxies: the last address that is not one of them.
@@ -159,6 +143,13 @@ fn is_claim(name: &HeaderName) -> bool {
             X_REAL_IP,
         ]
         .contains(name)
+}
+
+/// Whether a proxy has passed the request on for somebody else.
+pub fn is_forwarded(headers: &HeaderMap) -> bool {
+    headers.keys().any(|name| {
+        is_claim(name) || *name == header::VIA || name.as_str().starts_with("x-forwarded-")
+    })
 }
 
 /// Adds `X-Forwarded-*`; returns the client's address. What a peer that is not trusted says is replaced.

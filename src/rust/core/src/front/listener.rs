@@ -12,7 +12,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, Semaphore};
 
 use super::cause::Cause;
-use super::connection;
+use super::connection::{self, speaks_http2};
+use super::frames::REFUSED;
 use super::watch::{Order, Watch};
 use super::Front;
 use crate::descriptors::Descriptor;
@@ -26,6 +27,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 /// How long a client may take to hear that there are too many, and how many may be listening to that.
 const TURN_AWAY: Duration = Duration::from_secs(1);
 const MOST_TURNED_AWAY: usize = 64;
+
+/// How long the first bytes of a client that is turned away may take, which show how to tell it.
+const FIRST_WORD: Duration = Duration::from_millis(100);
 
 /// When there are too many connections, this part of them (1 / n), those that have waited longest, makes room at
 /// once: looking for one at a time would make a flood expensive.
@@ -243,7 +247,12 @@ fn let_in(front: &Arc<Front>, stream: TcpStream, address: SocketAddr) -> Room {
                 tokio::spawn(async move {
                     let _place = place;
                     // Best effort: the client is turned away either way.
-                    let _ = tokio::time::timeout(TURN_AWAY, turn_away(stream, response)).await;
+                    let _ = tokio::time::timeout(TURN_AWAY, async {
+                        let first = tokio::time::timeout(FIRST_WORD, speaks_http2(&stream)).await;
+                        let http2 = matches!(first, Ok(Ok(true)));
+                        turn_away(stream, if http2 { REFUSED.into() } else { response }).await
+                    })
+                    .await;
                 });
             }
             return Room::None;
@@ -268,6 +277,19 @@ async fn turn_away(mut stream: TcpStream, response: Vec<u8>) -> io::Result<()> {
     let mut unread = [0u8; 1024];
     while stream.read(&mut unread).await? > 0 {}
     Ok(())
+}
+
+/// Closes a connection on which the last word was said, in the same way: waits for the client to have heard it, if
+/// not too many others have to.
+pub fn linger(connections: &Connections, stream: TcpStream) {
+    let place = connections.turned_away.clone().try_acquire_owned();
+    // Outside a runtime (it is being shut down) there is nobody left to wait.
+    if let (Ok(place), Ok(runtime)) = (place, tokio::runtime::Handle::try_current()) {
+        runtime.spawn(async move {
+            let _place = place;
+            let _ = tokio::time::timeout(TURN_AWAY, turn_away(stream, Vec::new())).await;
+        });
+    }
 }
 
 /// The connection was gone before it was accepted.

@@ -6,10 +6,15 @@ mod client_io;
 mod connection;
 mod exchange;
 mod flight;
+mod frames;
+mod fronts;
 mod headers;
+mod http2;
+mod http2_io;
 mod incoming;
 mod limits;
 mod listener;
+mod networks;
 mod pump;
 mod queue;
 mod raw_head;
@@ -17,6 +22,7 @@ mod record;
 mod reply;
 mod request_id;
 mod service;
+mod streams;
 mod tunnel;
 mod turn;
 mod watch;
@@ -26,9 +32,11 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 pub use cause::{Cause, FAUCET_ERROR};
-pub use headers::{NotAnAddress, TrustedProxies};
+pub use fronts::Fronts;
+pub use headers::TrustedProxies;
 pub use limits::Limits;
 pub use listener::{accept, bind, Connections};
+pub use networks::{Networks, NotAnAddress};
 pub use queue::expire;
 pub use watch::Order;
 
@@ -48,6 +56,7 @@ pub struct Front {
     /// What its connections and bodies take.
     pub store: Store,
     pub trusted: TrustedProxies,
+    pub fronts: Fronts,
     pub ops: Arc<Ops>,
     pub connections: Connections,
 }

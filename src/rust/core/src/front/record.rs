@@ -1,7 +1,7 @@
 //! What is known of one request; logged and counted when it ends, however it ends.
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -17,11 +17,13 @@ use crate::ops::Ops;
 /// nginx's code for a client that left before it was answered; never sent.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
 
-/// What a request's future and whoever drops it have to tell each other.
+/// What a request's future, its response and whoever drops them have to tell each other.
 #[derive(Default)]
 pub struct Call {
     committed: AtomicBool,
     client_gone: AtomicBool,
+    /// Since when a piece of the response is there that its client has not taken, on the coarse clock; 0 if none is.
+    offered: AtomicU64,
 }
 
 impl Call {
@@ -41,6 +43,15 @@ impl Call {
 
     pub fn has_client_left(&self) -> bool {
         self.client_gone.load(Ordering::Relaxed)
+    }
+
+    /// Since when its client could take something of the response and has not; 0 if there is nothing to take.
+    pub fn offered(&self) -> u64 {
+        self.offered.load(Ordering::Relaxed)
+    }
+
+    fn set_offered(&self, since: u64) {
+        self.offered.store(since, Ordering::Relaxed);
     }
 }
 
@@ -104,6 +115,14 @@ impl Record {
 
     pub fn sent(&mut self, bytes: usize) {
         self.bytes += bytes as u64;
+    }
+
+    /// A piece of the response is there to take since `since`; 0: all that was there has been taken. Returns since when
+    /// one was before.
+    pub fn offer(&self, since: u64) -> u64 {
+        let before = self.call.offered();
+        self.call.set_offered(since);
+        before
     }
 
     /// The response broke off after its head.

@@ -9,6 +9,16 @@ use hyper::HeaderMap;
 
 use super::record::Record;
 use crate::body::{Abort, FileBody, Pieces, SpoolReader};
+use crate::clock::coarse_millis;
+
+/// What is offered to a client of HTTP/2 at a time, in bytes. hyper asks for the next piece when h2 has room for it in the
+/// client's window, so this much a client has to take in `idle_timeout`; and so much of a stream stays in h2's buffers
+/// when its client takes no more.
+const PIECE: usize = 16 * 1024;
+
+/// A client that took longer than that for a piece, in milliseconds, is offered smaller ones.
+const SLOW: u64 = 5000;
+const SMALL_PIECE: usize = 1024;
 
 enum Kind {
     Empty,
@@ -24,6 +34,37 @@ enum Kind {
 pub struct Reply {
     kind: Kind,
     record: Option<Box<Record>>,
+    /// If it goes out in pieces, each of which has its time.
+    pace: Option<Pace>,
+}
+
+/// A response over HTTP/2.
+struct Pace {
+    piece: usize,
+    /// Taken from the body, but not yet offered.
+    rest: Bytes,
+}
+
+impl Pace {
+    fn new() -> Self {
+        Self {
+            piece: PIECE,
+            rest: Bytes::new(),
+        }
+    }
+
+    fn cut(&mut self, mut data: Bytes) -> Frame<Bytes> {
+        if data.len() > self.piece {
+            self.rest = data.split_off(self.piece);
+        }
+        Frame::data(data)
+    }
+
+    /// The next piece of what was taken from the body before.
+    fn next(&mut self) -> Option<Frame<Bytes>> {
+        let rest = std::mem::take(&mut self.rest);
+        (!rest.is_empty()).then(|| self.cut(rest))
+    }
 }
 
 impl Reply {
@@ -56,7 +97,11 @@ impl Reply {
     }
 
     fn of(kind: Kind) -> Self {
-        Self { kind, record: None }
+        Self {
+            kind,
+            record: None,
+            pace: None,
+        }
     }
 
     /// Whether it is still on its way from a worker.
@@ -64,10 +109,47 @@ impl Reply {
         matches!(self.kind, Kind::Spool(_))
     }
 
-    /// Ties the record of its request to this body.
-    pub fn recorded(mut self, record: Box<Record>) -> Self {
+    /// Ties the record of its request to this body. `paced`: it is one of many on its connection, whose client says of
+    /// each how much it takes.
+    pub fn recorded(mut self, record: Box<Record>, paced: bool) -> Self {
         self.record = Some(record);
+        self.pace = paced.then(Pace::new);
         self
+    }
+
+    /// What was offered before has been taken.
+    fn taken(&mut self) {
+        if let (Some(pace), Some(record)) = (&mut self.pace, &self.record) {
+            match record.offer(0) {
+                0 => {}
+                offered if coarse_millis() - offered > SLOW => pace.piece = SMALL_PIECE,
+                _ => pace.piece = PIECE,
+            }
+        }
+    }
+
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Abort>>> {
+        let frame = match &mut self.kind {
+            Kind::Empty => None,
+            Kind::Whole(body) => {
+                let body = std::mem::take(body);
+                self.kind = Kind::Empty;
+                Some(Ok(Frame::data(body)))
+            }
+            Kind::Pieces(pieces, trailers) => match pieces.pop() {
+                Some(piece) => Some(Ok(Frame::data(piece))),
+                None => trailers.take().map(|map| Ok(Frame::trailers(map))),
+            },
+            Kind::Spool(reader) => std::task::ready!(Pin::new(reader).poll_frame(cx)),
+            Kind::File(file) => std::task::ready!(Pin::new(file).poll_frame(cx)),
+            Kind::Broken(abort) => Some(Err(*abort)),
+        };
+        Poll::Ready(frame)
+    }
+
+    /// What was taken from the body, but not yet offered.
+    fn rest(&self) -> usize {
+        self.pace.as_ref().map_or(0, |pace| pace.rest.len())
     }
 }
 
@@ -80,20 +162,16 @@ impl Body for Reply {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Abort>>> {
         let this = &mut *self;
-        let frame = match &mut this.kind {
-            Kind::Empty => None,
-            Kind::Whole(body) => {
-                let body = std::mem::take(body);
-                this.kind = Kind::Empty;
-                Some(Ok(Frame::data(body)))
-            }
-            Kind::Pieces(pieces, trailers) => match pieces.pop() {
-                Some(piece) => Some(Ok(Frame::data(piece))),
-                None => trailers.take().map(|map| Ok(Frame::trailers(map))),
+        this.taken();
+        let frame = match this.pace.as_mut().and_then(Pace::next) {
+            Some(piece) => Some(Ok(piece)),
+            None => match (std::task::ready!(this.poll_body(cx)), &mut this.pace) {
+                (Some(Ok(frame)), Some(pace)) => Some(Ok(match frame.into_data() {
+                    Ok(data) => pace.cut(data),
+                    Err(trailers) => trailers,
+                })),
+                (frame, _) => frame,
             },
-            Kind::Spool(reader) => std::task::ready!(Pin::new(reader).poll_frame(cx)),
-            Kind::File(file) => std::task::ready!(Pin::new(file).poll_frame(cx)),
-            Kind::Broken(abort) => Some(Err(*abort)),
         };
         if let (Some(Err(abort)), Kind::Spool(_) | Kind::File(_)) = (&frame, &this.kind) {
             // On an error hyper drops what it has not yet written, maybe even the head, and
@@ -107,6 +185,9 @@ impl Body for Reply {
                 Some(Ok(frame)) => {
                     if let Some(data) = frame.data_ref() {
                         record.sent(data.len());
+                        if this.pace.is_some() {
+                            record.offer(coarse_millis());
+                        }
                     }
                 }
                 Some(Err(abort)) => record.aborted(*abort),
@@ -118,6 +199,7 @@ impl Body for Reply {
 
     fn is_end_stream(&self) -> bool {
         match &self.kind {
+            _ if self.rest() > 0 => false,
             Kind::Empty => true,
             Kind::File(file) => file.is_end_stream(),
             _ => false,
@@ -125,13 +207,18 @@ impl Body for Reply {
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.kind {
+        let rest = self.rest() as u64;
+        let body = match &self.kind {
             Kind::Empty => SizeHint::with_exact(0),
             Kind::Whole(body) => SizeHint::with_exact(body.len() as u64),
             Kind::Pieces(pieces, _) => SizeHint::with_exact(pieces.len()),
             Kind::Spool(reader) => reader.size_hint(),
             Kind::File(file) => file.size_hint(),
             Kind::Broken(_) => SizeHint::default(),
+        };
+        match body.exact() {
+            Some(length) => SizeHint::with_exact(length + rest),
+            None => body,
         }
     }
 }

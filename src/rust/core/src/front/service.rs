@@ -41,6 +41,8 @@ pub struct Peer {
     pub watch: Arc<Watch>,
     pub address: IpAddr,
     pub address_text: HeaderValue,
+    /// Whether it may be another faucet's front: then its word is taken.
+    pub is_front: bool,
     /// The worker that waits for the next request.
     pub turn: Held,
 }
@@ -68,6 +70,11 @@ impl Serving {
             work: Some(Box::pin(serve(peer, request, doubtful, call.clone()))),
             call,
         }
+    }
+
+    /// What its response tells of its client.
+    pub fn call(&self) -> &Arc<Call> {
+        &self.call
     }
 }
 
@@ -119,8 +126,12 @@ async fn serve(
     }
     let http2 = request.version() == Version::HTTP_2;
     let head = *request.method() == Method::HEAD;
-    let turn = asks_for_turn(&request);
-    let no_wait = request.headers().get(remote::WAIT) == Some(&remote::NO_WAIT);
+    let turn = peer.is_front && asks_for_turn(&request);
+    let mut no_wait = request.headers().get(remote::WAIT) == Some(&remote::NO_WAIT);
+    if no_wait && !peer.is_front {
+        no_wait = false;
+        front.fronts.note_stranger(peer.address);
+    }
     if (turn || no_wait) && !http2 {
         peer.watch.note_front();
     }
@@ -129,9 +140,14 @@ async fn serve(
         Err(cause) => Err(cause),
         Ok(()) if turn => {
             record.counts = false;
-            Box::pin(take_turn(&peer, record.started())).await
+            let outcome = Box::pin(take_turn(&peer, record.started())).await;
+            let name = outcome
+                .as_ref()
+                .map_or_else(|cause| cause.name(), |_| "granted");
+            front.ops.metrics.turn(name);
+            outcome
         }
-        Ok(()) => match own_answer(front, &request) {
+        Ok(()) => match own_answer(&peer, &request) {
             Some(response) => Ok(response),
             None if front.roster.is_draining() => {
                 if no_wait && !request.body().is_end_stream() {
@@ -164,7 +180,7 @@ async fn serve(
         .headers_mut()
         .insert(X_REQUEST_ID, record.id.clone());
     record.answered(response.status(), cause);
-    response.map(|reply| reply.recorded(record))
+    response.map(|reply| reply.recorded(record, http2))
 }
 
 /// What must hold for a request before anything is done for it.
@@ -180,21 +196,46 @@ fn check(request: &Request<Incoming>) -> Result<(), Cause> {
         Version::HTTP_10 if hosts > 1 => {
             Err(Cause::BadRequest("a request has at most one Host header"))
         }
+        Version::HTTP_2 => check_http2(request),
         _ => Ok(()),
     }
 }
 
+/// `:authority`, `Host`, or both if they say the same (RFC 9113, 8.3.1), and a host alone.
+fn check_http2(request: &Request<Incoming>) -> Result<(), Cause> {
+    let authority = request
+        .uri()
+        .authority()
+        .map(|name| name.as_str().as_bytes());
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    let host = hosts.next().map(HeaderValue::as_bytes);
+    let agreed = match (authority, host) {
+        (Some(authority), Some(host)) => authority.eq_ignore_ascii_case(host),
+        (None, None) => false,
+        _ => true,
+    };
+    let named = authority.or(host).unwrap_or_default();
+    if hosts.next().is_some() || !agreed || named.is_empty() {
+        return Err(Cause::BadRequest("a request says once whom it is for"));
+    }
+    if named.contains(&b'@') {
+        return Err(Cause::BadRequest("an authority has no user information"));
+    }
+    Ok(())
+}
+
 /// Health paths: answered here, whatever the workers do.
-fn own_answer(front: &Front, request: &Request<Incoming>) -> Option<Response<Reply>> {
+fn own_answer(peer: &Peer, request: &Request<Incoming>) -> Option<Response<Reply>> {
+    let front = &peer.front;
     let path = request.uri().path();
     if !path.starts_with(ops::PREFIX) {
         return None;
     }
+    if path == remote::TURN {
+        front.ops.metrics.turn("refused");
+        front.fronts.note_stranger(peer.address);
+    }
     let (status, body) = ops::answer(path, || front.status()).unwrap_or_else(|| {
-        if path == remote::TURN && request.version() == Version::HTTP_11 {
-            let error = serde_json::json!({"error": "405 - Method Not Allowed"});
-            return (StatusCode::METHOD_NOT_ALLOWED, error);
-        }
         let error = serde_json::json!({"error": "404 - Resource Not Found"});
         (StatusCode::NOT_FOUND, error)
     });
@@ -216,11 +257,13 @@ fn json(status: StatusCode, body: String) -> Response<Reply> {
     response
 }
 
-/// A turn belongs to a connection: in HTTP/2 there is none for one request after the other.
+/// A turn belongs to a connection: in HTTP/2 there is none for one request after the other. And it is for a front itself,
+/// not for whoever stands behind a proxy.
 fn asks_for_turn(request: &Request<Incoming>) -> bool {
     request.uri().path() == remote::TURN
         && *request.method() == Method::GET
         && request.version() == Version::HTTP_11
+        && !headers::is_forwarded(request.headers())
 }
 
 async fn take_turn(peer: &Arc<Peer>, arrived: Instant) -> Result<Response<Reply>, Cause> {

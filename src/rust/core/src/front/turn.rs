@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::task::AbortHandle;
 
 use super::cause::Cause;
+use super::fronts::Place;
 use super::queue;
 use super::service::Peer;
 use super::watch::Order;
@@ -26,6 +27,7 @@ const UNUSED: Duration = Duration::from_secs(1);
 struct Turn {
     lease: Lease<Worker>,
     _timer: Timer,
+    _place: Place,
 }
 
 struct Timer(AbortHandle);
@@ -60,6 +62,7 @@ impl Held {
 pub async fn wait(peer: &Arc<Peer>, arrived: Instant) -> Result<(), Cause> {
     // One that was not used would be waited for.
     drop(peer.turn.take());
+    let place = Place::take(&peer.front, peer.address).ok_or(Cause::QueueFull)?;
     let acquire = queue::acquire(&peer.front.table, None, arrived);
     let mut waiting = pin!(tokio::time::timeout(PATIENCE, acquire));
     let lease = std::future::poll_fn(|cx| {
@@ -73,11 +76,11 @@ pub async fn wait(peer: &Arc<Peer>, arrived: Instant) -> Result<(), Cause> {
         })
     })
     .await?;
-    keep(peer, lease);
+    keep(peer, lease, place);
     Ok(())
 }
 
-fn keep(peer: &Arc<Peer>, lease: Lease<Worker>) {
+fn keep(peer: &Arc<Peer>, lease: Lease<Worker>, place: Place) {
     // The connection may end before: nothing here keeps it.
     let late = Arc::downgrade(peer);
     let timer = tokio::spawn(async move {
@@ -89,5 +92,6 @@ fn keep(peer: &Arc<Peer>, lease: Lease<Worker>) {
     *peer.turn.lock() = Some(Box::new(Turn {
         lease,
         _timer: Timer(timer.abort_handle()),
+        _place: place,
     }));
 }

@@ -51,6 +51,8 @@ pub struct Watch {
     since: AtomicU64,
     /// When the client stopped taking bytes; 0 when it has not.
     stalled: AtomicU64,
+    /// In HTTP/2, since when the client is in the middle of a frame or a head; 0 when it is not.
+    incomplete: AtomicU64,
     requests: AtomicUsize,
     /// Of these, how many have a body that is still arriving.
     receiving: AtomicUsize,
@@ -78,6 +80,7 @@ impl Default for Watch {
             phase: AtomicU8::new(Phase::Head as u8),
             since: AtomicU64::new(coarse_millis()),
             stalled: AtomicU64::new(0),
+            incomplete: AtomicU64::new(0),
             requests: AtomicUsize::new(0),
             receiving: AtomicUsize::new(0),
             progress: AtomicU64::new(0),
@@ -119,6 +122,17 @@ impl Watch {
     /// What follows the last request is the beginning of a head, which came with it.
     pub fn head_began(&self) {
         self.phase.store(Phase::Head as u8, Ordering::Relaxed);
+    }
+
+    /// In HTTP/2, whose clients also send what is no request: since when this one is in the middle of a frame or a head,
+    /// 0 if it is not.
+    pub fn set_incomplete(&self, since: u64) {
+        self.incomplete.store(since, Ordering::Relaxed);
+    }
+
+    /// How many requests are being served.
+    pub fn requests(&self) -> usize {
+        self.requests.load(Ordering::Relaxed)
     }
 
     /// A head is complete.
@@ -186,7 +200,16 @@ impl Watch {
         }
         match self.phase() {
             Phase::Head => Some(after(since, limits.header_timeout)),
-            Phase::Idle => limits.idle_timeout.map(|patience| after(since, patience)),
+            Phase::Idle => {
+                let idle = limits.idle_timeout.map(|patience| after(since, patience));
+                match self.incomplete.load(Ordering::Relaxed) {
+                    0 => idle,
+                    begun => {
+                        let head = after(begun, limits.header_timeout);
+                        Some(idle.map_or(head, |idle| idle.min(head)))
+                    }
+                }
+            }
             Phase::Busy | Phase::Tunnel => None,
         }
     }

@@ -51,6 +51,7 @@ pub struct Metrics {
     restarts: Family<ByReason, Counter>,
     cancelled: Family<ByReason, Counter>,
     lookups: Family<ByOutcome, Counter>,
+    turns: Family<ByOutcome, Counter>,
     connections: Gauge,
     tunnels: Gauge,
     log_dropped: Counter<u64, AtomicU64>,
@@ -108,6 +109,12 @@ impl Default for Metrics {
             "Lookups of the name that workers are found by, by outcome",
             lookups.clone(),
         );
+        let turns = Family::<ByOutcome, Counter>::default();
+        registry.register(
+            "turns",
+            "Turns that were asked for, as another faucet's front does, by outcome",
+            turns.clone(),
+        );
         let connections = Gauge::default();
         registry.register("connections", "Client connections now", connections.clone());
         let tunnels = Gauge::default();
@@ -129,6 +136,7 @@ impl Default for Metrics {
             restarts,
             cancelled,
             lookups,
+            turns,
             connections,
             tunnels,
             log_dropped,
@@ -165,6 +173,11 @@ impl Metrics {
     pub fn lookup(&self, outcome: LookupState) {
         let outcome = outcome.name();
         self.lookups.get_or_create(&ByOutcome { outcome }).inc();
+    }
+
+    /// A turn was asked for.
+    pub fn turn(&self, outcome: &'static str) {
+        self.turns.get_or_create(&ByOutcome { outcome }).inc();
     }
 
     /// The text a Prometheus server scrapes. Gauges are read from `status` now.

@@ -13,7 +13,7 @@ use super::shared::{Ending, Phase, Shared};
 use super::{system, Settings};
 use crate::body::Store;
 use crate::descriptors::Descriptors;
-use crate::front::{Connections, Front};
+use crate::front::{Connections, Front, Fronts};
 use crate::lock::Table;
 use crate::ops::access::AccessLog;
 use crate::ops::log::{Line, Log};
@@ -111,6 +111,7 @@ impl Server {
                     limits,
                     store,
                     trusted: settings.trusted,
+                    fronts: Fronts::new(settings.fronts),
                     ops: ops.clone(),
                     connections: Connections::default(),
                 });

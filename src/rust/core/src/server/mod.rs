@@ -13,7 +13,7 @@ pub use shared::Phase;
 use std::io;
 use std::path::PathBuf;
 
-use crate::front::{Limits, TrustedProxies};
+use crate::front::{Limits, Networks, TrustedProxies};
 use crate::ops::access::Format;
 use crate::sources::{Failure, Source};
 
@@ -31,6 +31,8 @@ pub struct Settings {
     pub queue: usize,
     pub limits: Limits,
     pub trusted: TrustedProxies,
+    /// Which peers are other faucets' fronts.
+    pub fronts: Networks,
     pub access_log: Option<Format>,
     /// Where the access log goes instead of to [`Server::take_lines`].
     pub log_file: Option<PathBuf>,

@@ -145,6 +145,8 @@ pub enum TurnOutcome {
     Busy,
     /// Too many wait there already: ask again later.
     Full,
+    /// It gives this front none, but may serve it.
+    Refused,
     /// It takes no requests now.
     Denied,
     Unreachable,
@@ -181,6 +183,8 @@ async fn ask_for_turn(worker: &Worker, authority: &str) -> io::Result<TurnOutcom
         TurnOutcome::Busy
     } else if refused("queue_full") {
         TurnOutcome::Full
+    } else if response.status() == StatusCode::NOT_FOUND {
+        TurnOutcome::Refused
     } else {
         TurnOutcome::Denied
     };

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use faucet_core::body::Store;
 use faucet_core::descriptors::Descriptors;
-use faucet_core::front::{accept, bind, expire, Connections, Front, Limits, TrustedProxies};
+use faucet_core::front::{
+    accept, bind, expire, Connections, Front, Fronts, Limits, Networks, TrustedProxies,
+};
 use faucet_core::lock::Table;
 use faucet_core::ops::access::{AccessLog, Format};
 use faucet_core::ops::{log::Log, metrics::Metrics, Ops};
@@ -24,6 +26,8 @@ pub struct Plan {
     pub queue: usize,
     pub slots: u32,
     pub trusted: TrustedProxies,
+    /// Who may be another faucet's front: whoever is on this machine.
+    pub fronts: Networks,
     /// For workers that are reached over a network: whether requests that nobody waits for may be broken off.
     pub remote: Option<bool>,
 }
@@ -39,9 +43,15 @@ impl Default for Plan {
             queue: 1024,
             slots: 1,
             trusted: TrustedProxies::default(),
+            fronts: loopback(),
             remote: None,
         }
     }
+}
+
+/// Where all clients of a test are.
+pub fn loopback() -> Networks {
+    Networks::parse(&["127.0.0.0/8"]).expect("valid")
 }
 
 /// A running front.
@@ -84,6 +94,7 @@ impl House {
             limits: plan.limits,
             store,
             trusted: plan.trusted,
+            fronts: Fronts::new(plan.fronts),
             ops: Arc::new(Ops {
                 metrics: Metrics::default(),
                 access: AccessLog::to_log(Format::Json, log.clone()),

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use faucet_core::front::{Limits, TrustedProxies};
+use faucet_core::front::{Limits, Networks, TrustedProxies};
 use faucet_core::ops::status::{State, Status, WorkerStatus};
 use faucet_core::server::{Phase, Request, Server, Settings};
 use faucet_core::sources::local::LocalSettings;
@@ -109,6 +109,7 @@ impl Local {
                 ..Limits::default()
             },
             trusted: TrustedProxies::default(),
+            fronts: Networks::default(),
             access_log: None,
             log_file: None,
             source: Source::Local(local.clone()),

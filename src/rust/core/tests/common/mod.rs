@@ -12,6 +12,7 @@ pub mod pod;
 pub mod replicas;
 pub mod template;
 mod upstream;
+pub mod wire2;
 
 pub use client::{Client, Incomplete, Response};
 pub use house::{far, house, House, Plan};

@@ -8,6 +8,7 @@ use faucet_core::server::{Request, Server, Settings};
 use faucet_core::sources::replicas::{Settings as ReplicasSettings, Target};
 use faucet_core::sources::Source;
 
+use super::house::loopback;
 use super::{until, Client, Upstream, PATIENCE};
 
 /// A running server. Its one worker is the upstream.
@@ -30,6 +31,7 @@ impl Pod {
                 ..Limits::default()
             },
             trusted: TrustedProxies::default(),
+            fronts: loopback(),
             access_log: None,
             log_file: None,
             source: Source::Replicas(ReplicasSettings {

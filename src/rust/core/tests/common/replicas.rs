@@ -4,7 +4,7 @@ use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::{Deref, DerefMut};
 
-use faucet_core::front::{Limits, TrustedProxies};
+use faucet_core::front::{Limits, Networks, TrustedProxies};
 use faucet_core::ops::status::{LookupState, LookupStatus, State, Status, WorkerStatus};
 use faucet_core::server::{Phase, Request, Server, Settings};
 use faucet_core::sources::replicas::{Settings as ReplicasSettings, Target};
@@ -160,6 +160,7 @@ impl Replicas {
                 ..Limits::default()
             },
             trusted: TrustedProxies::default(),
+            fronts: Networks::default(),
             access_log: None,
             log_file: None,
             source: Source::Replicas(replicas.clone()),

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, Semaphore};
 
 use super::replica::{Doubt, Replica, Standing};
 use crate::lock::Table;
-use crate::sources::Roster;
+use crate::sources::{backoff, Roster};
 use crate::worker::remote::{probe, take_turn, Remote, TurnOutcome};
 use crate::worker::{Address, Connection, Report, Unwanted, Worker};
 
@@ -22,6 +22,10 @@ const FEW: usize = 16;
 
 /// Before a turn is asked for again where one was not given in time.
 const TURN_PAUSE: Duration = Duration::from_millis(50);
+
+/// Before a request is tried where no turns are given: this, give or take a half, so that fronts that came together do not
+/// come together again.
+const REFUSED_PAUSE: Duration = Duration::from_millis(50);
 
 /// How replicas are used.
 pub struct Usage {
@@ -43,6 +47,8 @@ pub enum Event {
     Probed(Result<(), String>),
     /// A turn was asked for.
     Turned(TurnOutcome),
+    /// It was left alone for a while.
+    Rested,
     /// It has left, and nothing is in flight any more.
     Drained,
 }
@@ -70,6 +76,8 @@ pub struct Members {
     looks: Arc<Semaphore>,
     /// Why a replica could not join, of the last one.
     refusal: Option<String>,
+    /// The log tells that this front gets no turns.
+    told: bool,
 }
 
 impl Members {
@@ -91,6 +99,7 @@ impl Members {
             next: 0,
             looks: Arc::new(Semaphore::new(LOOKS_AT_ONCE)),
             refusal: None,
+            told: false,
         };
         (members, happened)
     }
@@ -247,6 +256,10 @@ impl Members {
             Event::Reported(report) => self.reported(key, report),
             Event::Probed(outcome) => self.probed(key, outcome),
             Event::Turned(outcome) => self.turned(key, outcome),
+            Event::Rested => {
+                self.rested(key);
+                Consequence::None
+            }
             Event::Drained => {
                 self.forget(key);
                 self.join_missing();
@@ -396,11 +409,44 @@ impl Members {
                 self.ask_again_later(key);
                 Consequence::None
             }
+            TurnOutcome::Refused => {
+                self.do_without_turn(key);
+                Consequence::None
+            }
             TurnOutcome::Denied | TurnOutcome::Unreachable => {
                 tracing::warn!(worker = replica.id, address = %replica.address, "takes no requests");
                 self.lose(key);
                 Consequence::Lost
             }
+        }
+    }
+
+    /// It gives this front no turns: whoever waits tries again after a while.
+    fn do_without_turn(&mut self, key: u64) {
+        let Some(replica) = self.replicas.get_mut(&key) else {
+            return;
+        };
+        if !self.told {
+            self.told = true;
+            tracing::warn!(
+                worker = replica.id, address = %replica.address,
+                "gives this front no turns, so that other fronts go first: this front's address is not among its `fronts`, or something in between forwards requests"
+            );
+        }
+        let pause = match replica.standing {
+            Standing::Stuck => replica.pause().max(REFUSED_PAUSE),
+            _ => REFUSED_PAUSE.mul_f64(0.5 + backoff::jitter()),
+        };
+        self.begin(key, async move {
+            tokio::time::sleep(pause).await;
+            Event::Rested
+        });
+    }
+
+    fn rested(&mut self, key: u64) {
+        let standing = self.replicas.get(&key).map(|replica| replica.standing);
+        if matches!(standing, Some(Standing::Occupied | Standing::Stuck)) {
+            self.resume(key);
         }
     }
 

@@ -1,0 +1,141 @@
+//! The bytes between hyper and a client that speaks HTTP/2, and the last of them.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::client_io::{join, JOINED};
+use super::listener::{linger, Entered};
+use super::service::Peer;
+use super::streams::Streams;
+use crate::clock::coarse_millis;
+
+/// A client's connection. It tells of what travels, and when it is dropped before h2 has said goodbye, it does.
+pub struct Http2Io {
+    /// Until it is dropped.
+    stream: Option<TcpStream>,
+    peer: Arc<Peer>,
+    streams: Streams,
+    /// The client has closed the connection, or it broke.
+    over: bool,
+    /// It counts as a connection until the last word is said.
+    _entered: Entered,
+}
+
+impl Http2Io {
+    pub fn new((stream, entered): (TcpStream, Entered), peer: Arc<Peer>, streams: Streams) -> Self {
+        Self {
+            stream: Some(stream),
+            peer,
+            streams,
+            over: false,
+            _entered: entered,
+        }
+    }
+
+    fn stream(&mut self) -> io::Result<Pin<&mut TcpStream>> {
+        self.stream
+            .as_mut()
+            .map(Pin::new)
+            .ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+
+    /// `bufs` were written as far as `polled` says.
+    fn note_write(&mut self, polled: &Poll<io::Result<usize>>, bufs: &[io::IoSlice<'_>]) {
+        let mut left = match polled {
+            Poll::Pending => return self.peer.watch.write_stalled(),
+            Poll::Ready(Ok(count)) => *count,
+            Poll::Ready(Err(_)) => {
+                self.over = true;
+                0
+            }
+        };
+        self.peer.watch.write_moved();
+        self.streams.frames(|frames| {
+            let now = coarse_millis();
+            for buf in bufs {
+                let count = left.min(buf.len());
+                frames.sent(&buf[..count], now);
+                left -= count;
+            }
+        });
+    }
+}
+
+impl AsyncRead for Http2Io {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let before = buf.filled().len();
+        let polled = this.stream()?.poll_read(cx, buf);
+        let read = &buf.filled()[before..];
+        if !read.is_empty() {
+            let incomplete = this
+                .streams
+                .frames(|frames| frames.received(read, coarse_millis()));
+            this.peer.watch.set_incomplete(incomplete);
+        } else if polled.is_ready() {
+            this.over = true;
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for Http2Io {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let polled = self.stream()?.poll_write(cx, buf);
+        self.note_write(&polled, &[io::IoSlice::new(buf)]);
+        polled
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let mut joined = [0u8; JOINED];
+        let polled = match join(bufs, &mut joined) {
+            Some(joined) => self.stream()?.poll_write(cx, joined),
+            None => self.stream()?.poll_write_vectored(cx, bufs),
+        };
+        self.note_write(&polled, bufs);
+        polled
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.peer.watch.flushed();
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream()?.poll_shutdown(cx)
+    }
+}
+
+impl Drop for Http2Io {
+    fn drop(&mut self) {
+        let Some(stream) = self.stream.take().filter(|_| !self.over) else {
+            return;
+        };
+        if let Some(goodbye) = self.streams.frames(|frames| frames.goodbye()) {
+            // As far as its socket takes it at once: the connection ends either way.
+            let _ = stream.try_write(&goodbye);
+        }
+        linger(&self.peer.front.connections, stream);
+    }
+}
