@@ -16,12 +16,25 @@ use hyper::{Method, Request, Response, StatusCode, Uri};
 
 use super::cause::Cause;
 use super::flight::Flight;
-use super::pump::{pump, Deadline, Pace};
+use super::pump::{pump, Deadline, Pace, Patience};
 use crate::body::{spool, Buffered, FileBody, SpoolReader};
 use crate::lock::Ticket;
 use crate::worker::native::{BODY_FILE, FILE, REQUEST_NUMBER, STREAM};
 use crate::worker::remote::{is_refusal, skip, NO_WAIT, WAIT};
-use crate::worker::{Connection, Outgoing, Remote, Report, SendFailed, TunnelGuard, Worker};
+use crate::worker::{
+    Connection, Outgoing, Remote, Report, SendFailed, Silent, TunnelGuard, Worker,
+};
+
+/// What applies to an exchange.
+#[derive(Clone, Copy)]
+pub struct Terms {
+    /// How much of the answer's body stays in memory, in bytes.
+    pub body_memory: u64,
+    /// How long a worker may leave what it has begun without a byte.
+    pub patience: Option<Duration>,
+    /// Limits bodies that are still coming when the answer's head is there.
+    pub deadline: Option<Deadline>,
+}
 
 /// How long the few bytes behind a refusal may take.
 const SKIP: Duration = Duration::from_secs(1);
@@ -113,17 +126,14 @@ pub enum Failed {
 
 /// Sends `request` to the worker of `flight` and returns its answer. Whoever starts this must let it
 /// run to its end, whatever becomes of the client: it holds the flight.
-///
-/// `deadline` limits bodies that are still coming when this returns.
 pub async fn exchange(
     mut flight: Flight,
     mut request: Box<Sendable>,
-    body_memory: u64,
-    deadline: Option<Deadline>,
+    terms: Terms,
 ) -> Result<Answer, Failed> {
     let may_switch = request.headers.contains_key(UPGRADE);
     request.tell(&mut flight);
-    let (mut connection, response) = match send(&flight, &mut request).await {
+    let (mut connection, response) = match send(&flight, &mut request, terms.patience).await {
         Ok(sent) => sent,
         Err(None) => {
             flight.report(Report::Unreachable);
@@ -131,7 +141,7 @@ pub async fn exchange(
             return Err(Failed::Unreachable(flight.suspend(), request));
         }
         Err(Some(Cause::WorkerDied)) => return Err(died(flight)),
-        Err(Some(cause)) => return Err(nonsense(flight, cause)),
+        Err(Some(cause)) => return Err(doubtful(flight, cause)),
     };
 
     if flight.remote.is_some() {
@@ -142,7 +152,7 @@ pub async fn exchange(
     }
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         if !may_switch {
-            return Err(nonsense(flight, Cause::BadResponse));
+            return Err(doubtful(flight, Cause::BadResponse));
         }
         return Box::pin(switch(flight, connection, response)).await;
     }
@@ -158,29 +168,48 @@ pub async fn exchange(
     let native = flight.number().is_some();
     if native && parts.headers.contains_key(FILE) {
         let head = request.method == Method::HEAD;
-        return Box::pin(from_file(flight, connection, parts, body, head)).await;
+        return Box::pin(from_file(
+            flight,
+            connection,
+            parts,
+            body,
+            head,
+            terms.patience,
+        ))
+        .await;
     }
     let length = body.size_hint().exact();
     // faucet's server knows what HEAD is, and when it streams.
     let ours = native || flight.remote.as_ref().is_some_and(Remote::is_faucet);
     let streamed = ours && !bodiless && parts.headers.contains_key(STREAM);
+    let body_memory = terms.body_memory;
     let body = if !streamed && length.is_some_and(|length| length <= body_memory) {
-        match whole(&mut connection, &mut body).await {
+        match whole(&mut connection, &mut body, terms.patience).await {
             Ok(body) => {
-                flight.landed(connection, bodiless && !ours).await;
+                // The same goes for a body that the app has announced to be empty: it is sent a moment later.
+                let spoilt = (bodiless || length == Some(0)) && !ours;
+                flight.landed(connection, spoilt).await;
                 body
             }
-            Err(_) => return Err(died(flight)),
+            Err(Broken::Silent) => return Err(doubtful(flight, Cause::BrokenOff)),
+            Err(Broken::Off) => return Err(died(flight)),
         }
     } else {
         let (writer, reader) = spool(body_memory, length);
         let (pace, answer) = if streamed {
-            let pace = Pace::Client(deadline.map(Deadline::renewed));
+            let pace = Pace::Client(terms.deadline.map(Deadline::renewed));
             (pace, AnswerBody::Streaming(reader))
         } else {
-            (Pace::Worker(deadline), AnswerBody::Coming(reader))
+            (Pace::Worker(terms.deadline), AnswerBody::Coming(reader))
         };
-        tokio::spawn(pump(flight, connection, body, writer, pace));
+        let patience = match length {
+            // It is written as things happen, and the worker is asked when nobody listens any more.
+            _ if streamed => Patience::Always(None),
+            Some(_) => Patience::Always(terms.patience),
+            None if native => Patience::Always(None),
+            None => Patience::Unheard(terms.patience),
+        };
+        tokio::spawn(pump(flight, connection, body, writer, pace, patience));
         answer
     };
     Ok(Answer {
@@ -195,6 +224,7 @@ pub async fn exchange(
 async fn send(
     worker: &Worker,
     request: &mut Sendable,
+    patience: Option<Duration>,
 ) -> Result<(Connection, Response<Incoming>), Option<Cause>> {
     // Once sent, the request is another worker's business no more: it may be what this one died of.
     let mut lost = None;
@@ -206,7 +236,7 @@ async fn send(
             // Boxed, like all that is rare on a request's way: it would make every request larger.
             None => Box::pin(worker.connect()).await.map_err(|_| lost)?,
         };
-        match attempt(&mut connection, request, worker.remote.is_some()).await {
+        match attempt(&mut connection, request, worker.remote.is_some(), patience).await {
             Ok(response) => return Ok((connection, response)),
             Err(SendFailed::Unsent) if reused => {}
             Err(SendFailed::Unsent) => return Err(lost),
@@ -219,6 +249,7 @@ async fn send(
                 return Err(Some(Cause::WorkerDied));
             }
             Err(SendFailed::Garbled(_)) => return Err(Some(Cause::BadResponse)),
+            Err(SendFailed::Silent) => return Err(Some(Cause::BrokenOff)),
         }
     }
 }
@@ -229,10 +260,11 @@ async fn attempt(
     connection: &mut Connection,
     request: &mut Sendable,
     refusable: bool,
+    patience: Option<Duration>,
 ) -> Result<Response<Incoming>, SendFailed> {
     let spare = (refusable || connection.may_be_stale()).then(|| request.headers.clone());
     let headers = std::mem::take(&mut request.headers);
-    let (why, unsent) = match connection.send(request.request(headers)).await {
+    let (why, unsent) = match connection.send(request.request(headers), patience).await {
         Ok(response) => {
             if let Some(spare) = spare.filter(|_| is_refusal(response.status(), response.headers()))
             {
@@ -283,7 +315,7 @@ async fn switch(
         return Err(died(flight));
     };
     let tunnel = flight.tunnels.enter();
-    flight.report(Report::Served);
+    flight.served();
     let (parts, _) = response.into_parts();
     Ok(Answer {
         status: parts.status,
@@ -292,15 +324,28 @@ async fn switch(
     })
 }
 
+/// Why a body did not come to its end.
+enum Broken {
+    Off,
+    Silent,
+}
+
+impl From<Silent> for Broken {
+    fn from(_: Silent) -> Self {
+        Self::Silent
+    }
+}
+
 async fn whole(
     connection: &mut Connection,
     body: &mut Incoming,
-) -> Result<AnswerBody, hyper::Error> {
+    patience: Option<Duration>,
+) -> Result<AnswerBody, Broken> {
     let (mut chunks, mut trailers) = (VecDeque::new(), None);
     while !body.is_end_stream() {
-        match connection.drive(body.frame()).await {
+        match connection.drive_patiently(body.frame(), patience).await? {
             None => break,
-            Some(frame) => match frame?.into_data() {
+            Some(frame) => match frame.map_err(|_| Broken::Off)?.into_data() {
                 Ok(chunk) if chunks.is_empty() && body.is_end_stream() => {
                     return Ok(AnswerBody::Piece(chunk));
                 }
@@ -320,10 +365,14 @@ async fn from_file(
     mut parts: Parts,
     mut body: Incoming,
     head: bool,
+    patience: Option<Duration>,
 ) -> Result<Answer, Failed> {
-    while let Some(frame) = connection.drive(body.frame()).await {
-        if frame.is_err() {
-            return Err(died(flight));
+    loop {
+        match connection.drive_patiently(body.frame(), patience).await {
+            Ok(None) => break,
+            Ok(Some(Ok(_))) => {}
+            Ok(Some(Err(_))) => return Err(died(flight)),
+            Err(Silent) => return Err(doubtful(flight, Cause::BrokenOff)),
         }
     }
     parts.headers.remove(CONTENT_LENGTH);
@@ -363,15 +412,24 @@ async fn from_file(
     })
 }
 
-/// An answer that is none. It is the worker's last word all the same: it is free now.
-fn nonsense(flight: Flight, cause: Cause) -> Failed {
-    flight.report(Report::Served);
+/// An answer that is none, or stopped in the middle.
+fn doubtful(flight: Flight, cause: Cause) -> Failed {
+    flight.doubtful();
     Failed::Lost(cause)
 }
 
+/// The connection ended before the answer did; so has the worker, or it has thrown the request out.
 fn died(flight: Flight) -> Failed {
+    let lives = flight.lives();
+    if lives && flight.number().is_some() {
+        return doubtful(flight, Cause::BrokenOff);
+    }
     flight.broke_off();
-    Failed::Lost(Cause::WorkerDied)
+    Failed::Lost(if lives {
+        Cause::BrokenOff
+    } else {
+        Cause::WorkerDied
+    })
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, Response, StatusCode, Version};
 
 use super::cause::Cause;
-use super::exchange::{exchange, Answer, AnswerBody, Failed, Sendable};
+use super::exchange::{exchange, Answer, AnswerBody, Failed, Sendable, Terms};
 use super::flight::{BreakOff, Flight, Recall};
 use super::headers::{self, X_REQUEST_ID};
 use super::incoming::{discard, sendable, take_upgrade};
@@ -373,13 +373,17 @@ async fn exchange_within(
     flight: Flight,
     request: Box<Sendable>,
 ) -> Result<Answer, Failed> {
-    let memory = front.limits.body_memory;
+    let terms = Terms {
+        body_memory: front.limits.body_memory,
+        patience: front.limits.idle_timeout,
+        deadline: None,
+    };
     match front.limits.timeout {
-        None => exchange(flight, request, memory, None).await,
+        None => exchange(flight, request, terms).await,
         Some(timeout) if flight.breaks_off() => {
-            Box::pin(until_deadline(flight, request, memory, timeout)).await
+            Box::pin(until_deadline(flight, request, terms, timeout)).await
         }
-        Some(timeout) => Box::pin(with_deadline(flight, request, memory, timeout)).await,
+        Some(timeout) => Box::pin(with_deadline(flight, request, terms, timeout)).await,
     }
 }
 
@@ -388,12 +392,16 @@ async fn exchange_within(
 async fn until_deadline(
     flight: Flight,
     request: Box<Sendable>,
-    memory: u64,
+    terms: Terms,
     timeout: Duration,
 ) -> Result<Answer, Failed> {
     let deadline = Deadline::new(timeout);
+    let terms = Terms {
+        deadline: Some(deadline),
+        ..terms
+    };
     let late = flight.late();
-    let exchange = exchange(flight, request, memory, Some(deadline));
+    let exchange = exchange(flight, request, terms);
     match tokio::time::timeout_at(deadline.at, exchange).await {
         Ok(outcome) => outcome,
         Err(_) => {
@@ -408,16 +416,20 @@ async fn until_deadline(
 async fn with_deadline(
     flight: Flight,
     request: Box<Sendable>,
-    memory: u64,
+    terms: Terms,
     timeout: Duration,
 ) -> Result<Answer, Failed> {
     let deadline = Deadline::new(timeout);
-    let worker = flight.worker().clone();
+    let terms = Terms {
+        deadline: Some(deadline),
+        ..terms
+    };
+    let (worker, number) = (flight.worker().clone(), flight.own_number());
     let recall = flight.recall();
     let (done, outcome) = tokio::sync::oneshot::channel();
     tokio::spawn(async move {
         // The receiver is gone after the deadline; then nobody wants the answer.
-        let _ = done.send(exchange(flight, request, memory, Some(deadline)).await);
+        let _ = done.send(exchange(flight, request, terms).await);
     });
     match tokio::time::timeout_at(deadline.at, outcome).await {
         Ok(Ok(outcome)) => outcome,
@@ -426,7 +438,7 @@ async fn with_deadline(
         Err(_) => {
             match recall {
                 Some(recall) => recall.deadline_passed(),
-                None => worker.report(Report::Stuck(Unwanted::Deadline)),
+                None => worker.report(Report::Stuck(Unwanted::Deadline, number)),
             }
             Err(Failed::Lost(Cause::Timeout))
         }

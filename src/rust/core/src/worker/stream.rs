@@ -2,7 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
+use super::interim::{Interim, Sight};
 use super::Address;
 
 /// What has happened on the wire since the last [`restart`](Wire::restart). It decides whether a
@@ -24,8 +25,17 @@ pub(super) struct Wire {
     sent: AtomicBool,
     received: AtomicBool,
     owes_ack: AtomicBool,
+    /// Whether what comes may still be interim responses.
+    expecting: AtomicBool,
+    /// Whether what came is no answer, though hyper would wait for one behind it.
+    nonsense: AtomicBool,
+    /// Whether the last write had to wait.
+    blocked: AtomicBool,
+    /// How often bytes have moved, either way.
+    moved: AtomicU64,
     /// A second handle of the socket, as hyper owns the first.
-    socket: Option<socket2::Socket>,
+    socket: socket2::Socket,
+    tcp: bool,
 }
 
 impl Wire {
@@ -33,6 +43,7 @@ impl Wire {
         self.sent.store(false, Ordering::Relaxed);
         self.received.store(false, Ordering::Relaxed);
         self.owes_ack.store(false, Ordering::Relaxed);
+        self.expecting.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn sent(&self) -> bool {
@@ -43,22 +54,40 @@ impl Wire {
         self.received.load(Ordering::Relaxed)
     }
 
+    /// Whether the worker has answered with what is no answer.
+    pub(super) fn nonsense(&self) -> bool {
+        self.nonsense.load(Ordering::Relaxed)
+    }
+
+    /// Whether the worker has begun something that it is to go on with: to answer, or not to read the request.
+    pub(super) fn is_midway(&self) -> bool {
+        self.received() || self.blocked.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn moved(&self) -> u64 {
+        self.moved.load(Ordering::Relaxed)
+    }
+
+    /// Ends the connection, whoever else has the other side open.
+    pub(super) fn cut(&self) {
+        // What is no longer connected needs no end.
+        let _ = self.socket.shutdown(std::net::Shutdown::Both);
+    }
+
     /// More is awaited: acknowledges what came, unless that was done.
     pub(super) fn acknowledge(&self) {
-        if self.owes_ack.swap(false, Ordering::Relaxed) {
+        if self.tcp && self.owes_ack.swap(false, Ordering::Relaxed) {
             #[cfg(any(target_os = "linux", target_os = "android"))]
-            if let Some(socket) = &self.socket {
+            {
                 // Only an optimisation: a socket that refuses works, slower.
-                let _ = socket.set_tcp_quickack(true);
+                let _ = self.socket.set_tcp_quickack(true);
             }
         }
     }
 
     /// Another machine may vanish without a word: then this connection ends within [`VANISHED`].
     pub(super) fn watch_other_side(&self) {
-        let Some(socket) = &self.socket else {
-            return;
-        };
+        let socket = &self.socket;
         let keepalive = socket2::TcpKeepalive::new()
             .with_time(QUIET)
             .with_interval(PROBES)
@@ -69,15 +98,24 @@ impl Wire {
         let _ = socket.set_tcp_user_timeout(Some(VANISHED));
     }
 
+    fn note_move(&self) {
+        // The only one who writes it is the one who polls the connection.
+        let moved = self.moved.load(Ordering::Relaxed);
+        self.moved.store(moved.wrapping_add(1), Ordering::Relaxed);
+    }
+
     fn note_read(&self) {
         self.received.store(true, Ordering::Relaxed);
         self.owes_ack.store(true, Ordering::Relaxed);
+        self.note_move();
     }
 
     fn note_write(&self, polled: &Poll<io::Result<usize>>) {
         if matches!(polled, Poll::Ready(Ok(written)) if *written > 0) {
             self.sent.store(true, Ordering::Relaxed);
+            self.note_move();
         }
+        self.blocked.store(polled.is_pending(), Ordering::Relaxed);
     }
 }
 
@@ -106,32 +144,42 @@ enum Socket {
 pub(super) struct Stream {
     socket: Socket,
     wire: Arc<Wire>,
+    interim: Interim,
 }
 
 impl Stream {
     pub(super) async fn open(address: &Address) -> io::Result<(Self, Arc<Wire>)> {
-        let (socket, handle) = match address {
+        let socket = match address {
             Address::Tcp(address) => {
                 let stream = TcpStream::connect(address).await?;
                 stream.set_nodelay(true)?;
-                let handle = socket2::SockRef::from(&stream).try_clone()?;
-                (Socket::Tcp(stream), Some(handle))
+                Socket::Tcp(stream)
             }
             Address::Unix(path) => {
                 let stream = UnixStream::connect(path).await?;
                 widen(&stream);
-                (Socket::Unix(stream), None)
+                Socket::Unix(stream)
             }
+        };
+        let (handle, tcp) = match &socket {
+            Socket::Tcp(stream) => (socket2::SockRef::from(stream).try_clone()?, true),
+            Socket::Unix(stream) => (socket2::SockRef::from(stream).try_clone()?, false),
         };
         let wire = Arc::new(Wire {
             sent: AtomicBool::new(false),
             received: AtomicBool::new(false),
             owes_ack: AtomicBool::new(false),
+            expecting: AtomicBool::new(true),
+            nonsense: AtomicBool::new(false),
+            blocked: AtomicBool::new(false),
+            moved: AtomicU64::new(0),
             socket: handle,
+            tcp,
         });
         let stream = Self {
             socket,
             wire: wire.clone(),
+            interim: Interim::default(),
         };
         Ok((stream, wire))
     }
@@ -148,8 +196,20 @@ impl AsyncRead for Stream {
             Socket::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             Socket::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
         };
-        if buf.filled().len() > before {
-            self.wire.note_read();
+        let this = &mut *self;
+        let came = &buf.filled()[before..];
+        if !came.is_empty() {
+            this.wire.note_read();
+            if this.wire.expecting.load(Ordering::Relaxed) {
+                match this.interim.look(came) {
+                    Sight::Interim => {}
+                    Sight::Answer => this.wire.expecting.store(false, Ordering::Relaxed),
+                    Sight::Nonsense => {
+                        this.wire.nonsense.store(true, Ordering::Relaxed);
+                        return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+                    }
+                }
+            }
         }
         polled
     }
