@@ -9,21 +9,20 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
-use hyper::header::{HeaderMap, HeaderValue, CONTENT_LENGTH, UPGRADE};
+use hyper::header::{HeaderMap, CONTENT_LENGTH, UPGRADE};
 use hyper::http::response::Parts;
 use hyper::upgrade::Upgraded;
-use hyper::{Method, Request, Response, StatusCode, Uri};
+use hyper::{Method, Response, StatusCode};
 
 use super::cause::Cause;
 use super::flight::Flight;
 use super::pump::{pump, Deadline, Pace, Patience};
-use crate::body::{spool, Buffered, FileBody, SpoolReader};
+use super::sendable::Sendable;
+use crate::body::{spool, FileBody, SpoolReader};
 use crate::lock::Ticket;
-use crate::worker::native::{BODY_FILE, FILE, REQUEST_NUMBER, STREAM};
-use crate::worker::remote::{is_refusal, skip, NO_WAIT, WAIT};
-use crate::worker::{
-    Connection, Outgoing, Remote, Report, SendFailed, Silent, TunnelGuard, Worker,
-};
+use crate::worker::native::{FILE, STREAM};
+use crate::worker::remote::{is_refusal, skip};
+use crate::worker::{Connection, Remote, Report, SendFailed, Silent, TunnelGuard, Worker};
 
 /// What applies to an exchange.
 #[derive(Clone, Copy)]
@@ -38,59 +37,6 @@ pub struct Terms {
 
 /// How long the few bytes behind a refusal may take.
 const SKIP: Duration = Duration::from_secs(1);
-
-/// A complete request, ready to be sent, and to be sent again.
-pub struct Sendable {
-    pub method: Method,
-    pub target: Uri,
-    pub headers: HeaderMap,
-    pub body: Buffered,
-}
-
-impl Sendable {
-    fn request(&self, headers: HeaderMap) -> Request<Outgoing> {
-        let body = if self.body.is_empty() {
-            Outgoing::Empty
-        } else if headers.contains_key(BODY_FILE) {
-            Outgoing::Buffered(Box::new(self.body.beginning()))
-        } else {
-            Outgoing::Buffered(Box::new(self.body.body()))
-        };
-        let mut request = Request::new(body);
-        *request.method_mut() = self.method.clone();
-        *request.uri_mut() = self.target.clone();
-        *request.headers_mut() = headers;
-        request
-    }
-
-    /// Adds what only a native worker is told, or a faucet elsewhere.
-    fn tell(&mut self, flight: &mut Flight) {
-        if flight.remote.is_some() {
-            self.headers.insert(WAIT, NO_WAIT);
-        }
-        let Some(number) = flight.number() else {
-            return;
-        };
-        self.headers.insert(REQUEST_NUMBER, number.into());
-        if let Some(rest) = self.body.rest() {
-            if let Ok(value) = HeaderValue::try_from(rest.to_string()) {
-                self.headers.insert(BODY_FILE, value);
-                flight.keep(rest);
-            }
-        }
-    }
-
-    /// The next worker may be of another kind.
-    fn untell(&mut self, flight: &Flight) {
-        if flight.remote.is_some() {
-            self.headers.remove(WAIT);
-        }
-        if flight.number().is_some() {
-            self.headers.remove(REQUEST_NUMBER);
-            self.headers.remove(BODY_FILE);
-        }
-    }
-}
 
 /// What a worker answered.
 pub struct Answer {
@@ -430,24 +376,4 @@ fn died(flight: Flight) -> Failed {
     } else {
         Cause::WorkerDied
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_sendable_makes_the_same_request_twice() {
-        let sendable = Sendable {
-            method: Method::GET,
-            target: Uri::from_static("/a?b"),
-            headers: HeaderMap::new(),
-            body: Buffered::default(),
-        };
-        for _ in 0..2 {
-            let request = sendable.request(HeaderMap::new());
-            assert_eq!(request.uri(), "/a?b");
-            assert!(request.body().is_end_stream());
-        }
-    }
 }

@@ -16,6 +16,7 @@ mod raw_head;
 mod record;
 mod reply;
 mod request_id;
+mod sendable;
 mod service;
 mod tunnel;
 mod turn;

@@ -13,7 +13,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, Response, StatusCode, Version};
 
 use super::cause::Cause;
-use super::exchange::{exchange, Answer, AnswerBody, Failed, Sendable, Terms};
+use super::exchange::{exchange, Answer, AnswerBody, Failed, Terms};
 use super::flight::{BreakOff, Flight, Recall};
 use super::headers::{self, X_REQUEST_ID};
 use super::incoming::{discard, sendable, take_upgrade};
@@ -22,6 +22,7 @@ use super::queue;
 use super::record::{Call, Record};
 use super::reply::Reply;
 use super::request_id::new_request_id;
+use super::sendable::Sendable;
 use super::tunnel;
 use super::turn::{self, Held};
 use super::watch::Watch;
