@@ -117,7 +117,11 @@ setting_definitions <- function() {
     shutdown_timeout = setting("duration", 30, "How long requests in flight may take to finish when the server stops."),
     header_timeout = setting("duration", 10, "How long a client may take to send a request's head. Then it gets 408."),
     idle_timeout = setting(
-      "duration", 75, "How long a kept-alive connection of a client may be idle. Then it is closed.",
+      "duration", 75,
+      paste(
+        "How long a kept-alive connection of a client may be idle. Then it is closed. Also how long a worker may stop in the",
+        "middle of an answer whose length it has announced. Then the answer is broken off."
+      ),
       infinite = TRUE
     ),
     max_body = setting(

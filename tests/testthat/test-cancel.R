@@ -120,6 +120,20 @@ test_that("a worker that swallows its interrupt and goes on is replaced", {
   wait_until_gone(pid)
 })
 
+test_that("a worker that is stopped as a whole is replaced once its client has left", {
+  dir <- local_app("cancel")
+  # No deadline: nothing else would end it.
+  server <- local_cancel(dir, workers = 1, interrupt_timeout = 0.5)
+  pid <- server$status()$pid
+  clients <- crowd()
+  clients$add(server, "/wait?id=left", key = "left")
+  wait_for_file(dir, "begun-left", clients)
+  tools::pskill(pid, tools::SIGSTOP)
+  clients$leave("left")
+  expect_false(json(request(server, "/pid"))$pid == pid)
+  wait_until_gone(pid)
+})
+
 test_that("with cancel = FALSE work goes on to its end, and can ask whether its client is there", {
   dir <- local_app("cancel")
   # An interrupt would have to be obeyed at once.

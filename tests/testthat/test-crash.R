@@ -37,6 +37,50 @@ test_that("a worker that ends itself is replaced", {
   expect_false(server$status()$pid == before)
 })
 
+test_that("an answer that is none costs its own request only, and no worker", {
+  dir <- local_code("plumber.R" = c(
+    "#* @get /pid", "#* @serializer unboxedJSON", "function() list(pid = Sys.getpid())",
+    "#* @get /status", "function(res, code) {", "  res$status <- as.integer(code)", "  'body'", "}",
+    "#* @get /length", "function(res, n) {",
+    "  res$setHeader('Content-Length', n)", "  'hello world'", "}"
+  ))
+  server <- local_server(dir, workers = 1, worker = "http", idle_timeout = 1)
+  wait_for_workers(server, 1)
+  pid <- json(request(server, "/pid"))$pid
+  for (code in c(99, 100, 101, 102, 103, 123, 199)) {
+    answer <- request(server, paste0("/status?code=", code))
+    expect_identical(answer$status, 502L)
+    expect_identical(answer$headers[["faucet-error"]], "bad_response")
+    expect_identical(json(request(server, "/pid"))$pid, pid)
+  }
+  # It waits for more in vain. What httpuv compresses, it gives a length of its own.
+  plain <- list(`Accept-Encoding` = "identity")
+  answer <- request(server, "/length?n=100", headers = plain)
+  expect_identical(answer$status, 502L)
+  expect_identical(answer$headers[["faucet-error"]], "broken_off")
+  # What comes after the end is not the next one's.
+  for (n in c(0, 5)) {
+    expect_identical(nchar(request(server, paste0("/length?n=", n), headers = plain)$text), as.integer(n))
+    expect_identical(json(request(server, "/pid"))$pid, pid)
+  }
+  expect_identical(server$status()$restarts, 0L)
+})
+
+test_that("a worker that closes what it serves on is replaced", {
+  dir <- local_code("plumber.R" = c(
+    "#* @get /pid", "#* @serializer unboxedJSON", "function() list(pid = Sys.getpid())",
+    "#* @get /close", "function() for (fd in 3:200) try(parallel:::closeFD(fd), silent = TRUE)"
+  ))
+  for (worker in c("native", "http")) {
+    server <- local_server(dir, workers = 1, worker = worker)
+    wait_for_workers(server, 1)
+    pid <- json(request(server, "/pid"))$pid
+    expect_identical(request(server, "/close")$status, 502L)
+    expect_false(json(request(server, "/pid"))$pid == pid)
+    wait_until_gone(pid)
+  }
+})
+
 test_that("a worker that cannot start any more is given up, while the others serve", {
   dir <- local_code("plumber.R" = c(
     "if (file.exists(\"broken\")) stop(\"broken for good\")",

@@ -107,7 +107,7 @@ async fn what_the_worker_shields_goes_on_to_its_end() {
     let (deaf, _gate) = NativeWorker::deaf(Control::Obey);
     let house = deaf.house(CANCEL, |_| {}).await;
     ask_and_leave(&house, &deaf, 1).await;
-    deaf.reported(Report::Stuck(Unwanted::ClientLeft)).await;
+    deaf.reported(Report::Stuck(Unwanted::ClientLeft, 1)).await;
     assert_eq!((worker.reports().len(), shielding.leases()), (0, 1));
     end.open(1);
     shielding.idle().await;
@@ -116,14 +116,21 @@ async fn what_the_worker_shields_goes_on_to_its_end() {
 
 #[tokio::test]
 async fn a_worker_that_does_not_obey_is_reported_once_and_keeps_its_lease() {
-    for control in [Control::Obey, Control::Break, Control::Absent] {
+    for control in [
+        Control::Obey,
+        Control::Break,
+        Control::Absent,
+        Control::Babble,
+    ] {
         for timeout in [None, Some(SOON)] {
             let (worker, gate) = NativeWorker::deaf(control.clone());
             let house = worker
                 .house(CANCEL, |plan| plan.limits.timeout = timeout)
                 .await;
             ask_and_leave(&house, &worker, 1).await;
-            worker.reported(Report::Stuck(Unwanted::ClientLeft)).await;
+            worker
+                .reported(Report::Stuck(Unwanted::ClientLeft, 1))
+                .await;
             assert_eq!((house.leases(), worker.peak()), (1, 1));
             let mut next = house.client().await;
             next.start_get("/next").await;
@@ -133,7 +140,7 @@ async fn a_worker_that_does_not_obey_is_reported_once_and_keeps_its_lease() {
             assert_eq!(
                 worker.reports(),
                 [
-                    Report::Stuck(Unwanted::ClientLeft),
+                    Report::Stuck(Unwanted::ClientLeft, 1),
                     Report::Served,
                     Report::Served
                 ]
@@ -141,6 +148,77 @@ async fn a_worker_that_does_not_obey_is_reported_once_and_keeps_its_lease() {
             assert_eq!(cancelled(&house, "client_left"), 1.0);
         }
     }
+}
+
+/// Stopped as a whole: neither R nor what speaks for it says anything.
+#[tokio::test]
+async fn a_frozen_worker_whose_client_has_left_is_reported() {
+    for cancelling in [CANCEL, WORK_ON] {
+        let (worker, _gate) = NativeWorker::deaf(Control::Mute);
+        // No deadline: nothing else would ever end it.
+        let house = worker.house(cancelling, |_| {}).await;
+        ask_and_leave(&house, &worker, 1).await;
+        worker.reported(Report::Stuck(Unwanted::Silent, 1)).await;
+        assert_eq!((house.leases(), worker.peak()), (1, 1));
+        worker.kill();
+        house.idle().await;
+    }
+}
+
+#[tokio::test]
+async fn a_worker_that_does_not_shield_but_freezes_within_its_answer_is_reported() {
+    let gate = Gate::default();
+    let inner = gate.clone();
+    let worker = NativeWorker::start(Control::Mute, move |_: Asked| {
+        let gate = inner.clone();
+        async move {
+            let (mut answer, writer) = stream();
+            answer.headers_mut().clear();
+            answer
+                .headers_mut()
+                .insert("content-length", 100_000.into());
+            tokio::spawn(async move {
+                let _ = writer.send(Bytes::from_static(b"half")).await;
+                gate.pass().await;
+            });
+            answer
+        }
+    });
+    let house = worker
+        .house(CANCEL, |plan| {
+            plan.limits.idle_timeout = Some(SOON);
+            plan.limits.body_memory = 1000;
+        })
+        .await;
+    let mut client = house.client().await;
+    client.start_get("/").await;
+    let broken = client.try_response(false).await.err();
+    assert_eq!(broken.and_then(|broken| broken.head), Some(200));
+    worker.reported(Report::Stuck(Unwanted::Silent, 1)).await;
+    house.idle().await;
+    // It is set aside: nobody gets it before it was looked after.
+    let mut next = house.client().await;
+    next.start_get("/next").await;
+    house.queued(1).await;
+    assert_eq!(worker.numbers(), [1]);
+}
+
+/// A shield may last: what speaks for the worker answers meanwhile.
+#[tokio::test]
+async fn a_shield_that_outlasts_the_time_to_obey_is_no_frozen_worker() {
+    let end = Gate::default();
+    let (worker, _) = NativeWorker::gated(Control::Shield(end.clone()));
+    let house = worker.house(CANCEL, |_| {}).await;
+    ask_and_leave(&house, &worker, 1).await;
+    until("it was looked at again and again", || {
+        let lines = worker.lines();
+        lines.iter().filter(|line| *line == "tell 1").count() >= 2
+    })
+    .await;
+    assert_eq!((worker.reports().len(), house.leases()), (0, 1));
+    end.open(1);
+    house.idle().await;
+    assert_eq!(worker.reports(), [Report::Served]);
 }
 
 #[tokio::test]
@@ -226,13 +304,13 @@ async fn a_worker_that_ignores_its_deadline_is_reported_once() {
         .house(CANCEL, |plan| plan.limits.timeout = Some(SOON))
         .await;
     assert_eq!(house.client().await.get("/late").await.status, 504);
-    worker.reported(Report::Stuck(Unwanted::Deadline)).await;
+    worker.reported(Report::Stuck(Unwanted::Deadline, 1)).await;
     assert_eq!(house.leases(), 1);
     gate.open(1);
     house.idle().await;
     assert_eq!(
         worker.reports(),
-        [Report::Stuck(Unwanted::Deadline), Report::Served]
+        [Report::Stuck(Unwanted::Deadline, 1), Report::Served]
     );
 }
 

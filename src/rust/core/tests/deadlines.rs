@@ -141,12 +141,12 @@ async fn the_source_is_told_that_its_worker_is_stuck() {
     assert_eq!(house.client().await.get("/").await.status, 504);
     assert_eq!(
         *reports.lock().expect("no panic"),
-        [Report::Stuck(Unwanted::Deadline)]
+        [Report::Stuck(Unwanted::Deadline, 1)]
     );
     gate.open(1);
     house.idle().await;
     assert_eq!(
         *reports.lock().expect("no panic"),
-        [Report::Stuck(Unwanted::Deadline), Report::Served]
+        [Report::Stuck(Unwanted::Deadline, 1), Report::Served]
     );
 }

@@ -8,78 +8,37 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
-use hyper::header::{HeaderMap, HeaderValue, CONTENT_LENGTH, UPGRADE};
+use hyper::header::{HeaderMap, CONTENT_LENGTH, UPGRADE};
 use hyper::http::response::Parts;
 use hyper::upgrade::Upgraded;
-use hyper::{Method, Request, Response, StatusCode, Uri};
+use hyper::{Method, Response, StatusCode};
 
 use super::cause::Cause;
 use super::flight::Flight;
-use super::pump::{pump, Deadline, Pace};
-use crate::body::{is_shortage, spool, Buffered, FileBody, Pieces, SpoolReader, Store};
+use super::pump::{pump, Deadline, Pace, Patience};
+use super::sendable::Sendable;
+use crate::body::{is_shortage, spool, FileBody, Pieces, SpoolReader, Store};
 use crate::lock::Ticket;
-use crate::worker::native::{BODY_FILE, FILE, REQUEST_NUMBER, STREAM};
-use crate::worker::remote::{is_refusal, skip, NO_WAIT, WAIT};
-use crate::worker::{Connection, Outgoing, Remote, Report, SendFailed, TunnelGuard, Worker};
+use crate::worker::native::{FILE, STREAM};
+use crate::worker::remote::{is_refusal, skip};
+use crate::worker::{Connection, Remote, Report, SendFailed, Silent, TunnelGuard, Worker};
+
+/// What applies to an exchange.
+#[derive(Clone, Copy)]
+pub struct Terms {
+    /// How much of the answer's body stays in memory, in bytes.
+    pub body_memory: u64,
+    /// How long a worker may leave what it has begun without a byte.
+    pub patience: Option<Duration>,
+    /// Limits bodies that are still coming when the answer's head is there.
+    pub deadline: Option<Deadline>,
+}
 
 /// Up to this length, in bytes, an answer is not charged to the memory for bodies: each connection may have one.
 const LITTLE: u64 = 16 * 1024;
 
 /// How long the few bytes behind a refusal may take.
 const SKIP: Duration = Duration::from_secs(1);
-
-/// A complete request, ready to be sent, and to be sent again.
-pub struct Sendable {
-    pub method: Method,
-    pub target: Uri,
-    pub headers: HeaderMap,
-    pub body: Buffered,
-}
-
-impl Sendable {
-    fn request(&self, headers: HeaderMap) -> Request<Outgoing> {
-        let body = if self.body.is_empty() {
-            Outgoing::Empty
-        } else if headers.contains_key(BODY_FILE) {
-            Outgoing::Buffered(Box::new(self.body.beginning()))
-        } else {
-            Outgoing::Buffered(Box::new(self.body.body()))
-        };
-        let mut request = Request::new(body);
-        *request.method_mut() = self.method.clone();
-        *request.uri_mut() = self.target.clone();
-        *request.headers_mut() = headers;
-        request
-    }
-
-    /// Adds what only a native worker is told, or a faucet elsewhere.
-    fn tell(&mut self, flight: &mut Flight) {
-        if flight.remote.is_some() {
-            self.headers.insert(WAIT, NO_WAIT);
-        }
-        let Some(number) = flight.number() else {
-            return;
-        };
-        self.headers.insert(REQUEST_NUMBER, number.into());
-        if let Some(rest) = self.body.rest() {
-            if let Ok(value) = HeaderValue::try_from(rest.to_string()) {
-                self.headers.insert(BODY_FILE, value);
-                flight.keep(rest);
-            }
-        }
-    }
-
-    /// The next worker may be of another kind.
-    fn untell(&mut self, flight: &Flight) {
-        if flight.remote.is_some() {
-            self.headers.remove(WAIT);
-        }
-        if flight.number().is_some() {
-            self.headers.remove(REQUEST_NUMBER);
-            self.headers.remove(BODY_FILE);
-        }
-    }
-}
 
 /// What a worker answered.
 pub struct Answer {
@@ -115,18 +74,16 @@ pub enum Failed {
 
 /// Sends `request` to the worker of `flight` and returns its answer. Whoever starts this must let it
 /// run to its end, whatever becomes of the client: it holds the flight.
-///
-/// `deadline` limits bodies that are still coming when this returns.
 pub async fn exchange(
     mut flight: Flight,
     mut request: Box<Sendable>,
     store: &Store,
-    body_memory: u64,
-    deadline: Option<Deadline>,
+    terms: Terms,
 ) -> Result<Answer, Failed> {
     let may_switch = request.headers.contains_key(UPGRADE);
     request.tell(&mut flight);
-    let (mut connection, response) = match send(&flight, &mut request, store).await {
+    let (mut connection, response) = match send(&flight, &mut request, store, terms.patience).await
+    {
         Ok(sent) => sent,
         Err(None) => {
             flight.report(Report::Unreachable);
@@ -134,7 +91,7 @@ pub async fn exchange(
             return Err(Failed::Unreachable(flight.suspend(), request));
         }
         Err(Some(Cause::WorkerDied)) => return Err(died(flight)),
-        Err(Some(cause)) => return Err(nonsense(flight, cause)),
+        Err(Some(cause)) => return Err(doubtful(flight, cause)),
     };
 
     if flight.remote.is_some() {
@@ -145,7 +102,7 @@ pub async fn exchange(
     }
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         if !may_switch {
-            return Err(nonsense(flight, Cause::BadResponse));
+            return Err(doubtful(flight, Cause::BadResponse));
         }
         return Box::pin(switch(flight, connection, response)).await;
     }
@@ -161,20 +118,33 @@ pub async fn exchange(
     let native = flight.number().is_some();
     if native && parts.headers.contains_key(FILE) {
         let head = request.method == Method::HEAD;
-        return Box::pin(from_file(flight, connection, parts, body, head, store)).await;
+        return Box::pin(from_file(
+            flight,
+            connection,
+            parts,
+            body,
+            head,
+            store,
+            terms.patience,
+        ))
+        .await;
     }
     let length = body.size_hint().exact();
     // faucet's server knows what HEAD is, and when it streams.
     let ours = native || flight.remote.as_ref().is_some_and(Remote::is_faucet);
     let streamed = ours && !bodiless && parts.headers.contains_key(STREAM);
+    let body_memory = terms.body_memory;
     let fits = |length| length <= body_memory && (length <= LITTLE || !store.is_full());
     let body = if !streamed && length.is_some_and(fits) {
-        match whole(&mut connection, &mut body, store).await {
+        match whole(&mut connection, &mut body, store, terms.patience).await {
             Ok(body) => {
-                flight.landed(connection, bodiless && !ours).await;
+                // The same goes for a body that the app has announced to be empty: it is sent a moment later.
+                let spoilt = (bodiless || length == Some(0)) && !ours;
+                flight.landed(connection, spoilt).await;
                 body
             }
-            Err(_) => return Err(died(flight)),
+            Err(Broken::Silent) => return Err(doubtful(flight, Cause::BrokenOff)),
+            Err(Broken::Off) => return Err(died(flight)),
         }
     } else {
         let (writer, reader) = spool(store, body_memory, length);
@@ -182,17 +152,25 @@ pub async fn exchange(
         if !streamed && long && !bodiless && writer.prepare_file().is_err() {
             // Nobody will read it, and the worker is free when it has written it.
             drop(reader);
-            let pace = Pace::Worker(deadline);
-            tokio::spawn(pump(flight, connection, body, writer, pace));
+            let pace = Pace::Worker(terms.deadline);
+            let patience = Patience::Always(terms.patience);
+            tokio::spawn(pump(flight, connection, body, writer, pace, patience));
             return Err(Failed::Lost(Cause::Storage));
         }
         let (pace, answer) = if streamed {
-            let pace = Pace::Client(deadline.map(Deadline::renewed));
+            let pace = Pace::Client(terms.deadline.map(Deadline::renewed));
             (pace, AnswerBody::Streaming(reader))
         } else {
-            (Pace::Worker(deadline), AnswerBody::Coming(reader))
+            (Pace::Worker(terms.deadline), AnswerBody::Coming(reader))
         };
-        tokio::spawn(pump(flight, connection, body, writer, pace));
+        let patience = match length {
+            // It is written as things happen, and the worker is asked when nobody listens any more.
+            _ if streamed => Patience::Always(None),
+            Some(_) => Patience::Always(terms.patience),
+            None if native => Patience::Always(None),
+            None => Patience::Unheard(terms.patience),
+        };
+        tokio::spawn(pump(flight, connection, body, writer, pace, patience));
         answer
     };
     Ok(Answer {
@@ -208,6 +186,7 @@ async fn send(
     worker: &Worker,
     request: &mut Sendable,
     store: &Store,
+    patience: Option<Duration>,
 ) -> Result<(Connection, Response<Incoming>), Option<Cause>> {
     // Once sent, the request is another worker's business no more: it may be what this one died of.
     let mut lost = None;
@@ -226,7 +205,7 @@ async fn send(
                 connection
             }
         };
-        match attempt(&mut connection, request, worker.remote.is_some()).await {
+        match attempt(&mut connection, request, worker.remote.is_some(), patience).await {
             Ok(response) => return Ok((connection, response)),
             Err(SendFailed::Unsent) if reused => {}
             Err(SendFailed::Unsent) => return Err(lost),
@@ -241,6 +220,7 @@ async fn send(
                 return Err(Some(Cause::WorkerDied));
             }
             Err(SendFailed::Garbled(_)) => return Err(Some(Cause::BadResponse)),
+            Err(SendFailed::Silent) => return Err(Some(Cause::BrokenOff)),
         }
     }
 }
@@ -251,10 +231,11 @@ async fn attempt(
     connection: &mut Connection,
     request: &mut Sendable,
     refusable: bool,
+    patience: Option<Duration>,
 ) -> Result<Response<Incoming>, SendFailed> {
     let spare = (refusable || connection.may_be_stale()).then(|| request.headers.clone());
     let headers = std::mem::take(&mut request.headers);
-    let (why, unsent) = match connection.send(request.request(headers)).await {
+    let (why, unsent) = match connection.send(request.request(headers), patience).await {
         Ok(response) => {
             if let Some(spare) = spare.filter(|_| is_refusal(response.status(), response.headers()))
             {
@@ -305,7 +286,7 @@ async fn switch(
         return Err(died(flight));
     };
     let tunnel = flight.tunnels.enter();
-    flight.report(Report::Served);
+    flight.served();
     let (parts, _) = response.into_parts();
     Ok(Answer {
         status: parts.status,
@@ -314,16 +295,29 @@ async fn switch(
     })
 }
 
+/// Why a body did not come to its end.
+enum Broken {
+    Off,
+    Silent,
+}
+
+impl From<Silent> for Broken {
+    fn from(_: Silent) -> Self {
+        Self::Silent
+    }
+}
+
 async fn whole(
     connection: &mut Connection,
     body: &mut Incoming,
     store: &Store,
-) -> Result<AnswerBody, hyper::Error> {
+    patience: Option<Duration>,
+) -> Result<AnswerBody, Broken> {
     let (mut pieces, mut trailers) = (None::<Box<Pieces>>, None);
     while !body.is_end_stream() {
-        match connection.drive(body.frame()).await {
+        match connection.drive_patiently(body.frame(), patience).await? {
             None => break,
-            Some(frame) => match frame?.into_data() {
+            Some(frame) => match frame.map_err(|_| Broken::Off)?.into_data() {
                 Ok(chunk) if pieces.is_none() && body.is_end_stream() => {
                     return Ok(AnswerBody::Piece(if chunk.len() as u64 <= LITTLE {
                         chunk
@@ -353,10 +347,14 @@ async fn from_file(
     mut body: Incoming,
     head: bool,
     store: &Store,
+    patience: Option<Duration>,
 ) -> Result<Answer, Failed> {
-    while let Some(frame) = connection.drive(body.frame()).await {
-        if frame.is_err() {
-            return Err(died(flight));
+    loop {
+        match connection.drive_patiently(body.frame(), patience).await {
+            Ok(None) => break,
+            Ok(Some(Ok(_))) => {}
+            Ok(Some(Err(_))) => return Err(died(flight)),
+            Err(Silent) => return Err(doubtful(flight, Cause::BrokenOff)),
         }
     }
     parts.headers.remove(CONTENT_LENGTH);
@@ -399,33 +397,22 @@ async fn from_file(
     })
 }
 
-/// An answer that is none. It is the worker's last word all the same: it is free now.
-fn nonsense(flight: Flight, cause: Cause) -> Failed {
-    flight.report(Report::Served);
+/// An answer that is none, or stopped in the middle.
+fn doubtful(flight: Flight, cause: Cause) -> Failed {
+    flight.doubtful();
     Failed::Lost(cause)
 }
 
+/// The connection ended before the answer did; so has the worker, or it has thrown the request out.
 fn died(flight: Flight) -> Failed {
-    flight.broke_off();
-    Failed::Lost(Cause::WorkerDied)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_sendable_makes_the_same_request_twice() {
-        let sendable = Sendable {
-            method: Method::GET,
-            target: Uri::from_static("/a?b"),
-            headers: HeaderMap::new(),
-            body: Buffered::default(),
-        };
-        for _ in 0..2 {
-            let request = sendable.request(HeaderMap::new());
-            assert_eq!(request.uri(), "/a?b");
-            assert!(request.body().is_end_stream());
-        }
+    let lives = flight.lives();
+    if lives && flight.number().is_some() {
+        return doubtful(flight, Cause::BrokenOff);
     }
+    flight.broke_off();
+    Failed::Lost(if lives {
+        Cause::BrokenOff
+    } else {
+        Cause::WorkerDied
+    })
 }

@@ -18,6 +18,9 @@ use crate::worker::{remote, Connection, Native, Remote, Report, Unwanted, Worker
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LAST_PAUSE: Duration = Duration::from_secs(1);
 
+/// Between two looks whether a worker that nobody waits for is still there.
+const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
+
 /// Why a request was given up, in the metrics.
 const CLIENT_LEFT: &str = "client_left";
 const DEADLINE: &str = "deadline";
@@ -26,6 +29,8 @@ const DEADLINE: &str = "deadline";
 pub struct Flight {
     /// First: whoever gets the lease next begins a request of its own.
     numbered: Option<Numbered>,
+    /// The request's number at its worker.
+    number: u64,
     lease: Lease<Worker>,
     /// If the worker is remote.
     far: Option<Arc<Ops>>,
@@ -48,9 +53,11 @@ impl Drop for Numbered {
 
 impl Flight {
     pub fn new(lease: Lease<Worker>, ops: &Arc<Ops>) -> Self {
+        let number = lease.begin();
         let numbered = lease.native.as_ref().map(|native| {
+            native.begin(number);
             Numbered(Recall {
-                number: native.begin(),
+                number,
                 worker: lease.worker().clone(),
                 ops: ops.clone(),
             })
@@ -58,6 +65,7 @@ impl Flight {
         let far = lease.remote.as_ref().map(|_| ops.clone());
         Self {
             numbered,
+            number,
             lease,
             far,
             crowded: false,
@@ -65,9 +73,14 @@ impl Flight {
         }
     }
 
-    /// The request's number, if the worker is native.
+    /// The request's number, if the worker is native and is told.
     pub fn number(&self) -> Option<u64> {
-        self.numbered.as_ref().map(|numbered| numbered.0.number)
+        self.numbered.as_ref().map(|_| self.number)
+    }
+
+    /// The same for whoever knows that only this front has numbers for it.
+    pub fn own_number(&self) -> u64 {
+        self.number
     }
 
     /// A way to call the request back, if the worker is native.
@@ -118,6 +131,7 @@ impl Flight {
     pub fn late(&self) -> Late {
         Late {
             worker: self.lease.worker().clone(),
+            number: self.number,
             suspender: self.lease.suspender(),
             ops: self.far.clone(),
         }
@@ -137,24 +151,61 @@ impl Flight {
         self.suspend();
     }
 
-    /// Resolves to whether the worker lives and is free, though it broke its connection off: a native one
-    /// does that to a response that it cannot finish. Only a living one says so, and it says when.
-    pub async fn outlived(&self) -> bool {
-        let Some((native, number)) = self.native.as_ref().zip(self.number()) else {
-            return false;
+    /// The worker passed its deadline, or does not give up what nobody wants.
+    pub fn stuck(&self, why: Unwanted) {
+        self.report(Report::Stuck(why, self.number));
+    }
+
+    /// The worker has answered.
+    pub fn served(self) {
+        self.answered(self.number);
+    }
+
+    /// Its answer was none, or stopped in the middle: the connection is closed, and nobody waits for more. A native worker
+    /// says itself when it is free. Any other is set aside until its source has seen that it answers.
+    pub fn doubtful(self) {
+        let Some(recall) = self.recall() else {
+            self.report(Report::Doubtful);
+            self.suspend();
+            return;
         };
+        recall.abandoned();
+        tokio::spawn(async move {
+            match self.outlived().await {
+                Outlived::Free => self.served(),
+                Outlived::Gone => self.broke_off(),
+                Outlived::Frozen => self.frozen(),
+            }
+        });
+    }
+
+    /// The worker is there and does nothing.
+    pub fn frozen(self) {
+        self.stuck(Unwanted::Silent);
+        self.suspend();
+    }
+
+    /// Resolves to what became of a worker that broke its connection off: a native one does that to a response that it
+    /// cannot finish. Only a living one says so, and it says when it is free.
+    pub async fn outlived(&self) -> Outlived {
+        let Some((native, number)) = self.native.as_ref().zip(self.number()) else {
+            return Outlived::Gone;
+        };
+        let limit = native.cancelling().answer_timeout();
         let line = format!("tell {number}\n");
         let mut pause = FIRST_PAUSE;
-        loop {
-            match native.say(&line).await {
-                Ok(Said::Over) => return true,
-                Ok(Said::Done) => {
+        while !self.is_cut() {
+            match tokio::time::timeout(limit, native.say(&line)).await {
+                Ok(Ok(Said::Over)) => return Outlived::Free,
+                Ok(Ok(Said::Done)) => {
                     tokio::time::sleep(pause).await;
                     pause = LAST_PAUSE.min(pause * 2);
                 }
-                Err(_) => return false,
+                Ok(Err(_)) => return Outlived::Gone,
+                Err(_) => return Outlived::Frozen,
             }
         }
+        Outlived::Gone
     }
 
     /// The worker has answered: keep the connection if it can be used again, then give the lease back.
@@ -162,7 +213,7 @@ impl Flight {
         if !spoilt && connection.is_reusable().await {
             self.keep_connection(connection);
         }
-        self.report(Report::Served);
+        self.answered(self.number);
         if self.crowded && self.lease.anyone_waits() {
             self.occupied(false);
         }
@@ -177,10 +228,22 @@ impl Deref for Flight {
     }
 }
 
+/// What became of a native worker that broke its connection off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outlived {
+    /// It lives, and is at work on nothing.
+    Free,
+    /// It cannot be asked.
+    Gone,
+    /// It does not answer.
+    Frozen,
+}
+
 /// A deadline that has passed for an exchange that is then broken off. The worker is set aside while its lease is still
 /// held, so that nobody is handed one that may be at work.
 pub struct Late {
     worker: Arc<Worker>,
+    number: u64,
     suspender: Suspender<Worker>,
     ops: Option<Arc<Ops>>,
 }
@@ -188,7 +251,8 @@ pub struct Late {
 impl Late {
     pub fn give_up(self) {
         self.suspender.suspend();
-        self.worker.report(Report::Stuck(Unwanted::Deadline));
+        self.worker
+            .report(Report::Stuck(Unwanted::Deadline, self.number));
         if let Some(ops) = &self.ops {
             ops.metrics.cancelled(DEADLINE);
         }
@@ -229,6 +293,15 @@ pub struct Recall {
 impl Recall {
     /// The client has left. What the worker shields goes on to its end.
     pub fn client_left(self) {
+        self.unwanted(Some(CLIENT_LEFT));
+    }
+
+    /// The front has closed the request's connection.
+    fn abandoned(self) {
+        self.unwanted(None);
+    }
+
+    fn unwanted(self, reason: Option<&'static str>) {
         tokio::spawn(async move {
             let Some(native) = &self.worker.native else {
                 return;
@@ -236,7 +309,7 @@ impl Recall {
             tokio::select! {
                 biased;
                 () = native.over(self.number) => {}
-                () = self.after_client(native) => {}
+                () = self.after_client(native, reason) => {}
             }
         });
     }
@@ -255,17 +328,43 @@ impl Recall {
         });
     }
 
-    async fn after_client(&self, native: &Native) {
+    async fn after_client(&self, native: &Native, reason: Option<&'static str>) {
+        tokio::select! {
+            () = self.call_off(native, reason) => self.give_up(native, Unwanted::ClientLeft),
+            () = self.freezes(native) => self.give_up(native, Unwanted::Silent),
+        }
+    }
+
+    /// Resolves when the worker has had its time to obey, if it must.
+    async fn call_off(&self, native: &Native, reason: Option<&'static str>) {
         let cancelling = native.cancelling();
         if !cancelling.cancel {
             self.say(native, &format!("tell {}\n", self.number)).await;
-            return;
+            return std::future::pending().await;
         }
         self.say(native, &format!("interrupt {} left\n", self.number))
             .await;
-        self.count(native, CLIENT_LEFT);
+        if let Some(reason) = reason {
+            self.count(native, reason);
+        }
         tokio::time::sleep(cancelling.interrupt_timeout).await;
-        self.give_up(native, Unwanted::ClientLeft);
+    }
+
+    /// Resolves when the worker has said nothing for `interrupt_timeout`, or some seconds if
+    /// that is short. What R computes or shields does not keep its
+    /// control socket from answering: who does not is stopped as a whole, and will never end.
+    async fn freezes(&self, native: &Native) {
+        let limit = native.cancelling().answer_timeout();
+        let line = format!("tell {}\n", self.number);
+        loop {
+            tokio::time::sleep(BETWEEN_LOOKS).await;
+            match tokio::time::timeout(limit - BETWEEN_LOOKS, native.say(&line)).await {
+                Ok(Ok(_)) => {}
+                // It cannot be asked: what that means is seen by whoever waits for its answer.
+                Ok(Err(_)) => return std::future::pending().await,
+                Err(_) => return,
+            }
+        }
     }
 
     async fn after_deadline(&self, native: &Native) {
@@ -305,7 +404,7 @@ impl Recall {
 
     fn give_up(&self, native: &Native, why: Unwanted) {
         if native.note_stuck(self.number) {
-            self.worker.report(Report::Stuck(why));
+            self.worker.report(Report::Stuck(why, self.number));
         }
     }
 }

@@ -11,10 +11,10 @@ use hyper::upgrade::OnUpgrade;
 use hyper::{HeaderMap, Method, Request, Uri, Version};
 
 use super::cause::Cause;
-use super::exchange::Sendable;
 use super::headers::{self, X_REQUEST_ID};
 use super::limits::Limits;
 use super::record::Record;
+use super::sendable::Sendable;
 use super::service::Peer;
 use super::watch::Receiving;
 use crate::body::{is_shortage, BufferError, Buffered};

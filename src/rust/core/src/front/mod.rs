@@ -21,6 +21,7 @@ mod raw_head;
 mod record;
 mod reply;
 mod request_id;
+mod sendable;
 mod service;
 mod streams;
 mod tunnel;

@@ -8,9 +8,9 @@ use hyper::body::Incoming;
 use hyper::HeaderMap;
 use tokio::time::Instant;
 
-use super::flight::Flight;
+use super::flight::{Flight, Outlived};
 use crate::body::{Abort, SpoolWriter};
-use crate::worker::{Connection, Report, Unwanted};
+use crate::worker::{Connection, Silent, Unwanted};
 
 /// How long what a worker sends after its deadline is waited for, before its connection is dropped.
 /// The source will have replaced the worker long before.
@@ -48,6 +48,28 @@ pub enum Pace {
     Client(Option<Deadline>),
 }
 
+/// When a worker must go on within the time that is given to it.
+#[derive(Clone, Copy)]
+pub enum Patience {
+    /// It has said how much there will be.
+    Always(Option<Duration>),
+    /// It may have nothing to say for as long as somebody listens: nothing tells that from a body that is stuck.
+    Unheard(Option<Duration>),
+}
+
+impl Patience {
+    fn with(self, heard: bool) -> Option<Duration> {
+        match self {
+            Self::Always(time) => time,
+            Self::Unheard(time) => time.filter(|_| !heard),
+        }
+    }
+}
+
+/// How much of a body that nobody takes is read, in bytes. A worker that cannot be told that has to be read to its end, but
+/// there may be none.
+const UNHEARD: u64 = 64 << 20;
+
 /// Reads a response to its end, then gives its worker free.
 pub async fn pump(
     flight: Flight,
@@ -55,8 +77,9 @@ pub async fn pump(
     body: Incoming,
     writer: SpoolWriter,
     pace: Pace,
+    patience: Patience,
 ) {
-    match copy(&flight, &mut connection, body, &writer, pace).await {
+    match copy(&flight, &mut connection, body, &writer, pace, patience).await {
         Ok(trailers) => {
             flight.landed(connection, false).await;
             writer.finish(trailers);
@@ -71,14 +94,31 @@ pub async fn pump(
             flight.late().give_up();
             drop(connection);
         }
+        Err(Stopped::Doubtful(why)) => {
+            drop(connection);
+            writer.abort(why);
+            flight.doubtful();
+        }
         Err(Stopped::Aborted(why)) => {
             drop(connection);
-            if why == Abort::WorkerDied && flight.outlived().await {
-                writer.abort(Abort::BrokenOff);
-                flight.report(Report::Served);
-            } else {
-                writer.abort(why);
-                flight.broke_off();
+            let outlived = match why {
+                Abort::WorkerDied => flight.outlived().await,
+                _ => Outlived::Gone,
+            };
+            match outlived {
+                Outlived::Free => {
+                    writer.abort(Abort::BrokenOff);
+                    flight.served();
+                }
+                Outlived::Frozen => {
+                    writer.abort(Abort::BrokenOff);
+                    flight.frozen();
+                }
+                Outlived::Gone => {
+                    let lives = why == Abort::WorkerDied && flight.lives();
+                    writer.abort(if lives { Abort::BrokenOff } else { why });
+                    flight.broke_off();
+                }
             }
         }
     }
@@ -87,6 +127,8 @@ pub async fn pump(
 /// Why a response was not read to its end.
 enum Stopped {
     Aborted(Abort),
+    /// The worker has not finished, but is broken off.
+    Doubtful(Abort),
     /// Nobody reads it any more, and it is broken off.
     Left,
     /// The deadline has passed, and it is broken off.
@@ -99,6 +141,7 @@ async fn copy(
     mut body: Incoming,
     writer: &SpoolWriter,
     pace: Pace,
+    patience: Patience,
 ) -> Result<Option<HeaderMap>, Stopped> {
     let breaks_off = flight.breaks_off();
     let (Pace::Worker(deadline) | Pace::Client(deadline)) = pace;
@@ -106,12 +149,15 @@ async fn copy(
         deadline.map_or_else(Instant::now, |deadline| deadline.at)
     ));
     let mut late = false;
+    let (mut heard, mut unheard) = (true, 0);
     let mut recall = flight.recall();
     let mut trailers = None;
     loop {
         let frame = tokio::select! {
             biased;
-            frame = connection.drive(body.frame()) => frame,
+            frame = connection.drive_patiently(body.frame(), patience.with(heard)) => {
+                frame.map_err(|Silent| Stopped::Doubtful(Abort::BrokenOff))?
+            }
             () = timer.as_mut(), if deadline.is_some() => {
                 if breaks_off {
                     return Err(Stopped::Late);
@@ -123,15 +169,17 @@ async fn copy(
                 writer.abort(Abort::Timeout);
                 match flight.recall() {
                     Some(recall) => recall.deadline_passed(),
-                    None => flight.report(Report::Stuck(Unwanted::Deadline)),
+                    None => flight.stuck(Unwanted::Deadline),
                 }
                 timer.as_mut().reset(Instant::now() + LATE_ANSWER);
                 continue;
             }
-            () = writer.left(), if recall.is_some() || breaks_off => {
+            () = writer.left(), if heard => {
+                heard = false;
                 match recall.take() {
                     Some(recall) => recall.client_left(),
-                    None => return Err(Stopped::Left),
+                    None if breaks_off => return Err(Stopped::Left),
+                    None => {}
                 }
                 continue;
             }
@@ -148,10 +196,16 @@ async fn copy(
                     timer.as_mut().reset(deadline.renewed().at);
                 }
             }
-            (Ok(chunk), Pace::Worker(_)) => {
+            (Ok(chunk), Pace::Worker(_)) if heard => {
                 if let Err(error) = writer.push(chunk).await {
                     tracing::error!("a response cannot be kept: {error}");
-                    writer.abort(Abort::Storage);
+                    return Err(Stopped::Doubtful(Abort::Storage));
+                }
+            }
+            (Ok(chunk), Pace::Worker(_)) => {
+                unheard += chunk.len() as u64;
+                if unheard > UNHEARD {
+                    return Err(Stopped::Doubtful(Abort::BrokenOff));
                 }
             }
             (Err(frame), _) => trailers = frame.into_trailers().ok(),

@@ -13,7 +13,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, Response, StatusCode, Version};
 
 use super::cause::Cause;
-use super::exchange::{exchange, Answer, AnswerBody, Failed, Sendable};
+use super::exchange::{exchange, Answer, AnswerBody, Failed, Terms};
 use super::flight::{BreakOff, Flight, Recall};
 use super::headers::{self, X_REQUEST_ID};
 use super::incoming::{discard, sendable, take_upgrade};
@@ -22,6 +22,7 @@ use super::queue;
 use super::record::{Call, Record};
 use super::reply::Reply;
 use super::request_id::new_request_id;
+use super::sendable::Sendable;
 use super::tunnel;
 use super::turn::{self, Held};
 use super::watch::Watch;
@@ -438,13 +439,17 @@ async fn exchange_within(
     flight: Flight,
     request: Box<Sendable>,
 ) -> Result<Answer, Failed> {
-    let memory = front.limits.body_memory;
+    let terms = Terms {
+        body_memory: front.limits.body_memory,
+        patience: front.limits.idle_timeout,
+        deadline: None,
+    };
     match front.limits.timeout {
-        None => exchange(flight, request, &front.store, memory, None).await,
+        None => exchange(flight, request, &front.store, terms).await,
         Some(timeout) if flight.breaks_off() => {
-            Box::pin(until_deadline(front, flight, request, timeout)).await
+            Box::pin(until_deadline(front, flight, request, terms, timeout)).await
         }
-        Some(timeout) => Box::pin(with_deadline(front, flight, request, timeout)).await,
+        Some(timeout) => Box::pin(with_deadline(front, flight, request, terms, timeout)).await,
     }
 }
 
@@ -454,12 +459,16 @@ async fn until_deadline(
     front: &Front,
     flight: Flight,
     request: Box<Sendable>,
+    terms: Terms,
     timeout: Duration,
 ) -> Result<Answer, Failed> {
-    let memory = front.limits.body_memory;
     let deadline = Deadline::new(timeout);
+    let terms = Terms {
+        deadline: Some(deadline),
+        ..terms
+    };
     let late = flight.late();
-    let exchange = exchange(flight, request, &front.store, memory, Some(deadline));
+    let exchange = exchange(flight, request, &front.store, terms);
     match tokio::time::timeout_at(deadline.at, exchange).await {
         Ok(outcome) => outcome,
         Err(_) => {
@@ -475,16 +484,21 @@ async fn with_deadline(
     front: &Front,
     flight: Flight,
     request: Box<Sendable>,
+    terms: Terms,
     timeout: Duration,
 ) -> Result<Answer, Failed> {
-    let (store, memory) = (front.store.clone(), front.limits.body_memory);
+    let store = front.store.clone();
     let deadline = Deadline::new(timeout);
-    let worker = flight.worker().clone();
+    let terms = Terms {
+        deadline: Some(deadline),
+        ..terms
+    };
+    let (worker, number) = (flight.worker().clone(), flight.own_number());
     let recall = flight.recall();
     let (done, outcome) = tokio::sync::oneshot::channel();
     tokio::spawn(async move {
         // The receiver is gone after the deadline; then nobody wants the answer.
-        let _ = done.send(exchange(flight, request, &store, memory, Some(deadline)).await);
+        let _ = done.send(exchange(flight, request, &store, terms).await);
     });
     match tokio::time::timeout_at(deadline.at, outcome).await {
         Ok(Ok(outcome)) => outcome,
@@ -493,7 +507,7 @@ async fn with_deadline(
         Err(_) => {
             match recall {
                 Some(recall) => recall.deadline_passed(),
-                None => worker.report(Report::Stuck(Unwanted::Deadline)),
+                None => worker.report(Report::Stuck(Unwanted::Deadline, number)),
             }
             Err(Failed::Lost(Cause::Timeout))
         }

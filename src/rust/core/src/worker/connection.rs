@@ -14,6 +14,7 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 
+use super::silence::Silence;
 use super::stream::{Handle, Stream, Wire};
 use super::Address;
 use crate::body::BufferedBody;
@@ -70,7 +71,12 @@ pub enum SendFailed {
     Broken(hyper::Error),
     /// The worker answered with something that is not HTTP.
     Garbled(hyper::Error),
+    /// The worker stopped reading the request, or in the middle of its head.
+    Silent,
 }
+
+/// The worker has begun something and does not go on with it.
+pub struct Silent;
 
 type Driver = Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>;
 
@@ -81,9 +87,10 @@ pub struct Connection {
     /// Until it is done.
     driver: Option<Driver>,
     wire: Arc<Wire>,
-    handle: Option<Handle>,
+    handle: Arc<Handle>,
     /// For its socket and the handle, if they are counted.
     _descriptors: Option<(Descriptor, Descriptor)>,
+    silence: Silence,
     /// Whether it has carried an answer.
     used: bool,
     /// Whether a worker on the other side waits for its next request.
@@ -106,19 +113,23 @@ impl Connection {
             sender,
             driver: Some(Box::pin(driver.with_upgrades())),
             wire,
-            handle,
+            handle: Arc::new(handle),
             _descriptors: None,
+            silence: Silence::default(),
             used: false,
             turn: false,
             resting: 0,
         })
     }
 
+    /// Its socket, to end it by.
+    pub(super) fn handle(&self) -> &Arc<Handle> {
+        &self.handle
+    }
+
     /// Has the system notice when the machine on the other side has vanished without a word.
     pub(super) fn watch_other_side(&self) {
-        if let Some(handle) = &self.handle {
-            handle.watch_other_side();
-        }
+        self.handle.watch_other_side();
     }
 
     /// Counts what it has open, for as long as it has.
@@ -158,24 +169,28 @@ impl Connection {
         self.used
     }
 
-    /// Sends a request and waits for the head of its response. The body is read under
-    /// [`drive`](Self::drive). The request comes back if nothing was done with it.
+    /// Sends a request and waits for the head of its response, under the terms of
+    /// [`drive_patiently`](Self::drive_patiently). The body is read under one of the two. The request comes back if
+    /// nothing was done with it.
     pub async fn send(
         &mut self,
         request: Request<Outgoing>,
+        patience: Option<Duration>,
     ) -> Result<Response<Incoming>, (SendFailed, Option<Request<Outgoing>>)> {
         self.wire.restart();
+        self.silence.end();
         let answer = self.sender.try_send_request(request);
-        match self.drive(answer).await {
-            Ok(response) => Ok(response),
-            Err(mut failed) => {
+        match self.drive_patiently(answer, patience).await {
+            Err(Silent) => Err((SendFailed::Silent, None)),
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(mut failed)) => {
                 let request = failed.take_message();
                 let error = failed.into_error();
                 let why = if !self.wire.sent() {
                     SendFailed::Unsent
                 } else if self.used && !self.wire.received() {
                     SendFailed::Stale
-                } else if error.is_parse() {
+                } else if error.is_parse() || self.wire.nonsense() {
                     SendFailed::Garbled(error)
                 } else {
                     SendFailed::Broken(error)
@@ -188,21 +203,50 @@ impl Connection {
     /// Awaits something that this connection makes happen.
     pub async fn drive<F: Future>(&mut self, work: F) -> F::Output {
         let mut work = pin!(work);
+        std::future::poll_fn(|cx| self.poll_work(work.as_mut(), cx)).await
+    }
+
+    /// The same, for as long as the worker does not stop midway: once it has begun to answer, or while there is more of
+    /// the request than it takes, bytes must move within each `patience`.
+    ///
+    /// # Errors
+    /// They do not. The connection is of no use any more.
+    pub async fn drive_patiently<F: Future>(
+        &mut self,
+        work: F,
+        patience: Option<Duration>,
+    ) -> Result<F::Output, Silent> {
+        let mut work = pin!(work);
         std::future::poll_fn(|cx| {
-            // The work says what it wants, the driver does it, the work takes it.
-            if let Poll::Ready(output) = work.as_mut().poll(cx) {
-                return Poll::Ready(output);
+            if let Poll::Ready(output) = self.poll_work(work.as_mut(), cx) {
+                return Poll::Ready(Ok(output));
             }
-            self.poll_driver(cx);
-            let polled = work.as_mut().poll(cx);
-            if polled.is_pending() && self.wire.take_owed_ack() {
-                if let Some(handle) = &self.handle {
-                    handle.acknowledge();
+            match patience.filter(|_| self.wire.is_midway()) {
+                Some(patience) => {
+                    let silent = self.silence.poll(cx, self.wire.moved(), patience);
+                    silent.map(|()| Err(Silent))
                 }
+                None => Poll::Pending,
             }
-            polled
         })
         .await
+    }
+
+    fn poll_work<F: Future>(
+        &mut self,
+        mut work: Pin<&mut F>,
+        cx: &mut Context<'_>,
+    ) -> Poll<F::Output> {
+        // The work says what it wants, the driver does it, the work takes it.
+        if let Poll::Ready(output) = work.as_mut().poll(cx) {
+            return Poll::Ready(output);
+        }
+        self.poll_driver(cx);
+        let polled = work.as_mut().poll(cx);
+        if polled.is_pending() && self.wire.take_owed_ack() {
+            self.handle.acknowledge();
+        }
+        polled
     }
 
     /// Whether the connection can carry the next request: alive, and nothing left over from the last one.
@@ -252,7 +296,7 @@ mod tests {
             told.await.unwrap();
         });
         let mut connection = Connection::open(&address).await.unwrap();
-        let first = connection.send(Request::new(Outgoing::Empty)).await;
+        let first = connection.send(Request::new(Outgoing::Empty), None).await;
         assert!(first.is_ok());
         assert!(connection.is_reusable().await);
         hang_up.send(()).unwrap();
@@ -260,7 +304,7 @@ mod tests {
         // The runtime has seen the end of the stream before the next request is written.
         tokio::time::sleep(Duration::from_millis(20)).await;
 
-        let second = connection.send(Request::new(Outgoing::Empty));
+        let second = connection.send(Request::new(Outgoing::Empty), None);
         let second = tokio::time::timeout(Duration::from_secs(5), second).await;
         let (why, request) = second.expect("an answer").expect_err("an error");
         assert!(matches!(why, SendFailed::Unsent));

@@ -1,8 +1,10 @@
 //! One worker as the front sees it: its address, its connections, its counters.
 
 mod connection;
+mod interim;
 pub mod native;
 pub mod remote;
+mod silence;
 mod stream;
 mod tunnels;
 
@@ -10,12 +12,13 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use self::stream::Handle;
 use crate::ops::status::Kind;
 
-pub use connection::{Connection, Outgoing, SendFailed};
+pub use connection::{Connection, Outgoing, SendFailed, Silent};
 pub use native::Native;
 pub use remote::Remote;
 pub(crate) use stream::widen;
@@ -49,8 +52,12 @@ pub enum Report {
     /// No connection could be opened, or the worker broke one off: it is suspended in the lock table
     /// until its source resumes or removes it.
     Unreachable,
-    /// It does not give up a request; the lease stays until the worker answers or is gone.
-    Stuck(Unwanted),
+    /// It does not give up the request with this number; the lease stays until the worker answers or is gone. What comes
+    /// after an answer is none of its business: see [`Worker::is_over`].
+    Stuck(Unwanted, u64),
+    /// Its answer was none, or did not come to its end. It is suspended in the lock table until its source has seen
+    /// that it answers, and resumes or removes it.
+    Doubtful,
     /// It has answered a request (between requests now).
     Served,
     /// A faucet whose workers are all busy: it is suspended in the lock table until its source has a turn
@@ -69,10 +76,15 @@ pub enum Report {
 pub enum Unwanted {
     Deadline,
     ClientLeft,
+    /// It says nothing any more.
+    Silent,
 }
 
 /// How a source learns of its workers: called by the front, must not block.
 pub type Reporter = Box<dyn Fn(&Worker, Report) + Send + Sync>;
+
+/// Whether a worker's process runs; None where that cannot be told at once.
+pub type Pulse = Box<dyn Fn() -> Option<bool> + Send + Sync>;
 
 /// One worker. Its connections belong to those who hold its leases, so they are never contended.
 pub struct Worker {
@@ -89,8 +101,22 @@ pub struct Worker {
     pub tunnels: Tunnels,
     /// Kept alive, at most one for each slot.
     connections: Mutex<Vec<Connection>>,
+    lines: Mutex<Lines>,
+    /// The number of the last request that was begun.
+    begun: AtomicU64,
+    /// The number of the last one whose answer was complete.
+    answered: AtomicU64,
     requests: AtomicU64,
     reporter: Reporter,
+    pulse: Option<Pulse>,
+}
+
+/// Every connection that there may be, kept or in use.
+#[derive(Default)]
+struct Lines {
+    open: Vec<Weak<Handle>>,
+    /// The worker is gone: there are no more.
+    cut: bool,
 }
 
 impl Worker {
@@ -103,14 +129,24 @@ impl Worker {
             remote: None,
             tunnels: Tunnels::default(),
             connections: Mutex::default(),
+            lines: Mutex::default(),
+            begun: AtomicU64::new(0),
+            answered: AtomicU64::new(0),
             requests: AtomicU64::new(0),
             reporter,
+            pulse: None,
         }
     }
 
     /// The same worker, with a line to faucet in it.
     pub fn with_native(mut self, native: Native) -> Self {
         self.native = Some(native);
+        self
+    }
+
+    /// The same worker, whose process can be looked at.
+    pub fn with_pulse(mut self, pulse: Pulse) -> Self {
+        self.pulse = Some(pulse);
         self
     }
 
@@ -136,6 +172,29 @@ impl Worker {
         self.remote.as_ref().is_some_and(Remote::is_faucet)
     }
 
+    /// Whether its process is known to run.
+    pub fn lives(&self) -> bool {
+        self.pulse.as_ref().and_then(|look| look()) == Some(true)
+    }
+
+    /// A request is about to be sent; returns its number.
+    pub fn begin(&self) -> u64 {
+        self.begun.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// The answer to that request was complete.
+    pub fn answered(&self, number: u64) {
+        self.answered.store(number, Ordering::Relaxed);
+        self.report(Report::Served);
+    }
+
+    /// Whether that request is known not to be at work any more: it was answered, or another was begun. For workers
+    /// that are sent one at a time.
+    pub fn is_over(&self, number: u64) -> bool {
+        self.begun.load(Ordering::Relaxed) != number
+            || self.answered.load(Ordering::Relaxed) == number
+    }
+
     /// Requests answered.
     pub fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)
@@ -155,6 +214,13 @@ impl Worker {
     /// What the system says.
     pub async fn connect(&self) -> io::Result<Connection> {
         let connection = Connection::open(&self.address).await?;
+        let mut lines = self.lines();
+        if lines.cut {
+            return Err(io::ErrorKind::NotConnected.into());
+        }
+        lines.open.retain(|handle| handle.strong_count() > 0);
+        lines.open.push(Arc::downgrade(connection.handle()));
+        drop(lines);
         if self.remote.is_some() {
             connection.watch_other_side();
         }
@@ -184,6 +250,25 @@ impl Worker {
     pub fn close_connections(&self) {
         let kept = std::mem::take(&mut *self.kept());
         drop(kept);
+    }
+
+    /// Ends all connections, those in use, too: the worker is gone. Whoever else holds their other side, a process that
+    /// it has forked, does not answer.
+    pub fn cut(&self) {
+        let mut lines = self.lines();
+        lines.cut = true;
+        for handle in lines.open.drain(..).filter_map(|handle| handle.upgrade()) {
+            handle.cut();
+        }
+    }
+
+    /// Whether the worker is known to be gone.
+    pub fn is_cut(&self) -> bool {
+        self.lines().cut
+    }
+
+    fn lines(&self) -> MutexGuard<'_, Lines> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn kept(&self) -> MutexGuard<'_, Vec<Connection>> {

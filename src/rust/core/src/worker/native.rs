@@ -53,6 +53,17 @@ pub struct Cancelling {
     pub interrupt_timeout: Duration,
 }
 
+impl Cancelling {
+    /// How long a worker may take to say anything at all before it counts as frozen. A busy machine needs its time, however
+    /// soon an interrupt has to be obeyed.
+    pub fn answer_timeout(&self) -> Duration {
+        self.interrupt_timeout.max(SLOWEST)
+    }
+}
+
+/// See [`Cancelling::answer_timeout`].
+const SLOWEST: Duration = Duration::from_secs(2);
+
 /// The longest answer on the control socket, in bytes.
 const LONGEST: u64 = 64;
 
@@ -70,7 +81,6 @@ pub enum Said {
 pub struct Native {
     control: PathBuf,
     cancelling: Cancelling,
-    last: AtomicU64,
     /// The number of the request in flight, 0 when there is none.
     current: AtomicU64,
     /// Tells that a request is not in flight any more.
@@ -87,7 +97,6 @@ impl Native {
         Self {
             control: control_path(socket),
             cancelling,
-            last: AtomicU64::new(0),
             current: AtomicU64::new(0),
             ended: Notify::new(),
             cancelled: AtomicU64::new(0),
@@ -95,11 +104,9 @@ impl Native {
         }
     }
 
-    /// A request is about to be sent; returns its number.
-    pub fn begin(&self) -> u64 {
-        let number = self.last.fetch_add(1, Ordering::Relaxed) + 1;
+    /// A request is about to be sent.
+    pub fn begin(&self, number: u64) {
         self.current.store(number, Ordering::Relaxed);
-        number
     }
 
     /// A request's exchange is over.

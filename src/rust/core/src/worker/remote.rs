@@ -279,12 +279,14 @@ async fn get(
     request.headers_mut().insert(HOST, host);
     request.headers_mut().insert(WAIT, NO_WAIT);
     connection
-        .send(request)
+        .send(request, None)
         .await
         .map_err(|(failed, _)| match failed {
-            SendFailed::Unsent | SendFailed::Stale | SendFailed::Died | SendFailed::Broken(_) => {
-                io::Error::other("broke the connection off")
-            }
+            SendFailed::Unsent
+            | SendFailed::Stale
+            | SendFailed::Died
+            | SendFailed::Broken(_)
+            | SendFailed::Silent => io::Error::other("broke the connection off"),
             SendFailed::Garbled(_) => io::Error::other("answered with something that is not HTTP"),
         })
 }

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
+use super::interim::{Interim, Sight};
 use super::Address;
 
 /// What has happened on the wire since the last [`restart`](Wire::restart). It decides whether a
@@ -24,6 +25,14 @@ pub(super) struct Wire {
     sent: AtomicBool,
     received: AtomicBool,
     owes_ack: AtomicBool,
+    /// Whether what comes may still be interim responses.
+    expecting: AtomicBool,
+    /// Whether what came is no answer, though hyper would wait for one behind it.
+    nonsense: AtomicBool,
+    /// Whether the last write had to wait.
+    blocked: AtomicBool,
+    /// How often bytes have moved, either way.
+    moved: AtomicU64,
 }
 
 impl Wire {
@@ -31,6 +40,7 @@ impl Wire {
         self.sent.store(false, Ordering::Relaxed);
         self.received.store(false, Ordering::Relaxed);
         self.owes_ack.store(false, Ordering::Relaxed);
+        self.expecting.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn sent(&self) -> bool {
@@ -46,27 +56,55 @@ impl Wire {
         self.owes_ack.swap(false, Ordering::Relaxed)
     }
 
+    /// Whether the worker has answered with what is no answer.
+    pub(super) fn nonsense(&self) -> bool {
+        self.nonsense.load(Ordering::Relaxed)
+    }
+
+    /// Whether the worker has begun something that it is to go on with: to answer, or not to read the request.
+    pub(super) fn is_midway(&self) -> bool {
+        self.received() || self.blocked.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn moved(&self) -> u64 {
+        self.moved.load(Ordering::Relaxed)
+    }
+
+    fn note_move(&self) {
+        // The only one who writes it is the one who polls the connection.
+        let moved = self.moved.load(Ordering::Relaxed);
+        self.moved.store(moved.wrapping_add(1), Ordering::Relaxed);
+    }
+
     fn note_read(&self) {
         self.received.store(true, Ordering::Relaxed);
         self.owes_ack.store(true, Ordering::Relaxed);
+        self.note_move();
     }
 
     fn note_write(&self, polled: &Poll<io::Result<usize>>) {
         if matches!(polled, Poll::Ready(Ok(written)) if *written > 0) {
             self.sent.store(true, Ordering::Relaxed);
+            self.note_move();
         }
+        self.blocked.store(polled.is_pending(), Ordering::Relaxed);
     }
 }
 
-/// A second handle of a TCP socket, as hyper owns the first. It is the connection's: a tunnel has none.
-pub(super) struct Handle(socket2::Socket);
+/// A second handle of a socket, as hyper owns the first. It is the connection's: a tunnel has none.
+pub(super) struct Handle {
+    socket: socket2::Socket,
+    tcp: bool,
+}
 
 impl Handle {
     /// Acknowledges what came, at once.
     pub(super) fn acknowledge(&self) {
-        // Only an optimisation: a socket that refuses works, slower.
         #[cfg(any(target_os = "linux", target_os = "android"))]
-        let _ = self.0.set_tcp_quickack(true);
+        if self.tcp {
+            // Only an optimisation: a socket that refuses works, slower.
+            let _ = self.socket.set_tcp_quickack(true);
+        }
     }
 
     /// Another machine may vanish without a word: then this connection ends within [`VANISHED`].
@@ -76,9 +114,15 @@ impl Handle {
             .with_interval(PROBES)
             .with_retries(3);
         // Without them such a connection ends later.
-        let _ = self.0.set_tcp_keepalive(&keepalive);
+        let _ = self.socket.set_tcp_keepalive(&keepalive);
         #[cfg(any(target_os = "linux", target_os = "android"))]
-        let _ = self.0.set_tcp_user_timeout(Some(VANISHED));
+        let _ = self.socket.set_tcp_user_timeout(Some(VANISHED));
+    }
+
+    /// Ends the connection, whoever else has the other side open.
+    pub(super) fn cut(&self) {
+        // What is no longer connected needs no end.
+        let _ = self.socket.shutdown(std::net::Shutdown::Both);
     }
 }
 
@@ -107,31 +151,46 @@ enum Socket {
 pub(super) struct Stream {
     socket: Socket,
     wire: Arc<Wire>,
+    interim: Interim,
 }
 
 impl Stream {
-    pub(super) async fn open(address: &Address) -> io::Result<(Self, Arc<Wire>, Option<Handle>)> {
-        let (socket, handle) = match address {
+    pub(super) async fn open(address: &Address) -> io::Result<(Self, Arc<Wire>, Handle)> {
+        let socket = match address {
             Address::Tcp(address) => {
                 let stream = TcpStream::connect(address).await?;
                 stream.set_nodelay(true)?;
-                let handle = socket2::SockRef::from(&stream).try_clone()?;
-                (Socket::Tcp(stream), Some(Handle(handle)))
+                Socket::Tcp(stream)
             }
             Address::Unix(path) => {
                 let stream = UnixStream::connect(path).await?;
                 widen(&stream);
-                (Socket::Unix(stream), None)
+                Socket::Unix(stream)
             }
+        };
+        let handle = match &socket {
+            Socket::Tcp(stream) => Handle {
+                socket: socket2::SockRef::from(stream).try_clone()?,
+                tcp: true,
+            },
+            Socket::Unix(stream) => Handle {
+                socket: socket2::SockRef::from(stream).try_clone()?,
+                tcp: false,
+            },
         };
         let wire = Arc::new(Wire {
             sent: AtomicBool::new(false),
             received: AtomicBool::new(false),
             owes_ack: AtomicBool::new(false),
+            expecting: AtomicBool::new(true),
+            nonsense: AtomicBool::new(false),
+            blocked: AtomicBool::new(false),
+            moved: AtomicU64::new(0),
         });
         let stream = Self {
             socket,
             wire: wire.clone(),
+            interim: Interim::default(),
         };
         Ok((stream, wire, handle))
     }
@@ -148,8 +207,20 @@ impl AsyncRead for Stream {
             Socket::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             Socket::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
         };
-        if buf.filled().len() > before {
-            self.wire.note_read();
+        let this = &mut *self;
+        let came = &buf.filled()[before..];
+        if !came.is_empty() {
+            this.wire.note_read();
+            if this.wire.expecting.load(Ordering::Relaxed) {
+                match this.interim.look(came) {
+                    Sight::Interim => {}
+                    Sight::Answer => this.wire.expecting.store(false, Ordering::Relaxed),
+                    Sight::Nonsense => {
+                        this.wire.nonsense.store(true, Ordering::Relaxed);
+                        return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+                    }
+                }
+            }
         }
         polled
     }

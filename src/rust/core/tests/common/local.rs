@@ -266,7 +266,8 @@ pub fn get(url: &str, path: &str) -> io::Result<(u16, String)> {
 /// - `says:TEXT`: what it answers to `/says`;
 /// - `template:MANNER`: what kind of template it is;
 /// - `ballast`: it has [`BALLAST`] bytes of memory;
-/// - `native`: it serves on its Unix socket.
+/// - `native`: it serves on its Unix socket;
+/// - `mute-control`: beside that it has a control socket, where nobody answers.
 ///
 /// As a template it does the same as worker 0 up to where it would serve: see [`template`](super::template).
 pub fn be_a_worker() {
@@ -309,6 +310,11 @@ pub fn be_a_worker() {
             ("says", text) => says = text,
             ("ballast", _) => grow(),
             ("native", _) => native = true,
+            ("mute-control", _) => {
+                let socket = std::env::var("FAUCET_SOCKET").expect("a path");
+                let listener = UnixListener::bind(socket + ".control");
+                std::mem::forget(listener.expect("nobody else's"));
+            }
             ("template", how) => manner = Manner::named(how),
             _ => panic!("not a word of the workers' language: {word}"),
         }
@@ -359,6 +365,36 @@ fn first_time(file: &str) -> bool {
     options.write(true).create_new(true).open(file).is_ok()
 }
 
+/// Stops as a whole, until killed or continued.
+fn freeze() {
+    nix::sys::signal::raise(nix::sys::signal::Signal::SIGSTOP).expect("stopped");
+}
+
+/// Ends, and leaves a child with all that was open and in no group of ours, as R's `parallel` may; its pid is in the file
+/// `child`.
+fn leave_a_child() -> ! {
+    use nix::unistd::{fork, setsid, ForkResult};
+    // The child does nothing that could need what other threads hold.
+    #[allow(unsafe_code)]
+    let forked = unsafe { fork() };
+    match forked.expect("a process") {
+        ForkResult::Child => {
+            let _ = setsid();
+            loop {
+                std::thread::sleep(PATIENCE);
+            }
+        }
+        ForkResult::Parent { child } => {
+            fs::write("child", child.to_string()).expect("written");
+            // Before the child is in a group of its own it would be killed with ours.
+            while nix::unistd::getpgid(Some(child)) != Ok(child) {
+                std::thread::yield_now();
+            }
+            std::process::exit(9);
+        }
+    }
+}
+
 fn fail() {
     println!("first line");
     eprintln!("last line");
@@ -377,6 +413,29 @@ fn answer(stream: impl Read, mut writer: impl Write, says: &str) {
         let body = match path.as_str() {
             "/says" => says.to_owned(),
             "/hang-up" => return,
+            "/status-123" => {
+                let _ = writer.write_all(b"HTTP/1.1 123 Dunno\r\nContent-Length: 0\r\n\r\n");
+                continue;
+            }
+            "/status-123-and-freeze" => {
+                let _ = writer.write_all(b"HTTP/1.1 123 Dunno\r\nContent-Length: 0\r\n\r\n");
+                freeze();
+                continue;
+            }
+            "/half" | "/half-and-freeze" => {
+                let _ = writer.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf");
+                if path != "/half" {
+                    freeze();
+                }
+                continue;
+            }
+            "/freeze" => {
+                fs::write("reached", "").expect("written");
+                freeze();
+                return;
+            }
+            "*" => String::new(),
+            "/die-and-leave-a-child" => leave_a_child(),
             "/grow" => {
                 grow();
                 String::new()

@@ -55,6 +55,10 @@ pub enum Control {
     Break,
     /// There is no socket.
     Absent,
+    /// Takes a line and never answers.
+    Mute,
+    /// Answers with what is no answer.
+    Babble,
 }
 
 /// The body of an answer.
@@ -168,6 +172,8 @@ impl State {
         };
         match &self.control {
             Control::Break | Control::Absent => return None,
+            Control::Mute => return std::future::pending().await,
+            Control::Babble => return Some("\u{1b}[31mwhat do you want of me, \0, who has nothing to say, and says it at length?"),
             Control::Behind if heard == 1 => return Some("over"),
             Control::Shield(gate) if words.get(2) == Some(&"left") && in_flight() => {
                 gate.pass().await;

@@ -1,6 +1,6 @@
 //! Tells when a process has ended that is not our child.
 
-pub use system::Death;
+pub use system::{is_ending, Death};
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod system {
@@ -55,6 +55,29 @@ mod system {
         }
     }
 
+    /// In the `flags` of a process: the kernel has begun to take it down. Its sockets are closed only after that.
+    const PF_EXITING: u64 = 4;
+
+    /// Whether a process has ended or is about to, though it may still accept connections. None if the system does not
+    /// say.
+    pub fn is_ending(pid: u32) -> Option<bool> {
+        let stat = match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
+            Ok(stat) => stat,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // Unless there is no such file system.
+                return std::path::Path::new("/proc/self/stat")
+                    .exists()
+                    .then_some(true);
+            }
+            Err(_) => return None,
+        };
+        // Behind the name, which may hold anything: state, ppid, pgrp, session, tty_nr, tpgid, flags.
+        let mut fields = stat.rsplit(") ").next()?.split(' ');
+        let state = fields.next()?;
+        let flags: u64 = fields.nth(5)?.parse().ok()?;
+        Some(matches!(state, "Z" | "X") || flags & PF_EXITING != 0)
+    }
+
     /// One that has ended but was not yet reaped is not.
     fn is_alive(pid: u32) -> bool {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
@@ -84,7 +107,10 @@ mod system {
             for seen in &mut seen {
                 seen.await.expect("no panic");
             }
+            assert_eq!(is_ending(child.id()), Some(true));
             child.wait().expect("reaped");
+            assert_eq!(is_ending(child.id()), Some(true));
+            assert_eq!(is_ending(std::process::id()), Some(false));
         }
     }
 }
@@ -132,6 +158,11 @@ mod system {
         tv_sec: 0,
         tv_nsec: 0,
     };
+
+    /// Whether a process has ended or is about to. The system does not say.
+    pub fn is_ending(_pid: u32) -> Option<bool> {
+        None
+    }
 
     fn exit_of(pid: u32) -> KEvent {
         KEvent::new(

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tracing::Level;
 
-use super::death::Death;
+use super::death::{is_ending, Death};
 use super::memory::{private_memory, resident_memory};
 use super::output::{follow, Tail};
 use super::spawn::{Launch, Spawner};
@@ -166,6 +166,18 @@ impl Process {
             // What it shares with its template would be there without it.
             true => private_memory(pid).or_else(|| resident_memory(pid)),
             false => resident_memory(pid),
+        }
+    }
+
+    /// A look at whether it runs, and is not about to end; None if the system does not say.
+    pub fn pulse(&self) -> impl Fn() -> Option<bool> + Send + Sync + 'static {
+        let live = self.live.clone();
+        move || {
+            let live = live.lock().unwrap_or_else(PoisonError::into_inner);
+            match *live {
+                Some(pid) => is_ending(pid.as_raw() as u32).map(|ending| !ending),
+                None => Some(false),
+            }
         }
     }
 

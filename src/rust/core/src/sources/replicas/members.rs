@@ -283,9 +283,19 @@ impl Members {
                 self.lose(key);
                 Consequence::Lost
             }
-            (Report::Stuck(why), Standing::Serving | Standing::Occupied) => {
+            (Report::Stuck(why, _), Standing::Serving | Standing::Occupied) => {
                 self.stuck(key, why);
                 Consequence::None
+            }
+            // It was set aside, and nothing says that it does not serve.
+            (Report::Doubtful, Standing::Serving) => {
+                self.resume(key);
+                Consequence::None
+            }
+            // Its late answer was none.
+            (Report::Doubtful, Standing::Stuck) => {
+                self.lose(key);
+                Consequence::Lost
             }
             (Report::Occupied, Standing::Serving) => {
                 replica.standing = Standing::Occupied;

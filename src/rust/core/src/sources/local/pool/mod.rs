@@ -5,12 +5,15 @@
 
 mod ending;
 mod growth;
+mod look;
 mod member;
 mod preload;
 mod recycle;
 mod restart;
 mod rollout;
 mod start;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -45,8 +48,8 @@ enum Event {
     RecycleDue(u64, Reason),
     Drained(u64),
     RestartDue(u32),
-    /// A worker that the front has set aside accepts connections, or does not.
-    Probed(u64, bool),
+    /// A worker that the front has set aside serves, or what is wrong with it.
+    Probed(u64, Result<(), &'static str>),
     LookAtMemory,
     TemplateLoaded(u64, Result<(), Unloaded>),
     TemplateExited(u64, Exit),
@@ -174,7 +177,7 @@ impl Pool {
                     self.start_unasked(id, None).await;
                 }
             }
-            Event::Probed(generation, accepts) => self.probed(generation, accepts),
+            Event::Probed(generation, outcome) => self.probed(generation, outcome),
             Event::LookAtMemory => self.look_at_memory(),
             Event::TemplateLoaded(serial, loaded) => self.template_loaded(serial, loaded).await,
             Event::TemplateExited(serial, exit) => self.template_exited(serial, exit).await,

@@ -1,23 +1,17 @@
 //! What follows a death: a restart, at once or later, or giving the worker up.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::ending::SHORT_GRACE;
+use super::look;
 use super::member::{BootProblem, Member, Reason};
 use super::{Event, Notice, Pool};
 use crate::lock::Refused;
 use crate::ops::status::State;
-use crate::sources::local::boot::{accepts, LOOK};
 use crate::sources::local::position::Place;
 use crate::sources::local::process::Exit;
 use crate::sources::Failure;
 use crate::worker::{Report, Unwanted};
-
-/// How long a process that was killed may take to be seen dead.
-const DYING: Duration = Duration::from_millis(50);
-
-/// How long a worker may refuse connections before it is killed.
-const UNREACHABLE_GRACE: Duration = Duration::from_secs(1);
 
 impl Pool {
     pub(super) async fn exited(&mut self, generation: u64, exit: Exit) {
@@ -29,6 +23,8 @@ impl Pool {
         }
         if let Some(worker) = &member.worker {
             worker.tunnels.drain();
+            // A child may hold its sockets open.
+            worker.cut();
         }
         if self.stopping.is_some() || !self.positions.contains_key(&member.id) {
             return;
@@ -192,7 +188,17 @@ impl Pool {
             return;
         };
         match report {
-            Report::Stuck(why) if matches!(member.state, State::Ready | State::Draining) => {
+            Report::Stuck(why, number)
+                if matches!(member.state, State::Ready | State::Draining) =>
+            {
+                // It may have answered while the news was on its way, and be at work for someone else.
+                if member
+                    .worker
+                    .as_ref()
+                    .is_some_and(|worker| worker.is_over(number))
+                {
+                    return;
+                }
                 let (id, was_ready) = (member.id, member.state == State::Ready);
                 let reason = match why {
                     Unwanted::Deadline => {
@@ -206,6 +212,10 @@ impl Pool {
                         );
                         Reason::Cancelled
                     }
+                    Unwanted::Silent => {
+                        tracing::warn!(worker = id, "does not answer any more and is replaced");
+                        Reason::Timeout
+                    }
                 };
                 self.end(generation, SHORT_GRACE);
                 if was_ready && self.stopping.is_none() && self.positions.contains_key(&id) {
@@ -216,17 +226,20 @@ impl Pool {
                     }
                 }
             }
-            Report::Unreachable if member.state == State::Ready => {
-                let Some(worker) = &member.worker else {
+            Report::Unreachable | Report::Doubtful if member.state == State::Ready => {
+                let Some(worker) = member.worker.clone() else {
                     return;
                 };
-                let (sender, address) = (self.sender.clone(), [worker.address.clone()]);
+                let (sender, patience) = (
+                    self.sender.clone(),
+                    self.settings.cancelling.answer_timeout(),
+                );
                 tokio::spawn(async move {
-                    // A dying worker may accept until it is gone: its end is told before this.
-                    tokio::time::sleep(DYING).await;
-                    let answer =
-                        tokio::time::timeout(UNREACHABLE_GRACE, accepts(&address, LOOK)).await;
-                    let _ = sender.send(Event::Probed(generation, answer.is_ok()));
+                    let outcome = match report {
+                        Report::Doubtful => look::answers(&worker, patience).await,
+                        _ => look::accepts(&worker).await,
+                    };
+                    let _ = sender.send(Event::Probed(generation, outcome));
                 });
             }
             _ => {}
@@ -234,14 +247,15 @@ impl Pool {
     }
 
     /// What became of a worker that the front has set aside.
-    pub(super) fn probed(&mut self, generation: u64, accepts: bool) {
+    pub(super) fn probed(&mut self, generation: u64, outcome: Result<(), &'static str>) {
         let Some(member) = self.members.get(&generation) else {
             return;
         };
-        match (member.state, member.lease_id) {
-            (State::Ready, Some(lease_id)) if accepts => self.table.resume(lease_id),
-            (State::Ready, _) => {
-                tracing::warn!(worker = member.id, "refuses connections and is replaced");
+        match (member.state, member.lease_id, outcome) {
+            (State::Ready, Some(lease_id), Ok(())) => self.table.resume(lease_id),
+            (State::Ready, _, outcome) => {
+                let problem = outcome.err().unwrap_or("is in no lock table");
+                tracing::warn!(worker = member.id, "{problem} and is replaced");
                 member.kill();
             }
             _ => {}

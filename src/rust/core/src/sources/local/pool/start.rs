@@ -258,7 +258,7 @@ impl Pool {
                     | Report::TurnRefused
                     | Report::Slots(_)
                     | Report::NoFaucet => return,
-                    Report::Stuck(_) | Report::Unreachable => {
+                    Report::Stuck(..) | Report::Unreachable | Report::Doubtful => {
                         Event::Reported(worker.generation, report)
                     }
                 };
@@ -267,6 +267,9 @@ impl Pool {
             }),
         );
         worker.native = native;
+        if let Some(process) = &member.process {
+            worker = worker.with_pulse(Box::new(process.pulse()));
+        }
         let worker = Arc::new(worker);
         member.state = State::Ready;
         member.boot = Some(member.began.elapsed());

@@ -1,0 +1,103 @@
+//! What the pool makes of what it is told, without processes.
+
+use std::time::SystemTime;
+
+use super::*;
+use crate::ops::access::AccessLog;
+use crate::ops::log::Log;
+use crate::ops::metrics::Metrics;
+use crate::sources::local::boot::ReservedPort;
+use crate::worker::native::Cancelling;
+use crate::worker::Unwanted;
+
+/// A pool with one ready worker.
+async fn pool() -> (Pool, Arc<Worker>) {
+    let settings = LocalSettings {
+        command: vec!["true".into()],
+        dir: ".".into(),
+        env: BTreeMap::new(),
+        workers: 1,
+        worker: None,
+        cancelling: Cancelling {
+            cancel: true,
+            interrupt_timeout: Duration::from_secs(5),
+        },
+        preload: false,
+        boot_timeout: Duration::from_secs(5),
+        max_requests: None,
+        max_memory: None,
+        max_failures: 5,
+    };
+    let table = Table::new(10);
+    let log = Arc::new(Log::default());
+    let ground = Ground {
+        table: table.clone(),
+        roster: Arc::new(Roster::new(table)),
+        ops: Arc::new(Ops {
+            metrics: Metrics::default(),
+            access: AccessLog::none(),
+            log,
+        }),
+        notify: mpsc::unbounded_channel().0,
+    };
+    let spawner = Spawner::start().expect("a thread");
+    let (mut pool, _) = Pool::new(settings, None, spawner, ground);
+    pool.positions.insert(1, Position::default());
+    let port = ReservedPort::take().expect("a free port");
+    let address = Address::Tcp(port.address);
+    let member = Member {
+        id: 1,
+        state: State::Starting,
+        process: None,
+        started: SystemTime::now(),
+        began: std::time::Instant::now(),
+        boot: None,
+        ready_since: None,
+        port,
+        socket: None,
+        worker: None,
+        lease_id: None,
+        replaces: None,
+        recycle_after: None,
+        problem: None,
+    };
+    pool.next_generation = 1;
+    pool.members.insert(0, member);
+    pool.ready(0, address).await;
+    let worker = pool.members[&0].worker.clone().expect("it is ready");
+    (pool, worker)
+}
+
+async fn take(pool: &mut Pool) {
+    let event = pool.events.recv().await.expect("an event");
+    pool.handle(event).await;
+}
+
+#[tokio::test]
+async fn a_worker_that_is_stuck_is_replaced() {
+    for why in [Unwanted::Deadline, Unwanted::ClientLeft, Unwanted::Silent] {
+        let (mut pool, worker) = pool().await;
+        worker.begin();
+        worker.report(Report::Stuck(why, worker.begin()));
+        take(&mut pool).await;
+        assert_eq!(pool.members[&0].state, State::Stopping);
+    }
+}
+
+/// The news of a request that has ended meanwhile must not kill what came after it.
+#[tokio::test]
+async fn who_comes_after_a_stuck_request_is_none_of_its_business() {
+    let (mut pool, worker) = pool().await;
+    let stuck = worker.begin();
+    worker.report(Report::Stuck(Unwanted::Deadline, stuck));
+    worker.answered(stuck);
+    take(&mut pool).await;
+    assert_eq!(pool.members[&0].state, State::Ready);
+
+    let stuck = worker.begin();
+    worker.report(Report::Stuck(Unwanted::ClientLeft, stuck));
+    worker.answered(stuck);
+    worker.begin();
+    take(&mut pool).await;
+    assert_eq!(pool.members[&0].state, State::Ready);
+}
