@@ -39,6 +39,9 @@
 #' `shutdown_timeout`, and R's exit hooks run in each worker. A second Ctrl-C or TERM ends it at
 #' once. A HUP signal starts new workers on the current code, as `$reload()` does.
 #'
+#' Workers get this session's environment variables as they are when the server starts, also those that take the place of
+#' others. `Sys.setenv()` reaches workers with the next `$reload()`.
+#'
 #' With `block = FALSE`, `run()` returns as soon as one worker is ready. The server then runs
 #' beside the R session until `$stop()`, or until its handle is garbage collected or the
 #' session ends: keep the handle in a variable.

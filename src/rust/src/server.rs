@@ -58,6 +58,7 @@ fn patience(milliseconds: i32) -> Duration {
 /// @noRd
 #[extendr]
 fn server_start(settings: List) -> List {
+    panics::install();
     let started = settings::read(&settings).and_then(Server::start);
     match started {
         Err(failure) => bad(&failure),

@@ -4,13 +4,27 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
 
 /// How much is read from the file at a time, in bytes.
 const READ_SIZE: u64 = 256 * 1024;
+
+/// Where temporary files go.
+static DIRECTORY: RwLock<Option<PathBuf>> = RwLock::new(None);
+
+/// From now on temporary files go there: to be told by who may [read the environment](crate::environment). Before, it
+/// is `/tmp`.
+pub fn set_directory(directory: &Path) {
+    *DIRECTORY.write().unwrap_or_else(PoisonError::into_inner) = Some(directory.to_owned());
+}
+
+fn directory() -> PathBuf {
+    let known = DIRECTORY.read().unwrap_or_else(PoisonError::into_inner);
+    known.clone().unwrap_or_else(|| "/tmp".into())
+}
 
 /// A file, mostly an unnamed temporary one that the system removes with the last handle. All access happens on the
 /// runtime's blocking threads, never on the one that serves.
@@ -21,7 +35,7 @@ pub(super) struct Backing {
 
 impl Backing {
     pub(super) async fn create() -> io::Result<Self> {
-        let file = blocking(tempfile::tempfile).await?;
+        let file = blocking(|| tempfile::tempfile_in(directory())).await?;
         Ok(Self {
             file: Arc::new(file),
         })

@@ -6,6 +6,7 @@ mod buffered;
 mod file;
 mod spool;
 
+pub use backing::set_directory;
 pub use buffered::{BufferError, Buffered, BufferedBody, Rest};
 pub use file::FileBody;
 pub use spool::{spool, Abort, SpoolReader, SpoolWriter};

@@ -18,6 +18,7 @@ use super::cause::Cause;
 use super::flight::Flight;
 use super::pump::{pump, Deadline, Pace};
 use crate::body::{spool, Buffered, FileBody, SpoolReader};
+use crate::environment::SystemError;
 use crate::lock::Ticket;
 use crate::worker::native::{BODY_FILE, FILE, REQUEST_NUMBER, STREAM};
 use crate::worker::remote::{is_refusal, skip, NO_WAIT, WAIT};
@@ -352,7 +353,7 @@ async fn from_file(
             }
         }
         Some((Err(error), path)) => {
-            tracing::error!(worker, file = %path.display(), "cannot be read: {error}");
+            tracing::error!(worker, file = %path.display(), "cannot be read: {}", SystemError(&error));
             return Err(Failed::Lost(Cause::FileUnreadable));
         }
     };

@@ -13,6 +13,7 @@ use super::limits::Limits;
 use super::record::Record;
 use super::service::Peer;
 use crate::body::{BufferError, Buffered};
+use crate::environment::SystemError;
 
 /// The client's wish to switch protocols, if it is one that can be tunnelled.
 pub fn take_upgrade(request: &mut Request<Incoming>) -> Option<(OnUpgrade, HeaderValue)> {
@@ -87,7 +88,7 @@ async fn buffer(body: &mut Incoming, limits: &Limits) -> Result<Buffered, Cause>
             BufferError::Stalled(_) => Cause::BodyTimeout,
             BufferError::Broken(_) => Cause::BadRequest("the request's body is not valid HTTP"),
             BufferError::Storage(error) => {
-                tracing::error!("a request's body cannot be kept: {error}");
+                tracing::error!("a request's body cannot be kept: {}", SystemError(&error));
                 Cause::Storage
             }
         })

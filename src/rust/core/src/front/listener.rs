@@ -15,6 +15,7 @@ use super::cause::Cause;
 use super::connection;
 use super::watch::{Order, Watch};
 use super::Front;
+use crate::environment::SystemError;
 
 /// Connections that the system may hold for us before they are accepted.
 const BACKLOG: i32 = 4096;
@@ -169,7 +170,7 @@ pub async fn accept(front: Arc<Front>, listener: TcpListener) {
             Ok((stream, address)) => let_in(&front, stream, address),
             Err(error) if is_the_clients(&error) => {}
             Err(error) => {
-                tracing::warn!("cannot accept connections: {error}");
+                tracing::warn!("cannot accept connections: {}", SystemError(&error));
                 front.connections.evict();
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }

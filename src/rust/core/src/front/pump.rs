@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::flight::Flight;
 use crate::body::{Abort, SpoolWriter};
+use crate::environment::SystemError;
 use crate::worker::{Connection, Report, Unwanted};
 
 /// How long what a worker sends after its deadline is waited for, before its connection is dropped.
@@ -150,7 +151,7 @@ async fn copy(
             }
             (Ok(chunk), Pace::Worker(_)) => {
                 if let Err(error) = writer.push(chunk).await {
-                    tracing::error!("a response cannot be kept: {error}");
+                    tracing::error!("a response cannot be kept: {}", SystemError(&error));
                     writer.abort(Abort::Storage);
                 }
             }

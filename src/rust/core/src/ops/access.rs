@@ -12,6 +12,7 @@ use serde_json::json;
 use tracing::Level;
 
 use super::log::{Kind, Log};
+use crate::signals;
 
 /// How a line looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,21 +134,19 @@ impl AccessLog {
         let file = OpenOptions::new().create(true).append(true).open(path)?;
         let (sender, receiver) = sync_channel::<String>(FILE_QUEUE);
         let report = log.clone();
-        std::thread::Builder::new()
-            .name("faucet-log".into())
-            .spawn(move || {
-                let mut file = BufWriter::new(file);
-                while let Ok(line) = receiver.recv() {
-                    let written = write_batch(&mut file, line, || receiver.try_recv().ok());
-                    if let Err(error) = written {
-                        report.push(
-                            Kind::Event,
-                            Level::ERROR,
-                            format!("access log cannot be written: {error}"),
-                        );
-                    }
+        signals::start_thread("faucet-log", signals::STACK, move || {
+            let mut file = BufWriter::new(file);
+            while let Ok(line) = receiver.recv() {
+                let written = write_batch(&mut file, line, || receiver.try_recv().ok());
+                if let Err(error) = written {
+                    report.push(
+                        Kind::Event,
+                        Level::ERROR,
+                        format!("access log cannot be written: {error}"),
+                    );
                 }
-            })?;
+            }
+        })?;
         Ok(Self {
             to: Some((format, Sink::File(sender, log))),
         })

@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 use super::control;
 use super::desk::Desk;
 use super::service;
+use crate::environment::SystemError;
 use crate::signals;
 use crate::worker::native::control_path;
 use crate::worker::widen;
@@ -52,13 +53,9 @@ impl Server {
         let control = listen(&control_path(&settings.socket))?;
         let (stop, stopped) = oneshot::channel();
         let (served, memory) = (desk.clone(), settings.body_memory);
-        let thread = signals::blocked(|| {
-            std::thread::Builder::new()
-                .name("faucet-serve".into())
-                .spawn(move || {
-                    let desk = Closing(served);
-                    run(&desk.0, memory, http, control, stopped);
-                })
+        let thread = signals::start_thread("faucet-serve", signals::STACK, move || {
+            let desk = Closing(served);
+            run(&desk.0, memory, http, control, stopped);
         })?;
         Ok(Self {
             desk,
@@ -116,11 +113,13 @@ fn run(
         .enable_all()
         // The blocking threads: they open and keep large bodies.
         .max_blocking_threads(4)
+        .thread_name("faucet-blocking")
+        .thread_stack_size(signals::STACK)
         .build()
     {
         Ok(runtime) => runtime,
         Err(error) => {
-            tracing::error!("no runtime: {error}");
+            tracing::error!("no runtime: {}", SystemError(&error));
             return;
         }
     };
@@ -155,7 +154,7 @@ async fn accept(listener: UnixListener, begin: impl Fn(UnixStream)) {
         match listener.accept().await {
             Ok((stream, _)) => begin(stream),
             Err(error) => {
-                tracing::warn!("cannot accept: {error}");
+                tracing::warn!("cannot accept: {}", SystemError(&error));
                 tokio::time::sleep(PAUSE).await;
             }
         }

@@ -11,6 +11,8 @@ use super::listen::{listen, reachable};
 use super::request::Request;
 use super::shared::{Ending, Phase, Shared};
 use super::{system, Settings};
+use crate::body;
+use crate::environment::Environment;
 use crate::front::{self, Connections, Front};
 use crate::lock::Table;
 use crate::ops::access::AccessLog;
@@ -27,17 +29,21 @@ pub struct Server {
     roster: Arc<Roster>,
     requests: mpsc::UnboundedSender<(u64, Request)>,
     next_request: u64,
+    environment: Environment,
     address: SocketAddr,
     admin: Option<SocketAddr>,
     abandoned: bool,
 }
 
 impl Server {
-    /// Binds the ports, starts the thread and returns; the workers start meanwhile.
+    /// Binds the ports, starts the thread and returns; the workers start meanwhile. Reads the environment: to be called
+    /// on R's thread.
     ///
     /// # Errors
     /// Class `port_in_use` or `listen` for the ports, `option` for the log file, `system` otherwise.
     pub fn start(settings: Settings) -> Result<Self, Failure> {
+        let environment = Environment::read();
+        body::set_directory(environment.temporary_directory());
         let listener = listen("", &settings.host, settings.port)?;
         let admin = settings
             .admin_port
@@ -81,6 +87,7 @@ impl Server {
                 let runtime = match tokio::runtime::Builder::new_current_thread()
                     .enable_all()
                     .thread_name("faucet-blocking")
+                    .thread_stack_size(signals::STACK)
                     .build()
                 {
                     Ok(runtime) => runtime,
@@ -118,18 +125,14 @@ impl Server {
             }
         };
         // Nobody joins the thread: its end shows in what is shared.
-        signals::blocked(|| {
-            let prepared = settings.source.prepare()?;
-            std::thread::Builder::new()
-                .name("faucet".into())
-                .spawn(move || main(prepared))
-        })
-        .map_err(system)?;
+        let prepared = settings.source.prepare(&environment).map_err(system)?;
+        signals::start_thread("faucet", signals::STACK, move || main(prepared)).map_err(system)?;
         Ok(Self {
             shared,
             roster,
             requests,
             next_request: 0,
+            environment,
             address,
             admin: admin_address,
             abandoned: false,
@@ -166,11 +169,15 @@ impl Server {
         self.roster.status_with_memory()
     }
 
-    /// Asks for something; its end is told by [`result`](Self::result) under the returned number.
+    /// Asks for something; its end is told by [`result`](Self::result) under the returned number. A reload reads the
+    /// environment again, for its workers and those after them: to be called on R's thread.
     pub fn ask(&mut self, request: Request) -> u64 {
         let id = self.next_request;
         self.next_request += 1;
         self.shared.begin(id, request);
+        if matches!(request, Request::Reload) {
+            self.environment.refresh();
+        }
         if request.ends() {
             // From this moment on, not from when the server's thread gets to it.
             self.roster.set_draining();

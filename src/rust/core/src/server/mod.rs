@@ -13,6 +13,7 @@ pub use shared::Phase;
 use std::io;
 use std::path::PathBuf;
 
+use crate::environment::SystemError;
 use crate::front::{Limits, TrustedProxies};
 use crate::ops::access::Format;
 use crate::sources::{Failure, Source};
@@ -40,7 +41,7 @@ pub struct Settings {
 fn system(error: io::Error) -> Failure {
     Failure {
         class: "system",
-        message: format!("The server cannot be started: {error}"),
+        message: format!("The server cannot be started: {}", SystemError(&error)),
         lines: Vec::new(),
     }
 }
