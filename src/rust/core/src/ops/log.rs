@@ -93,9 +93,8 @@ impl Log {
         }
     }
 
-    /// Counts a line that was lost elsewhere.
-    pub fn note_dropped(&self) {
-        self.lock().dropped += 1;
+    /// Counts a line that was lost elsewhere, where that is told, too.
+    pub fn note_lost(&self) {
         self.dropped_ever.fetch_add(1, Ordering::Relaxed);
     }
 

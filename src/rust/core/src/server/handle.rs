@@ -19,9 +19,12 @@ use crate::ops::access::AccessLog;
 use crate::ops::log::{Line, Log};
 use crate::ops::metrics::Metrics;
 use crate::ops::status::Status;
-use crate::ops::Ops;
+use crate::ops::{Hosts, Ops};
 use crate::signals;
 use crate::sources::{Counts, Failure, Ground, Prepared, Roster};
+
+/// How long the last lines of the access log may take to be written.
+const LAST_LINES: Duration = Duration::from_millis(500);
 
 /// A server on a thread of its own. Dropping it kills its workers.
 pub struct Server {
@@ -57,11 +60,12 @@ impl Server {
             .map_err(system)?;
 
         let log = Arc::new(Log::default());
-        let access = match (settings.access_log, &settings.log_file) {
+        let access = match (settings.access_log, settings.log_file) {
             (None, _) => AccessLog::none(),
             (Some(format), None) => AccessLog::to_log(format, log.clone()),
-            (Some(format), Some(path)) => {
-                AccessLog::to_file(format, path, log.clone()).map_err(|error| Failure {
+            (Some(format), Some(file)) => {
+                let path = file.path.clone();
+                AccessLog::to_file(format, file, log.clone()).map_err(|error| Failure {
                     class: "option",
                     message: format!("`log_file` cannot be written: {}: {error}", path.display()),
                     lines: Vec::new(),
@@ -70,7 +74,7 @@ impl Server {
         };
         let ops = Arc::new(Ops {
             metrics: Metrics::default(),
-            access,
+            access: access.with_health(settings.log_health),
             log: log.clone(),
         });
         let table = Table::new(settings.queue);
@@ -78,6 +82,8 @@ impl Server {
         let shared = Shared::new(log.clone());
         let (requests, asked) = mpsc::unbounded_channel();
 
+        let finished = ops.clone();
+        let admin_hosts = Hosts::new(&settings.admin_host, &settings.admin_hosts);
         let main = {
             let (shared, roster) = (shared.clone(), roster.clone());
             move |source: Prepared| {
@@ -119,9 +125,11 @@ impl Server {
                     front,
                     source: asker,
                 };
+                let admin = admin.map(|listener| (listener, admin_hosts));
                 runtime.block_on(life.run(source, notices, asked, listener, admin));
                 // A connection that hangs must not keep the server from ending.
                 runtime.shutdown_timeout(Duration::from_millis(100));
+                finished.access.finish(LAST_LINES);
             }
         };
         // Nobody joins the thread: its end shows in what is shared.
