@@ -194,11 +194,29 @@ setting_definitions <- function() {
       "string", "127.0.0.1",
       "Address for `admin_port`. `\"0.0.0.0\"` lets other machines read, such as Prometheus in a cluster."
     ),
+    admin_hosts = setting(
+      "strings", character(),
+      paste(
+        "Names (`\"metrics.example.com\"`) by which `admin_port` may be asked, besides `localhost` and the address that it is",
+        "asked at. With any other `Host` the answer is 421."
+      ),
+      shown = "none"
+    ),
     access_log = setting("choice", "text", "Form of the access log.", choices = c("text", "json", "none")),
     log_file = setting(
-      "path", NULL, "File that the access log goes to. With `NULL` it goes to R's standard output.",
+      "path", NULL,
+      paste(
+        "File that the access log goes to, readable by its owner alone if it is new. With `NULL` the log goes to R's standard",
+        "output."
+      ),
       null = TRUE
     ),
+    log_max_size = setting(
+      "size", Inf, "Size at which `log_file` is rotated: it becomes `log_file.1`, that becomes `log_file.2`, and so on.",
+      min = 1, infinite = TRUE
+    ),
+    log_keep = setting("count", 5L, "Rotated files to keep. With `0`, `log_file` is emptied.", min = 0),
+    log_health = setting("flag", FALSE, "Have health checks in the access log."),
     quiet = setting("flag", FALSE, "Say nothing but errors: no messages, no access log, no output of workers.")
   )
 }

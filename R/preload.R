@@ -82,11 +82,12 @@ fork_workers <- function() {
 }
 
 become_worker <- function(worker) {
-  worker_watch()
   Sys.unsetenv("FAUCET_TEMPLATE")
   Sys.setenv(
     FAUCET_FORK = "true", FAUCET_WORKER_ID = worker$id, FAUCET_PORT = worker$port, FAUCET_SOCKET = worker$socket
   )
+  # Reads the environment.
+  worker_watch()
   exit_with_errors()
   suppressWarnings(rm(".Random.seed", envir = globalenv()))
   for (hook in forks$hooks) hook()

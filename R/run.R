@@ -40,6 +40,9 @@
 #' once. A HUP signal starts new workers on the current code, as `$reload()` does, and opens `log_file` again; USR1 only
 #' does the latter, and USR2 does nothing. All of this holds from the start on.
 #'
+#' Workers get this session's environment variables as they are when the server starts, also those that take the place of
+#' others. `Sys.setenv()` reaches workers with the next `$reload()`.
+#'
 #' With `block = FALSE`, `run()` returns as soon as one worker is ready. The server then runs
 #' beside the R session until `$stop()`, or until its handle is garbage collected or the
 #' session ends: keep the handle in a variable. Signals then mean what they mean to R, but while `$wait()` waits: for R,

@@ -101,7 +101,8 @@ faucet_server <- R6::R6Class(
       private$command(list(name = "scale", n = n), call)
     },
 
-    #' @description Replace all workers by new ones that run the current code, without losing a request. If
+    #' @description Replace all workers by new ones that run the current code, without losing a request. They, and those
+    #'   that are started after them, get this session's environment variables as they are now. If
     #'   the new code does not start, the old workers stay and an error says why. Of [run_k8s()]: look the
     #'   replicas' name up again, now.
     #' @return The handle, invisibly.

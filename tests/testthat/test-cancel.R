@@ -109,6 +109,25 @@ test_that("a worker that ignores its interrupt is replaced", {
   expect_identical(wait_for_workers(server, 1)$restarts, 1L)
 })
 
+test_that("a client that has left is logged as that, whatever becomes of its request", {
+  dir <- local_app("cancel")
+  log <- withr::local_tempfile()
+  # Longer than the deadline: it passes while the interrupt waits for the end of system().
+  server <- local_cancel(
+    dir,
+    workers = 1, timeout = 1, interrupt_timeout = 0.5, access_log = "json", log_file = log, admin_port = 0
+  )
+  clients <- crowd()
+  leave(clients, server, dir, "/system", "left")
+  entry <- wait_until(if (file.exists(log) && file.size(log) > 0) jsonlite::fromJSON(readLines(log)))
+  expect_identical(entry$status, 499L)
+  expect_null(entry$cause)
+  metrics <- read_metrics(server$admin_url)
+  expect_identical(metric(metrics, "faucet_requests_total", "status=\"499\",cause=\"\""), 1)
+  expect_identical(metric(metrics, "faucet_requests_total", "cause=\"timeout\""), 0)
+  writeLines("", file.path(dir, "released-left"))
+})
+
 test_that("a worker that swallows its interrupt and goes on is replaced", {
   dir <- local_app("cancel")
   server <- local_cancel(dir, workers = 1, interrupt_timeout = 0.5)

@@ -89,3 +89,45 @@ test_that("the admin port is for this machine, unless other machines are let in"
     fixed = TRUE, class = "faucet_error_listen"
   )
 })
+
+test_that("promtool has nothing to say about the metrics, and OpenMetrics is for those who ask for it", {
+  skip_if(!nzchar(Sys.which("promtool")), "no promtool")
+  server <- local_server(local_app("basic"), workers = 1, admin_port = 0)
+  wait_for_workers(server, 1)
+  expect_identical(request(server, "/hello")$status, 200L)
+  expect_identical(request(server, "/nosuch")$status, 404L)
+  page <- request(server$admin_url, "/metrics")
+  expect_identical(page$headers[["content-type"]], "text/plain; version=0.0.4; charset=utf-8")
+  file <- withr::local_tempfile()
+  writeBin(page$body, file)
+  checked <- processx::run("promtool", c("check", "metrics"), stdin = file, error_on_status = FALSE)
+  expect_identical(paste0(checked$stdout, checked$stderr), "")
+  expect_identical(checked$status, 0L)
+
+  open <- request(server$admin_url, "/metrics", headers = list(Accept = "application/openmetrics-text; version=1.0.0"))
+  expect_match(open$headers[["content-type"]], "^application/openmetrics-text; version=1.0.0")
+  expect_match(open$text, "\n# EOF\n$")
+  samples <- function(text) sort(grep("^[^#]", strsplit(text, "\n")[[1]], value = TRUE))
+  expect_identical(samples(page$text), samples(open$text))
+})
+
+test_that("the admin port answers to its own names, and to those in `admin_hosts`", {
+  ask <- function(server, host, path = "/status") {
+    request(server$admin_url, path, headers = list(Host = host))
+  }
+  dir <- local_app("basic")
+  server <- local_server(dir, workers = 1, admin_port = 0)
+  for (host in c("localhost", "localhost:9180", "127.0.0.1:1", "[::1]:9180")) {
+    expect_identical(ask(server, host)$status, 200L, info = host)
+  }
+  for (path in c("/status", "/metrics", "/__faucet__/readyz", "/")) {
+    refused <- ask(server, "rebound.example", path)
+    expect_identical(refused$status, 421L)
+    expect_match(json(refused)$error, "421 - Misdirected Request", fixed = TRUE)
+  }
+  server$stop()
+  server <- local_server(dir, workers = 1, admin_port = 0, admin_hosts = c("metrics.example", "prometheus"))
+  expect_identical(ask(server, "Metrics.Example:9180")$status, 200L)
+  expect_identical(ask(server, "prometheus")$status, 200L)
+  expect_identical(ask(server, "rebound.example")$status, 421L)
+})

@@ -25,7 +25,12 @@ test_that("each setting has the documented default", {
   expect_identical(settings$trusted_proxies, character())
   expect_null(settings$admin_port)
   expect_identical(settings$admin_host, "127.0.0.1")
+  expect_identical(settings$admin_hosts, character())
   expect_identical(settings$access_log, "text")
+  expect_null(settings$log_file)
+  expect_identical(settings$log_max_size, Inf)
+  expect_identical(settings$log_keep, 5L)
+  expect_false(settings$log_health)
   expect_false(settings$quiet)
 })
 

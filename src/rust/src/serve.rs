@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use extendr_api::prelude::*;
 use extendr_api::AsTypedSlice;
-use faucet_core::body::Buffered;
+use faucet_core::body::{self, Buffered};
+use faucet_core::environment::Environment;
 use faucet_core::serve::{
     pipe, Answer, Content, Desk, PipeWriter, Request, Server, Settings, Written,
 };
@@ -16,7 +17,7 @@ use nix::sys::pthread::{pthread_kill, pthread_self};
 use nix::sys::signal::Signal;
 
 use crate::answer::{bad, failure, good};
-use crate::{interrupts, memory};
+use crate::{interrupts, memory, panics};
 
 /// What R's thread has at hand.
 struct Serving {
@@ -73,6 +74,8 @@ fn serve_start(socket: String, host: String, port: String) -> List {
         // The main thread lives as long as the process.
         let _ = pthread_kill(main, Signal::SIGINT);
     });
+    panics::install();
+    body::set_directory(Environment::read().temporary_directory());
     let settings = Settings {
         socket: socket.into(),
         body_memory: 1 << 20,

@@ -60,6 +60,7 @@ fn patience(milliseconds: i32) -> Duration {
 #[extendr]
 fn server_start(settings: List) -> List {
     outlet::occupy();
+    panics::install();
     let started = settings::read(&settings).and_then(Server::start);
     match started {
         Err(failure) => bad(&failure),

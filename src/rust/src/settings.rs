@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use extendr_api::prelude::*;
 use faucet_core::body::default_total;
 use faucet_core::front::{Limits, Networks, TrustedProxies};
 use faucet_core::ops::access::Format;
+use faucet_core::ops::log_file::LogFile;
 use faucet_core::ops::status::Kind;
 use faucet_core::server::Settings;
 use faucet_core::sources::local::LocalSettings;
@@ -138,6 +138,7 @@ pub fn read(list: &List) -> Result<Settings, Failure> {
         port: named.port("port")?,
         admin_host: named.string("admin_host")?,
         admin_port: named.if_any("admin_port", Named::port)?,
+        admin_hosts: named.strings("admin_hosts")?,
         queue: named.count("queue")? as usize,
         limits: Limits {
             queue_timeout: named.seconds("queue_timeout")?,
@@ -155,9 +156,21 @@ pub fn read(list: &List) -> Result<Settings, Failure> {
         trusted,
         fronts,
         access_log,
-        log_file: named.if_any("log_file", Named::string)?.map(PathBuf::from),
+        log_file: log_file(&named)?,
+        log_health: named.flag("log_health")?,
         source,
     })
+}
+
+fn log_file(named: &Named) -> Result<Option<LogFile>, Failure> {
+    let Some(path) = named.if_any("log_file", Named::string)? else {
+        return Ok(None);
+    };
+    Ok(Some(LogFile {
+        path: path.into(),
+        max_size: named.whole("log_max_size")?,
+        keep: named.count("log_keep")?,
+    }))
 }
 
 /// Of workers that are started here.

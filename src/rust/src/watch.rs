@@ -3,12 +3,13 @@
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::Once;
 use std::time::Duration;
 
 use extendr_api::prelude::*;
+use faucet_core::environment::Environment;
 use faucet_core::signals;
 use nix::sys::signal::{kill, killpg, SigSet, Signal};
 use nix::unistd::{dup2_stdin, getpgrp, getpid, getppid, Pid};
@@ -36,11 +37,9 @@ fn worker_watch() {
             return;
         };
         // Without the thread there is still the system's own notice (Linux).
-        let _ = signals::blocked(|| {
-            std::thread::Builder::new()
-                .name("faucet-watch".into())
-                .stack_size(128 * 1024)
-                .spawn(move || watch(front))
+        let socket = socket();
+        let _ = signals::start_thread("faucet-watch", signals::SMALL_STACK, move || {
+            watch(front, socket);
         });
     });
 }
@@ -65,24 +64,21 @@ pub fn take_stdin() -> std::io::Result<File> {
     Ok(front.into())
 }
 
-fn watch(mut front: File) {
+fn watch(mut front: File, socket: Option<PathBuf>) {
     let alive = front_is_alive();
     let (sender, ended) = std::sync::mpsc::channel();
-    let reader = std::thread::Builder::new()
-        .name("faucet-stdin".into())
-        .stack_size(128 * 1024)
-        .spawn(move || {
-            let mut sink = [0u8; 64];
-            // Nobody writes there; an error is an end, but not that the system broke off to be asked again.
-            loop {
-                match front.read(&mut sink) {
-                    Ok(1..) => {}
-                    Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                    Ok(_) | Err(_) => break,
-                }
+    let reader = signals::start_thread("faucet-stdin", signals::SMALL_STACK, move || {
+        let mut sink = [0u8; 64];
+        // Nobody writes there; an error is an end, but not that the system broke off to be asked again.
+        loop {
+            match front.read(&mut sink) {
+                Ok(1..) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Ok(_) | Err(_) => break,
             }
-            let _ = sender.send(());
-        });
+        }
+        let _ = sender.send(());
+    });
     if reader.is_err() {
         return;
     }
@@ -95,7 +91,9 @@ fn watch(mut front: File) {
         }
     }
     // Nobody will connect there, and R may be gone before this is.
-    remove_sockets();
+    if let Some(socket) = socket {
+        remove_sockets(&socket);
+    }
     let deadline = std::time::Instant::now() + GRACE;
     while std::time::Instant::now() < deadline {
         // One interrupt may only abort what R is doing; the next one ends it.
@@ -119,13 +117,18 @@ fn front_is_alive() -> impl Fn() -> bool {
     }
 }
 
+/// Where this process serves, if it is native. On R's thread alone.
+fn socket() -> Option<PathBuf> {
+    let environment = Environment::read();
+    let variables = environment.variables();
+    let mut named = variables.iter().filter(|(name, _)| name == "FAUCET_SOCKET");
+    named.next().map(|(_, path)| path.into())
+}
+
 /// What a front that vanished has left in the file system: its folder goes with the last worker.
-fn remove_sockets() {
-    let Some(socket) = std::env::var_os("FAUCET_SOCKET").map(PathBuf::from) else {
-        return;
-    };
-    let _ = std::fs::remove_file(&socket);
-    let _ = std::fs::remove_file(faucet_core::worker::native::control_path(&socket));
+fn remove_sockets(socket: &Path) {
+    let _ = std::fs::remove_file(socket);
+    let _ = std::fs::remove_file(faucet_core::worker::native::control_path(socket));
     if let Some(folder) = socket.parent() {
         // Fails while others are there.
         let _ = std::fs::remove_dir(folder);

@@ -5,9 +5,13 @@
 //! goes over that worker's connection -> the response streams back -> the lease is given up when the
 //! worker has finished, not before.
 
+// See clippy.toml. Tests may do as they like.
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+
 pub mod body;
 mod clock;
 pub mod descriptors;
+pub mod environment;
 pub mod front;
 pub mod lock;
 pub mod ops;

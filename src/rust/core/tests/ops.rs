@@ -3,8 +3,10 @@
 mod common;
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 
-use common::{house, until, Client, House, Upstream};
+use common::{house, until, Client, House, Response, Upstream};
+use faucet_core::ops::{serve_admin, Hosts};
 use serde_json::Value;
 use tokio::net::TcpListener;
 
@@ -131,7 +133,8 @@ async fn metrics_and_access_log_agree_with_what_was_sent() {
         "body_too_large"
     );
 
-    let lines = lines(&house, 8).await;
+    // Health checks are not among them, but counted.
+    let lines = lines(&house, 7).await;
     let mut by_outcome: HashMap<(u64, String), f64> = HashMap::new();
     for line in &lines {
         let cause = line["cause"].as_str().unwrap_or_default().to_owned();
@@ -142,15 +145,16 @@ async fn metrics_and_access_log_agree_with_what_was_sent() {
         assert_eq!(line["client"], "127.0.0.1");
     }
     let expected = [
-        ((200, ""), 5.0),
+        ((200, ""), 4.0),
         ((499, ""), 1.0),
         ((503, "queue_full"), 1.0),
         ((413, "body_too_large"), 1.0),
     ];
     assert_eq!(by_outcome.len(), expected.len(), "{by_outcome:?}");
     let samples = samples(&house.front.render_metrics());
-    for ((status, cause), count) in expected {
+    for ((status, cause), mut count) in expected {
         assert_eq!(by_outcome[&(status, cause.to_owned())], count);
+        count += f64::from(u8::from(status == 200));
         let series = format!("faucet_requests_total{{status=\"{status}\",cause=\"{cause}\"}}");
         assert_eq!(samples[&series], count, "{series}");
     }
@@ -201,6 +205,23 @@ async fn a_client_that_left_while_its_worker_worked_is_a_499() {
 }
 
 #[tokio::test]
+async fn a_client_that_left_before_the_deadline_is_a_499_without_a_cause() {
+    let (worker, gate) = Upstream::gated().await;
+    let house = house(&[&worker], |plan| plan.limits.timeout = Some(common::SOON)).await;
+    let mut client = house.client().await;
+    client.start_get("/").await;
+    worker.arrived(1).await;
+    drop(client);
+    let lines = lines(&house, 1).await;
+    assert_eq!(
+        (&lines[0]["status"], &lines[0]["cause"]),
+        (&499.into(), &Value::Null)
+    );
+    assert_eq!(house.counted(499, ""), 1.0);
+    gate.open(1);
+}
+
+#[tokio::test]
 async fn refused_heads_are_counted() {
     let worker = Upstream::echo().await;
     let house = house(&[&worker], |plan| plan.limits.header_timeout = common::SOON).await;
@@ -214,32 +235,164 @@ async fn refused_heads_are_counted() {
     assert_eq!(house.counted(408, "header_timeout"), 1.0);
 }
 
+/// Asks the admin port by its own name.
+async fn ask(client: &mut Client, method: &str, path: &str) -> Response {
+    let head = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n");
+    client.send(head).await;
+    client.response().await
+}
+
+/// A front whose admin port is at the address.
+async fn with_admin(change: impl FnOnce(&mut common::Plan)) -> (House, SocketAddr) {
+    let house = house(&[], change).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    let hosts = Hosts::new("127.0.0.1", &["metrics.example".to_owned()]);
+    tokio::spawn(serve_admin(listener, hosts, house.front.clone()));
+    (house, address)
+}
+
+#[tokio::test]
+async fn the_admin_port_is_asked_by_its_own_names() {
+    let (_house, address) = with_admin(|_| {}).await;
+    for (head, status) in [
+        ("GET /status HTTP/1.1\r\nHost: localhost:1\r\n\r\n", 200),
+        ("GET /status HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", 200),
+        (
+            "GET /status HTTP/1.1\r\nHost: METRICS.example.\r\n\r\n",
+            200,
+        ),
+        // No browser sends this.
+        ("GET /status HTTP/1.0\r\n\r\n", 200),
+        ("GET /status HTTP/1.1\r\nHost: rebound.example\r\n\r\n", 421),
+        ("GET /status HTTP/1.0\r\nHost: rebound.example\r\n\r\n", 421),
+        (
+            "GET /__faucet__/livez HTTP/1.1\r\nHost: rebound.example\r\n\r\n",
+            421,
+        ),
+        ("POST / HTTP/1.1\r\nHost: rebound.example\r\n\r\n", 421),
+        (
+            "GET http://rebound.example/status HTTP/1.1\r\nHost: localhost\r\n\r\n",
+            421,
+        ),
+        (
+            "GET http://localhost/status HTTP/1.1\r\nHost: rebound.example\r\n\r\n",
+            421,
+        ),
+        (
+            "GET /status HTTP/1.1\r\nHost: 127.0.0.1, rebound.example\r\n\r\n",
+            421,
+        ),
+        ("GET /status HTTP/1.1\r\nHost:\r\n\r\n", 421),
+        (
+            "GET /status HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n\r\n",
+            400,
+        ),
+        ("GET /status HTTP/1.1\r\n\r\n", 400),
+    ] {
+        let mut client = Client::connect(address).await;
+        client.send(head).await;
+        let response = client.response().await;
+        assert_eq!(response.status, status, "{head}");
+        let body: Value = serde_json::from_slice(&response.body).expect("JSON");
+        let refused = body["error"]
+            .as_str()
+            .map(|error| error.starts_with(&status.to_string()));
+        assert_eq!(refused, (status != 200).then_some(true), "{head}");
+    }
+}
+
+#[tokio::test]
+async fn the_admin_port_has_room_for_a_newcomer() {
+    let (_house, address) = with_admin(|_| {}).await;
+    let mut silent = Vec::new();
+    for _ in 0..200 {
+        silent.push(Client::connect(address).await);
+    }
+    let mut newcomer = Client::connect(address).await;
+    assert_eq!(ask(&mut newcomer, "GET", "/status").await.status, 200);
+    // One that asks stays.
+    for _ in 0..100 {
+        silent.push(Client::connect(address).await);
+        assert_eq!(ask(&mut newcomer, "GET", "/status").await.status, 200);
+    }
+    for client in &mut silent[..200] {
+        assert!(client.is_closed().await);
+    }
+}
+
+#[tokio::test]
+async fn nobody_keeps_the_admin_port_for_nothing() {
+    let (_house, address) = with_admin(|plan| plan.limits.idle_timeout = Some(common::SOON)).await;
+    let mut silent = Client::connect(address).await;
+    let mut slow = Client::connect(address).await;
+    slow.send("GET /st").await;
+    let mut done = Client::connect(address).await;
+    assert_eq!(ask(&mut done, "GET", "/status").await.status, 200);
+    for client in [&mut silent, &mut slow, &mut done] {
+        assert!(client.is_closed().await);
+    }
+}
+
+#[tokio::test]
+async fn metrics_are_classic_text_unless_open_metrics_is_asked_for() {
+    let (_house, address) = with_admin(|_| {}).await;
+    let mut client = Client::connect(address).await;
+    let classic = ask(&mut client, "GET", "/metrics").await;
+    assert_eq!(
+        classic.header("content-type"),
+        Some("text/plain; version=0.0.4; charset=utf-8")
+    );
+    let text = classic.text();
+    assert!(
+        text.contains("# TYPE faucet_requests_total counter\n"),
+        "{text}"
+    );
+    assert!(
+        !text.contains("# EOF") && !text.contains("# UNIT"),
+        "{text}"
+    );
+    client
+        .send("GET /metrics HTTP/1.1\r\nHost: localhost\r\nAccept: application/openmetrics-text\r\n\r\n")
+        .await;
+    let open = client.response().await;
+    assert_eq!(
+        open.header("content-type"),
+        Some("application/openmetrics-text; version=1.0.0; charset=utf-8")
+    );
+    assert!(open.text().ends_with("# EOF\n"));
+    assert_eq!(samples(text), samples(open.text()));
+}
+
 #[tokio::test]
 async fn the_admin_port_shows_the_same() {
     let (worker, gate) = Upstream::gated().await;
     let house = house(&[&worker], |_| {}).await;
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("bound");
-    tokio::spawn(faucet_core::ops::serve_admin(listener, house.front.clone()));
+    let hosts = Hosts::new("127.0.0.1", &[]);
+    tokio::spawn(serve_admin(listener, hosts, house.front.clone()));
     let mut busy = house.client().await;
     busy.start_get("/busy").await;
     worker.arrived(1).await;
 
     let mut admin = Client::connect(address).await;
-    let metrics = admin.get("/metrics").await;
+    let metrics = ask(&mut admin, "GET", "/metrics").await;
     assert_eq!(metrics.status, 200);
     let samples = samples(metrics.text());
     assert_eq!(samples["faucet_workers{state=\"busy\"}"], 1.0);
     assert_eq!(samples["faucet_connections"], 1.0);
-    let status: Value = serde_json::from_slice(&admin.get("/status").await.body).expect("JSON");
+    let status: Value =
+        serde_json::from_slice(&ask(&mut admin, "GET", "/status").await.body).expect("JSON");
     assert_eq!(status["workers"][0]["state"], "busy");
     assert_eq!(status["workers"][0]["in_flight"], 1);
-    assert_eq!(admin.get("/other").await.status, 404);
-    assert_eq!(admin.post("/metrics", b"").await.status, 405);
+    assert_eq!(ask(&mut admin, "GET", "/other").await.status, 404);
+    assert_eq!(ask(&mut admin, "POST", "/metrics").await.status, 405);
     gate.open(1);
     assert_eq!(busy.response().await.status, 200);
     house.idle().await;
-    let status: Value = serde_json::from_slice(&admin.get("/status").await.body).expect("JSON");
+    let status: Value =
+        serde_json::from_slice(&ask(&mut admin, "GET", "/status").await.body).expect("JSON");
     assert_eq!(status["workers"][0]["state"], "ready");
     assert_eq!(status["workers"][0]["requests"], 1);
 }

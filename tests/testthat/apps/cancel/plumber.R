@@ -96,6 +96,13 @@ function(id) {
   tryCatch(while (TRUE) Sys.sleep(0.01), interrupt = function(condition) "caught")
 }
 
+#* Waits for another program, which R does not give up when it is interrupted
+#* @get /system
+function(id) {
+  mark("begun", id)
+  system(sprintf("while ! test -e released-%s; do sleep 0.1; done", id))
+}
+
 #* A promise that nobody keeps
 #* @get /promise
 function(id) {

@@ -4,8 +4,8 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
 
@@ -22,6 +22,20 @@ struct Open {
     _descriptor: Option<Descriptor>,
 }
 
+/// Where temporary files go.
+static DIRECTORY: RwLock<Option<PathBuf>> = RwLock::new(None);
+
+/// From now on temporary files go there: to be told by who may [read the environment](crate::environment). Before, it
+/// is `/tmp`.
+pub fn set_directory(directory: &Path) {
+    *DIRECTORY.write().unwrap_or_else(PoisonError::into_inner) = Some(directory.to_owned());
+}
+
+fn directory() -> PathBuf {
+    let known = DIRECTORY.read().unwrap_or_else(PoisonError::into_inner);
+    known.clone().unwrap_or_else(|| "/tmp".into())
+}
+
 /// A file, mostly an unnamed temporary one that the system removes with the last handle. All access happens on the
 /// store's threads, never on the one that serves.
 #[derive(Clone)]
@@ -33,7 +47,7 @@ pub(super) struct Backing {
 impl Backing {
     /// A new file, under a descriptor that was taken for it.
     pub(super) async fn create(store: &Store, descriptor: Descriptor) -> io::Result<Self> {
-        let file = store.run(tempfile::tempfile).await?;
+        let file = store.run(|| tempfile::tempfile_in(directory())).await?;
         Ok(Self::of(file, Some(descriptor), store))
     }
 

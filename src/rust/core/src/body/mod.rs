@@ -11,6 +11,7 @@ mod store;
 mod threads;
 
 pub use available::default_total;
+pub use backing::set_directory;
 pub use buffered::{BufferError, Buffered, BufferedBody, Rest};
 pub use file::FileBody;
 pub(crate) use pieces::Pieces;

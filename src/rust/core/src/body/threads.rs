@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::oneshot;
 
+use crate::environment::SystemError;
 use crate::signals;
 
 /// What a thread of ours needs: system calls and little else.
@@ -30,18 +31,16 @@ impl FileThreads {
         let queue = Arc::new(Mutex::new(queue));
         for started in 0..count {
             let queue = queue.clone();
-            // A write beyond a limit of the file's size is an error, not a signal, where that is blocked.
-            let thread = signals::blocked(|| {
-                std::thread::Builder::new()
-                    .name("faucet-files".into())
-                    .stack_size(STACK)
-                    .spawn(move || work(&queue))
-            });
+            // A write beyond a limit of the file's size is an error, not a signal, as signals are blocked.
+            let thread = signals::start_thread("faucet-files", STACK, move || work(&queue));
             match thread {
                 Ok(_) => {}
                 Err(error) if started == 0 => return Err(error),
                 Err(error) => {
-                    tracing::warn!("{started} threads for files instead of {count}: {error}");
+                    tracing::warn!(
+                        "{started} threads for files instead of {count}: {}",
+                        SystemError(&error)
+                    );
                     break;
                 }
             }

@@ -18,6 +18,7 @@ use super::flight::Flight;
 use super::pump::{pump, Deadline, Pace, Patience};
 use super::sendable::Sendable;
 use crate::body::{is_shortage, spool, FileBody, Pieces, SpoolReader, Store};
+use crate::environment::SystemError;
 use crate::lock::Ticket;
 use crate::worker::native::{FILE, STREAM};
 use crate::worker::remote::{is_refusal, skip};
@@ -386,7 +387,7 @@ async fn from_file(
             return Err(Failed::Lost(Cause::Storage));
         }
         Some((Err(error), path)) => {
-            tracing::error!(worker, file = %path.display(), "cannot be read: {error}");
+            tracing::error!(worker, file = %path.display(), "cannot be read: {}", SystemError(&error));
             return Err(Failed::Lost(Cause::FileUnreadable));
         }
     };

@@ -18,6 +18,7 @@ use super::sendable::Sendable;
 use super::service::Peer;
 use super::watch::Receiving;
 use crate::body::{is_shortage, BufferError, Buffered};
+use crate::environment::SystemError;
 
 /// The client's wish to switch protocols, if it is one that can be tunnelled.
 pub fn take_upgrade(request: &mut Request<Incoming>) -> Option<(OnUpgrade, HeaderValue)> {
@@ -153,7 +154,7 @@ async fn buffer(peer: &Peer, body: &mut Incoming, head: u64) -> Result<Buffered,
         // Those who have the files are clients, too: no news to those who read the log.
         BufferError::Storage(error) if is_shortage(&error) => Cause::Overloaded,
         BufferError::Storage(error) => {
-            tracing::error!("a request's body cannot be kept: {error}");
+            tracing::error!("a request's body cannot be kept: {}", SystemError(&error));
             Cause::Storage
         }
     })

@@ -17,6 +17,7 @@ use super::frames::REFUSED;
 use super::watch::{Order, Watch};
 use super::Front;
 use crate::descriptors::Descriptor;
+use crate::environment::SystemError;
 
 /// Connections that the system may hold for us before they are accepted.
 const BACKLOG: i32 = 4096;
@@ -188,7 +189,7 @@ pub async fn accept(front: Arc<Front>, listener: TcpListener) {
             Err(error) => {
                 if told.map_or(true, |told| told.elapsed() > NEWS) {
                     told = Some(Instant::now());
-                    tracing::warn!("cannot accept connections: {error}");
+                    tracing::warn!("cannot accept connections: {}", SystemError(&error));
                 }
                 front.connections.evict(1);
                 tokio::time::sleep(ACCEPT_PAUSE).await;

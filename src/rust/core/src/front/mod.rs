@@ -94,7 +94,7 @@ impl Front {
         response
     }
 
-    /// The metrics in Prometheus' text format.
+    /// The metrics as OpenMetrics.
     pub fn render_metrics(&self) -> String {
         self.ops.metrics.render(
             &self.status(),

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::flight::{Flight, Outlived};
 use crate::body::{Abort, SpoolWriter};
+use crate::environment::SystemError;
 use crate::worker::{Connection, Silent, Unwanted};
 
 /// How long what a worker sends after its deadline is waited for, before its connection is dropped.
@@ -198,7 +199,7 @@ async fn copy(
             }
             (Ok(chunk), Pace::Worker(_)) if heard => {
                 if let Err(error) = writer.push(chunk).await {
-                    tracing::error!("a response cannot be kept: {error}");
+                    tracing::error!("a response cannot be kept: {}", SystemError(&error));
                     return Err(Stopped::Doubtful(Abort::Storage));
                 }
             }

@@ -145,6 +145,8 @@ impl Drop for Record {
         }
         if self.call.has_client_left() {
             self.status = CLIENT_CLOSED_REQUEST;
+            // What became of the request after that is no answer's cause.
+            self.cause = None;
         }
         let total = self.started.elapsed();
         let cause = self.cause.map_or("", Cause::name);

@@ -149,7 +149,12 @@ async fn serve(
             outcome
         }
         Ok(()) => match own_answer(&peer, &request) {
-            Some(response) => Ok(response),
+            Some(response) => {
+                if !front.ops.access.has_health() && ops::is_check(request.uri().path()) {
+                    record.line = None;
+                }
+                Ok(response)
+            }
             None if front.roster.is_draining() => {
                 if no_wait && !request.body().is_end_stream() {
                     Box::pin(discard(request.body_mut(), &front.limits)).await;

@@ -1,17 +1,16 @@
 //! The access log: one line a request, text or JSON.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, BufWriter, Write};
+use std::io;
 use std::net::IpAddr;
-use std::path::Path;
-use std::sync::mpsc::{sync_channel, SyncSender, TrySendError};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use serde_json::json;
 use tracing::Level;
 
+use super::escape::{self, word};
 use super::log::{Kind, Log};
+use super::log_file::{Appender, LogFile};
 
 /// How a line looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +25,7 @@ pub struct Entry<'a> {
     pub id: &'a str,
     pub client: IpAddr,
     pub method: &'a str,
-    /// Target with query, still percent-encoded: nothing in it can break a line.
+    /// Target with query, still percent-encoded.
     pub path: &'a str,
     pub status: u16,
     /// Why faucet answered itself; empty when a worker answered.
@@ -62,8 +61,8 @@ impl Entry<'_> {
                 let mut line = format!(
                     "{time} {} {} {} {}ms client={} queue={}ms",
                     self.status,
-                    self.method,
-                    self.path,
+                    word(self.method),
+                    word(self.path),
                     Millis(self.total),
                     self.client,
                     Millis(self.queue),
@@ -71,13 +70,14 @@ impl Entry<'_> {
                 if let (Some(worker), Some(in_worker)) = (self.worker, self.in_worker) {
                     line.push_str(&format!(" worker={worker} r={}ms", Millis(in_worker)));
                 }
-                line.push_str(&format!(" bytes={} id={}", self.bytes, self.id));
+                line.push_str(&format!(" bytes={} id={}", self.bytes, word(self.id)));
                 if !self.cause.is_empty() {
                     line.push_str(&format!(" cause={}", self.cause));
                 }
                 line
             }
-            Format::Json => json!({
+            Format::Json => escape::json(
+                json!({
                 "time": time.to_string(),
                 "id": self.id,
                 "client": self.client.to_string(),
@@ -90,8 +90,9 @@ impl Entry<'_> {
                 "queue_ms": Millis(self.queue).number(),
                 "worker_ms": self.in_worker.map(|time| Millis(time).number()),
                 "worker": self.worker,
-            })
-            .to_string(),
+                })
+                .to_string(),
+            ),
         }
     }
 }
@@ -99,58 +100,47 @@ impl Entry<'_> {
 enum Sink {
     /// To whoever fetches the log: the waiting R.
     Log(Arc<Log>),
-    /// Straight to a file, through a thread of its own.
-    File(SyncSender<String>, Arc<Log>),
+    /// Straight to a file.
+    File(Appender),
 }
 
 /// Where entries go, if anywhere.
 pub struct AccessLog {
     to: Option<(Format, Sink)>,
+    health: bool,
 }
-
-/// Lines on their way to the file; more are dropped and counted.
-const FILE_QUEUE: usize = 20_000;
 
 impl AccessLog {
     /// No access log.
     pub fn none() -> Self {
-        Self { to: None }
+        Self {
+            to: None,
+            health: false,
+        }
     }
 
     /// Lines of `log`.
     pub fn to_log(format: Format, log: Arc<Log>) -> Self {
         Self {
             to: Some((format, Sink::Log(log))),
+            health: false,
         }
     }
 
-    /// Lines appended to a file. The file is opened for appending, so that logrotate's
-    /// `copytruncate` works on it.
+    /// Lines appended to a file. What happens to it is said in `log`.
     ///
     /// # Errors
     /// The file cannot be opened, or its thread cannot be started.
-    pub fn to_file(format: Format, path: &Path, log: Arc<Log>) -> io::Result<Self> {
-        let file = OpenOptions::new().create(true).append(true).open(path)?;
-        let (sender, receiver) = sync_channel::<String>(FILE_QUEUE);
-        let report = log.clone();
-        std::thread::Builder::new()
-            .name("faucet-log".into())
-            .spawn(move || {
-                let mut file = BufWriter::new(file);
-                while let Ok(line) = receiver.recv() {
-                    let written = write_batch(&mut file, line, || receiver.try_recv().ok());
-                    if let Err(error) = written {
-                        report.push(
-                            Kind::Event,
-                            Level::ERROR,
-                            format!("access log cannot be written: {error}"),
-                        );
-                    }
-                }
-            })?;
+    pub fn to_file(format: Format, file: LogFile, log: Arc<Log>) -> io::Result<Self> {
         Ok(Self {
-            to: Some((format, Sink::File(sender, log))),
+            to: Some((format, Sink::File(Appender::start(file, log)?))),
+            health: false,
         })
+    }
+
+    /// Whether health checks are among the requests.
+    pub fn with_health(self, health: bool) -> Self {
+        Self { health, ..self }
     }
 
     /// Whether anything is written at all.
@@ -158,8 +148,10 @@ impl AccessLog {
         self.to.is_some()
     }
 
-    /// Opens the file again.
-    pub fn reopen(&self) {}
+    /// Whether health checks are written.
+    pub fn has_health(&self) -> bool {
+        self.health
+    }
 
     pub fn write(&self, entry: &Entry<'_>) {
         match &self.to {
@@ -167,29 +159,24 @@ impl AccessLog {
             Some((format, Sink::Log(log))) => {
                 log.push(Kind::Access, Level::INFO, entry.render(*format));
             }
-            Some((format, Sink::File(sender, log))) => {
-                let line = entry.render(*format);
-                if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) =
-                    sender.try_send(line)
-                {
-                    log.note_dropped();
-                }
-            }
+            Some((format, Sink::File(file))) => file.push(&entry.render(*format)),
         }
     }
-}
 
-fn write_batch(
-    file: &mut BufWriter<File>,
-    first: String,
-    mut more: impl FnMut() -> Option<String>,
-) -> io::Result<()> {
-    let mut next = Some(first);
-    while let Some(line) = next {
-        writeln!(file, "{line}")?;
-        next = more();
+    /// Has the file, if it is one, opened again under its name: it was moved. From any thread; waits for nothing. How it
+    /// went is said in the log.
+    pub fn reopen(&self) {
+        if let Some((_, Sink::File(file))) = &self.to {
+            file.reopen();
+        }
     }
-    file.flush()
+
+    /// Nothing more will come: has everything written. Waits at most `patience`, and not at all for a file that does not take it.
+    pub fn finish(&self, patience: Duration) {
+        if let Some((_, Sink::File(file))) = &self.to {
+            file.finish(patience);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -219,6 +206,32 @@ mod tests {
             entry().render(Format::Text),
             "1970-01-01T00:00:00.000Z 200 GET /a?b=%22 12.3ms client=127.0.0.1 queue=0.0ms worker=2 r=11.0ms bytes=12 id=abc"
         );
+    }
+
+    #[test]
+    fn what_clients_write_stays_in_its_field() {
+        let hostile = Entry {
+            id: "a\u{2028}b",
+            method: "G\u{85}T",
+            path: "/\u{202e}a 200",
+            ..entry()
+        };
+        let text = hostile.render(Format::Text);
+        assert!(
+            text.bytes()
+                .all(|byte| byte == b' ' || byte.is_ascii_graphic()),
+            "{text}"
+        );
+        assert!(text.contains(" G\\u{85}T /\\u{202e}a\\u{20}200 "), "{text}");
+        assert!(text.ends_with(" id=a\\u{2028}b"), "{text}");
+        let line = hostile.render(Format::Json);
+        assert!(
+            line.bytes()
+                .all(|byte| byte == b' ' || byte.is_ascii_graphic()),
+            "{line}"
+        );
+        let parsed: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+        assert_eq!(parsed["path"], "/\u{202e}a 200");
     }
 
     #[test]

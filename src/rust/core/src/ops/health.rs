@@ -8,6 +8,12 @@ use super::status::{LookupStatus, Status};
 /// Paths below this one are faucet's own; no worker sees them.
 pub const PREFIX: &str = "/__faucet__/";
 
+/// Whether a path is that of a health check.
+pub fn is_check(path: &str) -> bool {
+    let name = path.strip_prefix(PREFIX);
+    matches!(name, Some("livez" | "readyz"))
+}
+
 /// The answer to a health path; `None` if there is no such path.
 pub fn answer(path: &str, status: impl FnOnce() -> Status) -> Option<(StatusCode, Value)> {
     match path.strip_prefix(PREFIX)? {

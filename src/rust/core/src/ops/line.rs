@@ -7,6 +7,7 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
+use super::escape;
 use super::log::{Kind, Log};
 
 /// A subscriber for one server's thread. A full-featured one would bring spans, filters and a
@@ -29,7 +30,9 @@ impl Subscriber for EventLine {
     fn event(&self, event: &Event<'_>) {
         let mut text = Text::default();
         event.record(&mut text);
-        let line = [text.subject, text.message, text.fields].concat();
+        let text = [text.subject, text.message, text.fields].concat();
+        // Others than we may have written some of it.
+        let line = escape::line(&text).into_owned();
         self.log.push(Kind::Event, *event.metadata().level(), line);
     }
 

@@ -121,11 +121,6 @@ impl Log {
         }
     }
 
-    /// Counts a line that was lost elsewhere.
-    pub fn note_dropped(&self) {
-        self.note_lost(1, 0);
-    }
-
     /// Counts lines that were lost elsewhere, and others of which somebody else tells.
     pub fn note_lost(&self, lines: u64, told: u64) {
         self.lock().dropped += lines;

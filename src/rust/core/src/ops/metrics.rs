@@ -1,4 +1,4 @@
-//! Counters and histograms, in Prometheus' text format.
+//! Counters and histograms, as OpenMetrics.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -180,7 +180,7 @@ impl Metrics {
         self.turns.get_or_create(&ByOutcome { outcome }).inc();
     }
 
-    /// The text a Prometheus server scrapes. Gauges are read from `status` now.
+    /// All of them as text, in OpenMetrics' form. Gauges are read from `status` now.
     pub fn render(&self, status: &Status, connections: usize, log_dropped: u64) -> String {
         self.queue_length.set(status.queue as i64);
         for state in STATES {

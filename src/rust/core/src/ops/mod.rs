@@ -2,16 +2,21 @@
 
 pub mod access;
 mod admin;
+mod escape;
+mod exposition;
 mod health;
 mod line;
 pub mod log;
+pub mod log_file;
 pub mod metrics;
 pub mod outlet;
 pub mod printable;
+mod rotation;
 pub mod status;
 
-pub use admin::serve_admin;
-pub use health::{answer, PREFIX};
+pub use admin::{serve_admin, Hosts};
+pub use exposition::Exposition;
+pub use health::{answer, is_check, PREFIX};
 
 use std::sync::Arc;
 

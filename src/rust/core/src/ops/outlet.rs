@@ -209,13 +209,8 @@ impl Outlet {
             owner if owner == std::process::id() => return Ok(()),
             _ => return Err(NoThread),
         }
-        signals::blocked(|| {
-            std::thread::Builder::new()
-                .name("faucet-print".into())
-                .stack_size(128 * 1024)
-                .spawn(move || self.run())
-        })
-        .map_err(|_| NoThread)?;
+        signals::start_thread("faucet-print", signals::SMALL_STACK, move || self.run())
+            .map_err(|_| NoThread)?;
         self.owner.store(std::process::id(), Ordering::Release);
         Ok(())
     }

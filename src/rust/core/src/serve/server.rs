@@ -20,6 +20,7 @@ use super::desk::Desk;
 use super::service;
 use crate::body::Store;
 use crate::descriptors::Descriptors;
+use crate::environment::SystemError;
 use crate::signals;
 use crate::worker::native::control_path;
 use crate::worker::widen;
@@ -59,13 +60,9 @@ impl Server {
         let (served, memory) = (desk.clone(), settings.body_memory);
         // Its one front sees to limits.
         let store = Store::new(u64::MAX, Descriptors::new(usize::MAX), FILE_THREADS)?;
-        let thread = signals::blocked(|| {
-            std::thread::Builder::new()
-                .name("faucet-serve".into())
-                .spawn(move || {
-                    let desk = Closing(served);
-                    run(&desk.0, &store, memory, http, control, stopped);
-                })
+        let thread = signals::start_thread("faucet-serve", signals::STACK, move || {
+            let desk = Closing(served);
+            run(&desk.0, &store, memory, http, control, stopped);
         })?;
         Ok(Self {
             desk,
@@ -126,7 +123,7 @@ fn run(
     {
         Ok(runtime) => runtime,
         Err(error) => {
-            tracing::error!("no runtime: {error}");
+            tracing::error!("no runtime: {}", SystemError(&error));
             return;
         }
     };
@@ -161,7 +158,7 @@ async fn accept(listener: UnixListener, begin: impl Fn(UnixStream)) {
         match listener.accept().await {
             Ok((stream, _)) => begin(stream),
             Err(error) => {
-                tracing::warn!("cannot accept: {error}");
+                tracing::warn!("cannot accept: {}", SystemError(&error));
                 tokio::time::sleep(PAUSE).await;
             }
         }

@@ -17,6 +17,7 @@ use super::desk::{Desk, Ticket};
 use super::pipe::PipeReader;
 use super::request::Request;
 use crate::body::{Buffered, Store};
+use crate::environment::SystemError;
 use crate::worker::native::{BODY_FILE, REQUEST_NUMBER};
 
 /// The body of a response.
@@ -139,7 +140,10 @@ fn open_rest(value: &[u8]) -> io::Result<(File, u64)> {
 }
 
 fn unreadable(error: &io::Error) -> Response<Reply> {
-    let text = format!("the request's body could not be read: {error}");
+    let text = format!(
+        "the request's body could not be read: {}",
+        SystemError(error)
+    );
     let mut response = Response::new(Reply::whole(text.into()));
     *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
     response

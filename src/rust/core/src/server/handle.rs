@@ -11,17 +11,21 @@ use super::listen::{listen, reachable};
 use super::request::Request;
 use super::shared::{Ending, Phase, Shared};
 use super::{system, Settings};
-use crate::body::Store;
+use crate::body::{self, Store};
 use crate::descriptors::Descriptors;
+use crate::environment::Environment;
 use crate::front::{Connections, Front, Fronts};
 use crate::lock::Table;
 use crate::ops::access::AccessLog;
 use crate::ops::log::{Line, Log};
 use crate::ops::metrics::Metrics;
 use crate::ops::status::Status;
-use crate::ops::Ops;
+use crate::ops::{Hosts, Ops};
 use crate::signals;
 use crate::sources::{Counts, Failure, Ground, Prepared, Roster};
+
+/// How long the last lines of the access log may take to be written.
+const LAST_LINES: Duration = Duration::from_millis(500);
 
 /// A server on a thread of its own. Dropping it kills its workers.
 pub struct Server {
@@ -31,17 +35,21 @@ pub struct Server {
     ops: Weak<Ops>,
     requests: mpsc::UnboundedSender<(u64, Request)>,
     next_request: u64,
+    environment: Environment,
     address: SocketAddr,
     admin: Option<SocketAddr>,
     abandoned: bool,
 }
 
 impl Server {
-    /// Binds the ports, starts the thread and returns; the workers start meanwhile.
+    /// Binds the ports, starts the thread and returns; the workers start meanwhile. Reads the environment: to be called
+    /// on R's thread.
     ///
     /// # Errors
     /// Class `port_in_use` or `listen` for the ports, `option` for the log file, `system` otherwise.
     pub fn start(settings: Settings) -> Result<Self, Failure> {
+        let environment = Environment::read();
+        body::set_directory(environment.temporary_directory());
         let listener = listen("", &settings.host, settings.port)?;
         let admin = settings
             .admin_port
@@ -55,11 +63,12 @@ impl Server {
             .map_err(system)?;
 
         let log = Arc::new(Log::default());
-        let access = match (settings.access_log, &settings.log_file) {
+        let access = match (settings.access_log, settings.log_file) {
             (None, _) => AccessLog::none(),
             (Some(format), None) => AccessLog::to_log(format, log.clone()),
-            (Some(format), Some(path)) => {
-                AccessLog::to_file(format, path, log.clone()).map_err(|error| Failure {
+            (Some(format), Some(file)) => {
+                let path = file.path.clone();
+                AccessLog::to_file(format, file, log.clone()).map_err(|error| Failure {
                     class: "option",
                     message: format!("`log_file` cannot be written: {}: {error}", path.display()),
                     lines: Vec::new(),
@@ -68,7 +77,7 @@ impl Server {
         };
         let ops = Arc::new(Ops {
             metrics: Metrics::default(),
-            access,
+            access: access.with_health(settings.log_health),
             log: log.clone(),
         });
         let own = Arc::downgrade(&ops);
@@ -78,6 +87,8 @@ impl Server {
         let (requests, asked) = mpsc::unbounded_channel();
         let workers = settings.source.workers() as usize;
 
+        let finished = ops.clone();
+        let admin_hosts = Hosts::new(&settings.admin_host, &settings.admin_hosts);
         let main = {
             let (shared, roster) = (shared.clone(), roster.clone());
             move |source: Prepared| {
@@ -87,6 +98,7 @@ impl Server {
                 let runtime = match tokio::runtime::Builder::new_current_thread()
                     .enable_all()
                     .thread_name("faucet-blocking")
+                    .thread_stack_size(signals::STACK)
                     .build()
                 {
                     Ok(runtime) => runtime,
@@ -128,25 +140,23 @@ impl Server {
                     front,
                     source: asker,
                 };
+                let admin = admin.map(|listener| (listener, admin_hosts));
                 runtime.block_on(life.run(source, notices, asked, listener, admin));
                 // A connection that hangs must not keep the server from ending.
                 runtime.shutdown_timeout(Duration::from_millis(100));
+                finished.access.finish(LAST_LINES);
             }
         };
         // Nobody joins the thread: its end shows in what is shared.
-        signals::blocked(|| {
-            let prepared = settings.source.prepare()?;
-            std::thread::Builder::new()
-                .name("faucet".into())
-                .spawn(move || main(prepared))
-        })
-        .map_err(system)?;
+        let prepared = settings.source.prepare(&environment).map_err(system)?;
+        signals::start_thread("faucet", signals::STACK, move || main(prepared)).map_err(system)?;
         Ok(Self {
             shared,
             roster,
             ops: own,
             requests,
             next_request: 0,
+            environment,
             address,
             admin: admin_address,
             abandoned: false,
@@ -183,11 +193,15 @@ impl Server {
         self.roster.status_with_memory()
     }
 
-    /// Asks for something; its end is told by [`result`](Self::result) under the returned number.
+    /// Asks for something; its end is told by [`result`](Self::result) under the returned number. A reload reads the
+    /// environment again, for its workers and those after them: to be called on R's thread.
     pub fn ask(&mut self, request: Request) -> u64 {
         let id = self.next_request;
         self.next_request += 1;
         self.shared.begin(id, request);
+        if matches!(request, Request::Reload) {
+            self.environment.refresh();
+        }
         if request.ends() {
             // From this moment on, not from when the server's thread gets to it.
             self.roster.set_draining();

@@ -11,7 +11,7 @@ use super::shared::{Phase, Shared};
 use super::system;
 use crate::front::{self, Front, Order};
 use crate::lock::Refused;
-use crate::ops;
+use crate::ops::{self, Hosts};
 use crate::sources::{Asker, Command, Failure, Notice, Work};
 
 /// How long a stopped server may take to reap its workers after they were killed.
@@ -39,11 +39,13 @@ impl Life {
         mut notices: mpsc::UnboundedReceiver<Notice>,
         mut asked: mpsc::UnboundedReceiver<(u64, Request)>,
         listener: std::net::TcpListener,
-        admin: Option<std::net::TcpListener>,
+        admin: Option<(std::net::TcpListener, Hosts)>,
     ) {
         let (listener, admin) = match (
             TcpListener::from_std(listener),
-            admin.map(TcpListener::from_std).transpose(),
+            admin
+                .map(|(listener, hosts)| Ok((TcpListener::from_std(listener)?, hosts)))
+                .transpose(),
         ) {
             (Ok(listener), Ok(admin)) => (listener, admin),
             (Err(error), _) | (_, Err(error)) => {
@@ -53,8 +55,8 @@ impl Life {
         };
         tokio::spawn(front::expire(self.front.clone()));
         tokio::spawn(front::accept(self.front.clone(), listener));
-        if let Some(admin) = admin {
-            tokio::spawn(ops::serve_admin(admin, self.front.clone()));
+        if let Some((admin, hosts)) = admin {
+            tokio::spawn(ops::serve_admin(admin, hosts, self.front.clone()));
         }
         let mut source = tokio::spawn(source);
         let life = Arc::new(self);

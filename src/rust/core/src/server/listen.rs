@@ -6,7 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 use crate::front;
 use crate::sources::Failure;
 
-/// Listens on a host, by name or address. The names of both settings begin with `prefix`.
+/// Listens on a host, by name or address. The names of both settings begin with `prefix`. To be called on R's thread.
+#[allow(clippy::disallowed_methods)]
 pub(super) fn listen(
     prefix: &str,
     host: &str,

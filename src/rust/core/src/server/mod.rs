@@ -11,10 +11,11 @@ pub use request::Request;
 pub use shared::Phase;
 
 use std::io;
-use std::path::PathBuf;
 
+use crate::environment::SystemError;
 use crate::front::{Limits, Networks, TrustedProxies};
 use crate::ops::access::Format;
+use crate::ops::log_file::LogFile;
 use crate::sources::{Failure, Source};
 
 /// Everything that a server is told at its start.
@@ -27,6 +28,8 @@ pub struct Settings {
     pub admin_host: String,
     /// 0 for any free port.
     pub admin_port: Option<u16>,
+    /// Names by which the admin port may be asked, besides those of this machine.
+    pub admin_hosts: Vec<String>,
     /// Requests that may wait.
     pub queue: usize,
     pub limits: Limits,
@@ -35,14 +38,16 @@ pub struct Settings {
     pub fronts: Networks,
     pub access_log: Option<Format>,
     /// Where the access log goes instead of to [`Server::take_lines`].
-    pub log_file: Option<PathBuf>,
+    pub log_file: Option<LogFile>,
+    /// Whether it holds health checks.
+    pub log_health: bool,
     pub source: Source,
 }
 
 fn system(error: io::Error) -> Failure {
     Failure {
         class: "system",
-        message: format!("The server cannot be started: {error}"),
+        message: format!("The server cannot be started: {}", SystemError(&error)),
         lines: Vec::new(),
     }
 }

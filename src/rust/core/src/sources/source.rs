@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::local::{LocalSettings, Pool, Sockets, Spawner};
 use super::replicas::{Replicas, Settings as ReplicasSettings};
 use super::{Failure, Roster};
+use crate::environment::Environment;
 use crate::lock::Table;
 use crate::ops::status::Kind;
 use crate::ops::Ops;
@@ -87,18 +88,19 @@ impl Source {
         }
     }
 
-    /// Gets from the system what the source needs. Threads that it starts inherit the caller's signal mask.
+    /// Gets from the system what the source needs.
     ///
     /// # Errors
     /// What the system says.
-    pub fn prepare(self) -> io::Result<Prepared> {
+    pub fn prepare(self, environment: &Environment) -> io::Result<Prepared> {
         Ok(match self {
             Self::Local(settings) => {
                 let sockets = match settings.worker {
                     Some(Kind::Http) => None,
-                    _ => Some(Sockets::make()?),
+                    _ => Some(Sockets::make_in(environment.temporary_directory())?),
                 };
-                Prepared::Local(settings, sockets, Spawner::start()?)
+                let spawner = Spawner::start(environment.clone())?;
+                Prepared::Local(settings, sockets, spawner)
             }
             Self::Replicas(settings) => Prepared::Replicas(settings),
         })

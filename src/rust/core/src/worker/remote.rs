@@ -15,6 +15,7 @@ use hyper::header::{HeaderMap, HeaderName, HeaderValue, HOST};
 use hyper::{Request, Response, StatusCode, Uri};
 
 use super::{Address, Connection, Outgoing, Report, SendFailed, Worker};
+use crate::environment::SystemError;
 
 /// In a request: how many seconds it may wait for a worker there. Fronts send `0`.
 pub const WAIT: HeaderName = HeaderName::from_static("faucet-wait");
@@ -255,11 +256,7 @@ fn text(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::Other => error.to_string(),
         // Without the number.
-        _ if error.raw_os_error().is_some() => {
-            let text = error.to_string();
-            let end = text.find(" (os error").unwrap_or(text.len());
-            text[..end].to_lowercase()
-        }
+        _ if error.raw_os_error().is_some() => SystemError(error).to_string().to_lowercase(),
         kind => kind.to_string(),
     }
 }

@@ -102,6 +102,7 @@ impl Local {
             port: 0,
             admin_host: "127.0.0.1".into(),
             admin_port: None,
+            admin_hosts: Vec::new(),
             queue: 100,
             limits: Limits {
                 max_connections: 100,
@@ -112,6 +113,7 @@ impl Local {
             fronts: Networks::default(),
             access_log: None,
             log_file: None,
+            log_health: false,
             source: Source::Local(local.clone()),
         };
         let mut setup = Setup { settings, local };

@@ -25,6 +25,7 @@ impl Pod {
             port: 0,
             admin_host: "127.0.0.1".into(),
             admin_port: None,
+            admin_hosts: Vec::new(),
             queue: 1024,
             limits: Limits {
                 max_connections: 1000,
@@ -34,6 +35,7 @@ impl Pod {
             fronts: loopback(),
             access_log: None,
             log_file: None,
+            log_health: false,
             source: Source::Replicas(ReplicasSettings {
                 target: Target::parse(&target).expect("an address"),
                 slots: 1,

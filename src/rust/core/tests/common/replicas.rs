@@ -153,6 +153,7 @@ impl Replicas {
             port: 0,
             admin_host: "127.0.0.1".into(),
             admin_port: None,
+            admin_hosts: Vec::new(),
             queue: 1000,
             limits: Limits {
                 max_connections: 1000,
@@ -163,6 +164,7 @@ impl Replicas {
             fronts: Networks::default(),
             access_log: None,
             log_file: None,
+            log_health: false,
             source: Source::Replicas(replicas.clone()),
         };
         let mut setup = Setup { settings, replicas };

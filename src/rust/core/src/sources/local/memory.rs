@@ -8,7 +8,10 @@ pub fn resident_memory(pid: u32) -> Option<u64> {
         let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
         Some(kib * 1024)
     } else {
-        let output = std::process::Command::new("ps")
+        #[allow(clippy::disallowed_methods)]
+        let output = std::process::Command::new("/bin/ps")
+            // Not to read it while R may change it.
+            .env_clear()
             .args(["-o", "rss=", "-p", &pid.to_string()])
             .output()
             .ok()?;

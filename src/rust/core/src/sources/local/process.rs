@@ -19,10 +19,9 @@ use super::output::{follow, Tail};
 use super::spawn::{Launch, Spawner};
 use super::streams::Streams;
 use super::template::Line;
+use crate::environment::SystemError;
 use crate::ops::log::Log;
-
-/// Enough for a thread that only waits.
-const WAITER_STACK: usize = 128 * 1024;
+use crate::signals;
 
 /// Between two requests to end. One interrupt may only abort what R is doing; the next one ends it.
 const NUDGE: Duration = Duration::from_millis(200);
@@ -58,7 +57,7 @@ impl Exit {
                 (None, Some(signal)) => format!("was killed by signal {signal}"),
                 (None, None) => "ended".to_owned(),
             },
-            Err(error) => format!("ended ({error})"),
+            Err(error) => format!("ended ({})", SystemError(error)),
         }
     }
 }
@@ -292,15 +291,12 @@ impl Waiter {
     fn start() -> io::Result<Self> {
         let (task, tasks) = std::sync::mpsc::channel();
         let (sender, ended) = oneshot::channel();
-        std::thread::Builder::new()
-            .name("faucet-wait".into())
-            .stack_size(WAITER_STACK)
-            .spawn(move || {
-                if let Ok((child, live)) = tasks.recv() {
-                    // Nobody listens when the runtime is gone.
-                    let _ = sender.send(wait(child, &live));
-                }
-            })?;
+        signals::start_thread("faucet-wait", signals::SMALL_STACK, move || {
+            if let Ok((child, live)) = tasks.recv() {
+                // Nobody listens when the runtime is gone.
+                let _ = sender.send(wait(child, &live));
+            }
+        })?;
         Ok(Self { task, ended })
     }
 

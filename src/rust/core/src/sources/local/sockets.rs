@@ -20,13 +20,13 @@ const REST: usize = "/faucet-123456/12345678901234567890.control".len();
 pub struct Sockets(TempDir);
 
 impl Sockets {
+    /// In a folder for temporary files, unless its path is too long for a socket's.
+    ///
     /// # Errors
     /// The folder cannot be made.
-    pub fn make() -> io::Result<Self> {
-        let mut parent = std::env::temp_dir();
-        if parent.as_os_str().as_bytes().len() + REST > LONGEST {
-            parent = "/tmp".into();
-        }
+    pub fn make_in(temporary: &Path) -> io::Result<Self> {
+        let long = temporary.as_os_str().as_bytes().len() + REST > LONGEST;
+        let parent = if long { Path::new("/tmp") } else { temporary };
         tempfile::Builder::new()
             .prefix("faucet-")
             .permissions(Permissions::from_mode(0o700))
@@ -53,7 +53,7 @@ mod tests {
 
     #[test]
     fn the_folder_is_private_and_goes_with_its_owner() {
-        let sockets = Sockets::make().expect("a folder");
+        let sockets = Sockets::make_in(&std::env::temp_dir()).expect("a folder");
         let folder = sockets.0.path().to_owned();
         let mode = folder.metadata().expect("it exists").permissions().mode();
         assert_eq!(mode & 0o777, 0o700);

@@ -16,6 +16,9 @@ use nix::sys::resource::{getrlimit, setrlimit, Resource};
 use nix::sys::signal::{sigprocmask, SigHandler, SigSet, SigmaskHow, Signal};
 use tokio::sync::oneshot;
 
+use crate::environment::{Environment, Variables};
+use crate::signals;
+
 /// What to start.
 #[derive(Debug)]
 pub struct Launch {
@@ -39,27 +42,24 @@ pub struct Spawner {
 }
 
 impl Spawner {
-    /// Starts the thread. To be called with all signals blocked: the thread must never run one of
-    /// R's signal handlers.
+    /// Starts the thread. What it starts gets `environment`, as it is then.
     ///
     /// # Errors
     /// The system refuses another thread.
-    pub fn start() -> io::Result<Self> {
+    pub fn start(environment: Environment) -> io::Result<Self> {
         // What the server raises for its clients is not for the workers: R's select() breaks above 1024.
         let files = getrlimit(Resource::RLIMIT_NOFILE)?;
         let (jobs, queue) = mpsc::channel::<Job>();
-        std::thread::Builder::new()
-            .name("faucet-spawn".into())
-            .spawn(move || {
-                while let Ok(job) = queue.recv() {
-                    let child = spawn(job.launch, files);
-                    if let Err(Ok(mut orphan)) = job.reply.send(child) {
-                        // Nobody will look after it: the server is going down.
-                        let _ = orphan.kill();
-                        let _ = orphan.wait();
-                    }
+        signals::start_thread("faucet-spawn", signals::STACK, move || {
+            while let Ok(job) = queue.recv() {
+                let child = spawn(job.launch, &environment.variables(), files);
+                if let Err(Ok(mut orphan)) = job.reply.send(child) {
+                    // Nobody will look after it: the server is going down.
+                    let _ = orphan.kill();
+                    let _ = orphan.wait();
                 }
-            })?;
+            }
+        })?;
         Ok(Self { jobs, files })
     }
 
@@ -80,16 +80,20 @@ impl Spawner {
     }
 }
 
-fn spawn(launch: Launch, files: (u64, u64)) -> io::Result<Child> {
+fn spawn(launch: Launch, variables: &Variables, files: (u64, u64)) -> io::Result<Child> {
     let (program, arguments) = launch
         .command
         .split_first()
         .ok_or_else(|| io::Error::other("the worker's command is empty"))?;
     let parent = nix::unistd::getpid();
+    #[allow(clippy::disallowed_methods)]
     let mut command = Command::new(program);
     command
         .args(arguments)
         .current_dir(&launch.dir)
+        // What is inherited is read at this moment, while R may change it: it is handed on instead.
+        .env_clear()
+        .envs(variables.iter().map(|(name, value)| (name, value)))
         // A front that is itself a worker must not pass on what it was told.
         .env_remove("FAUCET_SOCKET")
         .env_remove("FAUCET_TEMPLATE")

@@ -16,6 +16,7 @@ use hickory_resolver::{
 use tokio::task::JoinSet;
 
 use super::target::{Host, Target};
+use crate::environment::SystemError;
 use crate::worker::{Address, Connection};
 
 /// All that a lookup asks, servers' retries included.
@@ -275,7 +276,12 @@ fn is_certain(error: &ResolveError) -> bool {
 
 /// Without the names of the resolver's own layers.
 fn text_of(error: &ResolveError) -> String {
+    if let ResolveErrorKind::Proto(proto) = error.kind() {
+        if let ProtoErrorKind::Io(error) = proto.kind() {
+            return SystemError(error).to_string();
+        }
+    }
     let text = error.to_string();
     let text = text.strip_prefix("proto error: ").unwrap_or(&text);
-    text.strip_prefix("io error: ").unwrap_or(text).to_owned()
+    text.to_owned()
 }

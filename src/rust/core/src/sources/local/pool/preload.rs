@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 
 use super::ending::SHORT_GRACE;
 use super::{Event, Notice, Pool};
+use crate::environment::SystemError;
 use crate::ops::status::{Kind, State, TemplateStatus};
 use crate::sources::local::boot::{accepts, ReservedPort, LOOK};
 use crate::sources::local::position::{Place, Position};
@@ -165,7 +166,7 @@ impl Pool {
             Err(error) => {
                 let failure = Failure {
                     class: "boot",
-                    message: format!("The template could not be started: {error}"),
+                    message: format!("The template could not be started: {}", SystemError(&error)),
                     lines: Vec::new(),
                 };
                 self.template_failed(failure).await;

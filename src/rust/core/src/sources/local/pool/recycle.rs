@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::member::Reason;
 use super::{Event, Pool};
 use crate::ops::status::State;
+use crate::signals;
 use crate::sources::backoff;
 
 /// Between two looks at the workers' memory, if it is limited.
@@ -47,14 +48,12 @@ impl Pool {
         tokio::spawn(async move {
             let (reply, over) = tokio::sync::oneshot::channel();
             // The system counts the pages of a large process for a while. Without a thread, the next look will do.
-            let _ = std::thread::Builder::new()
-                .name("faucet-memory".into())
-                .spawn(move || {
-                    let over = looks
-                        .into_iter()
-                        .filter(|(_, memory)| memory().is_some_and(|memory| memory > limit));
-                    let _ = reply.send(over.map(|(generation, _)| generation).collect::<Vec<_>>());
-                });
+            let _ = signals::start_thread("faucet-memory", signals::SMALL_STACK, move || {
+                let over = looks
+                    .into_iter()
+                    .filter(|(_, memory)| memory().is_some_and(|memory| memory > limit));
+                let _ = reply.send(over.map(|(generation, _)| generation).collect::<Vec<_>>());
+            });
             for generation in over.await.unwrap_or_default() {
                 let _ = sender.send(Event::RecycleDue(generation, Reason::MaxMemory));
             }

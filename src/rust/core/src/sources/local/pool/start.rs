@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use super::ending::SHORT_GRACE;
 use super::member::{BootProblem, Member, Reason};
 use super::{Event, Notice, Pool};
+use crate::environment::SystemError;
 use crate::ops::status::State;
 use crate::sources::local::boot::{accepts, ReservedPort, LOOK};
 use crate::sources::local::position::{Place, Position};
@@ -105,7 +106,7 @@ impl Pool {
                 tokio::spawn(async move {
                     let born = match line.fork(fork).await {
                         Ok(pid) => Process::adopt(pid, streams, line, worker_name(id), log)
-                            .map_err(|error| ForkFailed::Refused(error.to_string())),
+                            .map_err(|error| ForkFailed::Refused(SystemError(&error).to_string())),
                         Err(failed) => Err(failed),
                     };
                     // Fails only when the pool is gone, and then it ends with its process.
@@ -309,7 +310,7 @@ fn worker_name(id: u32) -> String {
 fn not_started(id: u32, error: &io::Error) -> Failure {
     Failure {
         class: "boot",
-        message: format!("Worker {id} could not be started: {error}"),
+        message: format!("Worker {id} could not be started: {}", SystemError(error)),
         lines: Vec::new(),
     }
 }

@@ -3,6 +3,7 @@
 use std::time::SystemTime;
 
 use super::*;
+use crate::environment::Environment;
 use crate::ops::access::AccessLog;
 use crate::ops::log::Log;
 use crate::ops::metrics::Metrics;
@@ -40,7 +41,7 @@ async fn pool() -> (Pool, Arc<Worker>) {
         }),
         notify: mpsc::unbounded_channel().0,
     };
-    let spawner = Spawner::start().expect("a thread");
+    let spawner = Spawner::start(Environment::read()).expect("a thread");
     let (mut pool, _) = Pool::new(settings, None, spawner, ground);
     pool.positions.insert(1, Position::default());
     let port = ReservedPort::take().expect("a free port");
