@@ -145,6 +145,7 @@ pub fn read(list: &List) -> Result<Settings, Failure> {
             max_body: named.whole("max_body")?.unwrap_or(u64::MAX),
             body_memory: named.whole("body_memory")?.unwrap_or(u64::MAX),
             max_connections: named.count("max_connections")? as usize,
+            underscores_in_headers: named.flag("underscores_in_headers")?,
         },
         trusted,
         access_log,

@@ -8,6 +8,7 @@
 pub mod body;
 mod clock;
 pub mod front;
+mod heads;
 pub mod lock;
 pub mod ops;
 pub mod serve;

@@ -8,4 +8,4 @@ mod spool;
 
 pub use buffered::{BufferError, Buffered, BufferedBody, Rest};
 pub use file::FileBody;
-pub use spool::{spool, Abort, SpoolReader, SpoolWriter};
+pub use spool::{spool, Abort, SpoolProgress, SpoolReader, SpoolWriter};

@@ -1,5 +1,8 @@
 //! A client's request as a worker will see it.
 
+use std::error::Error;
+use std::io;
+
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use hyper::header::{self, HeaderValue};
@@ -10,7 +13,7 @@ use super::cause::Cause;
 use super::exchange::Sendable;
 use super::headers::{self, X_REQUEST_ID};
 use super::limits::Limits;
-use super::record::Record;
+use super::record::{Call, Record};
 use super::service::Peer;
 use crate::body::{BufferError, Buffered};
 
@@ -30,11 +33,12 @@ pub async fn sendable(
     peer: &Peer,
     request: &mut Request<Incoming>,
     record: &mut Record,
+    call: &Call,
     upgrade: Option<&(OnUpgrade, HeaderValue)>,
 ) -> Result<Box<Sendable>, Cause> {
     let limits = &peer.front.limits;
     let mut headers = std::mem::take(request.headers_mut());
-    headers::strip_hop_by_hop(&mut headers, &headers::REQUEST_FRAMING);
+    headers::strip_request(&mut headers, limits.underscores_in_headers);
     if let Some(authority) = request.uri().authority() {
         // HTTP/2's `:authority`, or an absolute target: either way `Host` has no say (RFC 9112, 3.2.2).
         if let Ok(host) = HeaderValue::from_str(authority.as_str()) {
@@ -58,7 +62,8 @@ pub async fn sendable(
     let body = if request.body().is_end_stream() {
         Buffered::default()
     } else {
-        Box::pin(buffer(request.body_mut(), limits)).await?
+        let http2 = request.version() == Version::HTTP_2;
+        Box::pin(buffer(request.body_mut(), limits, call, http2)).await?
     };
     let target = origin_form(request.uri())?;
     if body.is_empty()
@@ -78,19 +83,48 @@ pub async fn sendable(
     }))
 }
 
-async fn buffer(body: &mut Incoming, limits: &Limits) -> Result<Buffered, Cause> {
+async fn buffer(
+    mut body: &mut Incoming,
+    limits: &Limits,
+    call: &Call,
+    http2: bool,
+) -> Result<Buffered, Cause> {
+    const BROKEN_OFF: Cause = Cause::BadRequest("the request's body broke off");
     let (memory, max) = (limits.body_memory, limits.max_body);
-    Buffered::read_from(body, memory, max, limits.idle_timeout)
-        .await
-        .map_err(|error| match error {
-            BufferError::TooLarge(_) => Cause::BodyTooLarge,
-            BufferError::Stalled(_) => Cause::BodyTimeout,
-            BufferError::Broken(_) => Cause::BadRequest("the request's body is not valid HTTP"),
-            BufferError::Storage(error) => {
-                tracing::error!("a request's body cannot be kept: {error}");
-                Cause::Storage
-            }
-        })
+    let mut left = false;
+    let watched = (&mut body).map_err(|error| {
+        left = is_departure(&error);
+        error
+    });
+    let buffered = Buffered::read_from(watched, memory, max, limits.idle_timeout).await;
+    if buffered.is_ok() && http2 && !body.is_end_stream() {
+        // The stream was reset with `CANCEL`, which hyper takes for an end.
+        left = true;
+    }
+    if left {
+        call.client_left();
+        return Err(BROKEN_OFF);
+    }
+    buffered.map_err(|error| match error {
+        BufferError::TooLarge(_) => Cause::BodyTooLarge,
+        BufferError::Stalled(_) => Cause::BodyTimeout,
+        BufferError::Broken(_) => Cause::BadRequest("the request's body is not valid HTTP"),
+        BufferError::Storage(error) => {
+            tracing::error!("a request's body cannot be kept: {error}");
+            Cause::Storage
+        }
+    })
+}
+
+/// Whether a body ended with its connection or its stream, and not with bytes that are no body.
+fn is_departure(error: &hyper::Error) -> bool {
+    let cause = error.source().and_then(|cause| cause.downcast_ref());
+    !cause.is_some_and(|cause: &io::Error| {
+        matches!(
+            cause.kind(),
+            io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData
+        )
+    })
 }
 
 /// Reads a body for nothing: a connection that is closed with bytes unread is reset, and a front that is still sending
@@ -114,12 +148,30 @@ fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-/// Path and query alone: what a server, not a proxy, is asked (RFC 9112, 3.2.1).
+/// Path and query alone: what a server, not a proxy, is asked (RFC 9112, 3.2.1). All of it ASCII, as not every server's
+/// parser takes more: what is not becomes what it means (RFC 3987, 3.1).
 fn origin_form(uri: &Uri) -> Result<Uri, Cause> {
-    if uri.scheme().is_none() {
+    let target = uri.path_and_query().map_or("/", |path| path.as_str());
+    let ascii = target.is_ascii();
+    if ascii && uri.scheme().is_none() {
         return Ok(uri.clone());
     }
-    let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    path.parse()
-        .map_err(|_| Cause::BadRequest("the request's target is not valid"))
+    let parsed = if ascii {
+        target.parse()
+    } else {
+        percent_encoded(target).parse()
+    };
+    parsed.map_err(|_| Cause::BadRequest("the request's target is not valid"))
+}
+
+fn percent_encoded(target: &str) -> String {
+    let mut encoded = String::with_capacity(target.len() * 3);
+    for byte in target.bytes() {
+        if byte.is_ascii() {
+            encoded.push(byte.into());
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    encoded
 }

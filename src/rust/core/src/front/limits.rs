@@ -18,6 +18,8 @@ pub struct Limits {
     /// How much of one body stays in memory.
     pub body_memory: u64,
     pub max_connections: usize,
+    /// Whether headers with `_` in their names are passed on.
+    pub underscores_in_headers: bool,
 }
 
 impl Default for Limits {
@@ -31,6 +33,7 @@ impl Default for Limits {
             max_body: 256 * 1024 * 1024,
             body_memory: 1024 * 1024,
             max_connections: 10_000,
+            underscores_in_headers: false,
         }
     }
 }

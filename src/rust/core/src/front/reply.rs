@@ -9,7 +9,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::HeaderMap;
 
 use super::record::Record;
-use crate::body::{Abort, FileBody, SpoolReader};
+use crate::body::{Abort, FileBody, SpoolProgress, SpoolReader};
 
 enum Kind {
     Empty,
@@ -66,6 +66,14 @@ impl Reply {
     /// Whether it is still on its way from a worker.
     pub fn is_coming(&self) -> bool {
         matches!(self.kind, Kind::Spool(_))
+    }
+
+    /// How far the worker is, of one that is still on its way.
+    pub fn progress(&self) -> Option<SpoolProgress> {
+        match &self.kind {
+            Kind::Spool(reader) => Some(reader.progress()),
+            _ => None,
+        }
     }
 
     /// Ties the record of its request to this body.

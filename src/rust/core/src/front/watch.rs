@@ -1,10 +1,11 @@
 //! What a client's connection is doing, so that doing nothing has an end.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicU8, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::task::{Poll, Waker};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Poll, Wake, Waker};
 use std::time::Duration;
 
+use super::departure::Departure;
 use super::limits::Limits;
 use crate::clock::coarse_millis;
 
@@ -52,6 +53,9 @@ pub struct Watch {
     asked: AtomicBool,
     /// Whether the client is another faucet's front.
     front: AtomicBool,
+    /// Whether it carries something else than HTTP by now.
+    tunnel: AtomicBool,
+    pub departure: Departure,
     task: Mutex<Option<Waker>>,
 }
 
@@ -67,6 +71,8 @@ impl Default for Watch {
             order: AtomicU8::new(Order::None as u8),
             asked: AtomicBool::new(false),
             front: AtomicBool::new(false),
+            tunnel: AtomicBool::new(false),
+            departure: Departure::default(),
             task: Mutex::new(None),
         }
     }
@@ -99,6 +105,16 @@ impl Watch {
         self.asked.store(true, Ordering::Relaxed);
         self.phase.store(Phase::Busy as u8, Ordering::Relaxed);
         self.all_written.store(false, Ordering::Relaxed);
+        self.departure.request_started();
+    }
+
+    /// The protocol is switched.
+    pub fn becomes_tunnel(&self) {
+        self.tunnel.store(true, Ordering::Relaxed);
+    }
+
+    pub fn is_tunnel(&self) -> bool {
+        self.tunnel.load(Ordering::Relaxed)
     }
 
     /// Nothing is left to write now. While a request is being served, its response is still to come.
@@ -213,6 +229,10 @@ impl Watch {
     /// Gives an order, unless a stronger one stands, and wakes the connection's task.
     pub fn give(&self, order: Order) {
         self.order.fetch_max(order as u8, Ordering::Relaxed);
+        self.rouse();
+    }
+
+    fn rouse(&self) {
         let task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(waker) = &*task {
             waker.wake_by_ref();
@@ -239,5 +259,18 @@ impl Watch {
             Some(known) => known.clone_from(waker),
             None => *task = Some(waker.clone()),
         }
+    }
+}
+
+/// For what waits for the client's [departure](super::departure::departed): it is polled when it is woken, not whenever the
+/// connection is.
+impl Wake for Watch {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.departure.stir();
+        self.rouse();
     }
 }

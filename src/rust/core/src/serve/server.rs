@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 use super::control;
 use super::desk::Desk;
 use super::service;
+use crate::heads::ROOM_FOR_HEADERS;
 use crate::signals;
 use crate::worker::native::control_path;
 use crate::worker::widen;
@@ -167,6 +168,7 @@ async fn converse(desk: Arc<Desk>, body_memory: u64, stream: UnixStream) {
     let service = service_fn(|request| service::serve(desk.clone(), body_memory, request));
     // How it ends, the front sees for itself.
     let _ = http1::Builder::new()
+        .max_headers(ROOM_FOR_HEADERS)
         .serve_connection(TokioIo::new(stream), service)
         .await;
 }

@@ -1,6 +1,7 @@
 //! One worker as the front sees it: its address, its connections, its counters.
 
 mod connection;
+mod methods;
 pub mod native;
 pub mod remote;
 mod stream;
@@ -16,6 +17,7 @@ use std::time::Duration;
 use crate::ops::status::Kind;
 
 pub use connection::{Connection, Outgoing, SendFailed};
+pub use methods::is_known_to_http_workers;
 pub use native::Native;
 pub use remote::Remote;
 pub(crate) use stream::widen;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -106,6 +107,10 @@ enum Socket {
 pub(super) struct Stream {
     socket: Socket,
     wire: Arc<Wire>,
+    /// Bytes to be read again, before others.
+    unread: Bytes,
+    /// Whether the next write has been made before: it goes nowhere, and nothing is read before it.
+    mute: bool,
 }
 
 impl Stream {
@@ -132,8 +137,16 @@ impl Stream {
         let stream = Self {
             socket,
             wire: wire.clone(),
+            unread: Bytes::new(),
+            mute: false,
         };
         Ok((stream, wire))
+    }
+
+    /// For an answer that is read again: `read` comes first, and its request, which is repeated, goes nowhere.
+    pub(super) fn replay(&mut self, read: Bytes) {
+        self.unread = read;
+        self.mute = true;
     }
 }
 
@@ -143,6 +156,15 @@ impl AsyncRead for Stream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.mute {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        if !self.unread.is_empty() {
+            let length = self.unread.len().min(buf.remaining());
+            buf.put_slice(&self.unread.split_to(length));
+            return Poll::Ready(Ok(()));
+        }
         let before = buf.filled().len();
         let polled = match &mut self.socket {
             Socket::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
@@ -161,6 +183,9 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if std::mem::take(&mut self.mute) {
+            return Poll::Ready(Ok(buf.len()));
+        }
         let polled = match &mut self.socket {
             Socket::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
             Socket::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
@@ -177,6 +202,9 @@ impl AsyncWrite for Stream {
         // A request without a body is one piece, and the simpler call is the cheaper one.
         if let [one] = bufs {
             return self.poll_write(cx, one);
+        }
+        if std::mem::take(&mut self.mute) {
+            return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
         }
         let polled = match &mut self.socket {
             Socket::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
