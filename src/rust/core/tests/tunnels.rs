@@ -262,3 +262,36 @@ async fn bytes_that_look_like_http_pass_through_untouched() {
     }
     assert_eq!(heard.lock().expect("no panic").len(), said);
 }
+
+/// httpuv hangs up on what it cannot switch to.
+#[tokio::test]
+async fn what_is_no_handshake_is_served_as_usual() {
+    let (worker, _) = worker().await;
+    let house = house(&[&worker], |_| {}).await;
+    let mut client = house.client().await;
+    const KEY: &str = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    for (method, headers) in [
+        ("GET", "Connection: upgrade\r\nUpgrade: foo\r\n".to_owned()),
+        (
+            "GET",
+            format!("Connection: upgrade\r\nUpgrade: foo, websocket\r\n{KEY}"),
+        ),
+        (
+            "GET",
+            "Connection: upgrade\r\nUpgrade: websocket\r\n".to_owned(),
+        ),
+        ("GET", format!("Upgrade: websocket\r\n{KEY}")),
+        (
+            "POST",
+            format!("Connection: upgrade\r\nUpgrade: websocket\r\n{KEY}"),
+        ),
+    ] {
+        client
+            .send(format!(
+                "{method} /plain HTTP/1.1\r\nHost: a\r\n{headers}\r\n"
+            ))
+            .await;
+        assert_eq!(client.response().await.text(), "/plain", "{headers}");
+        assert_eq!(worker.last().header("upgrade"), None, "{headers}");
+    }
+}

@@ -18,12 +18,16 @@ use super::service::Peer;
 use crate::body::{BufferError, Buffered};
 
 /// The client's wish to switch protocols, if it is one that can be tunnelled.
+///
+/// Anything but a WebSocket's handshake (RFC 6455, 4.1) is an offer, not a need: such a client is served over HTTP/1.1
+/// (RFC 9110, 7.8). httpuv would hang up on it.
 pub fn take_upgrade(request: &mut Request<Incoming>) -> Option<(OnUpgrade, HeaderValue)> {
     let wanted = request.headers().get(header::UPGRADE)?.clone();
-    // h2c is an offer, not a need: such a client is served over HTTP/1.1.
     let switches = request.version() == Version::HTTP_11
+        && *request.method() == Method::GET
         && headers::connection_lists(request.headers(), "upgrade")
-        && !wanted.as_bytes().eq_ignore_ascii_case(b"h2c")
+        && wanted.as_bytes().eq_ignore_ascii_case(b"websocket")
+        && request.headers().contains_key(header::SEC_WEBSOCKET_KEY)
         && request.body().is_end_stream();
     switches.then(|| (hyper::upgrade::on(request), wanted))
 }
