@@ -141,7 +141,8 @@ setting_definitions <- function() {
       min = 0, null = TRUE, infinite = TRUE
     ),
     max_header = setting(
-      "size", 64 * 1024, "Largest head of a request. A larger one gets 431.",
+      "size", 64 * 1024,
+      "Largest head of a request. A larger one gets 431, as does one with more than 200 headers of the client's own.",
       min = 8192, shown = "`\"64KB\"`"
     ),
     max_connections = setting(
@@ -185,6 +186,13 @@ setting_definitions <- function() {
         "They may ask for turns, and not to be kept waiting. Whoever is none waits like any client."
       ),
       shown = "none"
+    ),
+    underscores_in_headers = setting(
+      "flag", FALSE,
+      paste(
+        "Pass on a request's headers with `_` in their names. To R, `X_Forwarded_For` and `X-Forwarded-For` are the same, so",
+        "they are dropped by default, as by nginx; those that faucet itself reads or writes always are."
+      )
     ),
     admin_port = setting(
       "count", NULL, "Port that serves `/metrics` and `/status`. `0` takes any free one, `NULL` is off.",

@@ -47,7 +47,9 @@ test_that("of many requests, half cancelled at random, none is answered wrongly,
   expect_identical(vapply(answered, `[[`, "", "text"), rlang::set_names(names(answered)))
 
   ids <- function(what) sub("^[a-z]+-", "", list.files(dir, paste0("^", what, "-")))
-  expect_setequal(ids("begun"), c(ids("whole"), ids("broken")))
+  expect_setequal(setdiff(ids("begun"), c(ids("whole"), ids("broken"))), character())
+  # An interrupt may come before a handler has said that it begins, but not before its on.exit().
+  expect_setequal(setdiff(ids("whole"), ids("begun")), character())
   expect_length(intersect(ids("whole"), ids("broken")), 0)
   expect_true(all(names(answered) %in% ids("whole")))
   # Otherwise this test has tested nothing.

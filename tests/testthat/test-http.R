@@ -21,6 +21,36 @@ test_that("a trusted proxy is believed", {
   expect_identical(headers[["x-request-id"]], "abc-123")
 })
 
+test_that("R cannot be told a lie by a name with underscores", {
+  lies <- list(
+    X_Forwarded_For = "6.6.6.6", `X-Forwarded_Proto` = "https", X_Request_Id = "forged", X_Own = "mine"
+  )
+  for (keep in c(FALSE, TRUE)) {
+    server <- local_server(local_app("echo"), workers = 1, underscores_in_headers = keep)
+    answer <- request(server, "/headers", headers = lies)
+    headers <- json(answer)
+    expect_identical(headers[["x-forwarded-for"]], "127.0.0.1")
+    expect_identical(headers[["x-forwarded-proto"]], "http")
+    expect_identical(headers[["x-request-id"]], answer$headers[["x-request-id"]])
+    expect_identical(grep("_", names(headers), value = TRUE), if (keep) "x_own" else character())
+  }
+})
+
+test_that("150 headers pass both ways, in workers of both types", {
+  own <- stats::setNames(as.list(as.character(1:150)), paste0("X-Own-", 1:150))
+  for (type in c("native", "http")) {
+    server <- local_server(local_app("echo"), workers = 1, worker = type)
+    answer <- request(server, "/many", headers = own)
+    expect_identical(answer$status, 200L)
+    expect_identical(answer$text, "150")
+    expect_length(grep("^x-own-", names(answer$headers)), 150)
+    beyond <- stats::setNames(as.list(as.character(1:201)), paste0("X-Own-", 1:201))
+    refused <- request(server, "/many", headers = beyond)
+    expect_identical(refused$status, 431L)
+    expect_identical(refused$headers[["faucet-error"]], "header_too_large")
+  }
+})
+
 test_that("bodies of any bytes and any size arrive as they were sent", {
   server <- local_server(local_app("echo"), workers = 1, body_memory = "64KB")
   withr::local_seed(1)

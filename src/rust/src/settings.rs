@@ -152,6 +152,7 @@ pub fn read(list: &List) -> Result<Settings, Failure> {
                 .if_any("total_body_memory", Named::whole)?
                 .map_or_else(default_total, |total| total.unwrap_or(u64::MAX)),
             max_connections: named.count("max_connections")? as usize,
+            underscores_in_headers: named.flag("underscores_in_headers")?,
         },
         trusted,
         fronts,

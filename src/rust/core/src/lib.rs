@@ -13,6 +13,7 @@ mod clock;
 pub mod descriptors;
 pub mod environment;
 pub mod front;
+mod heads;
 pub mod lock;
 pub mod ops;
 pub mod serve;

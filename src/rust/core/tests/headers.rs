@@ -261,3 +261,44 @@ async fn what_front_and_worker_say_to_each_other_stays_between_them() {
         assert!(!name.starts_with("faucet-"), "{name}");
     }
 }
+
+const UNDERSCORES: &str = concat!(
+    "GET / HTTP/1.1\r\nHost: a\r\nX_Forwarded_For: 6.6.6.6\r\nX-Forwarded_Proto: https\r\nX_Request_Id: forged\r\n",
+    "X_Real-IP: 6.6.6.6\r\nContent_Length: 7\r\nTransfer_Encoding: chunked\r\nFaucet_Request: 7\r\n",
+    "Proxy_Connection: x\r\nX_Own: mine\r\nX-Own: too\r\n\r\n"
+);
+
+/// CGI's variables (`HTTP_X_FORWARDED_FOR`) cannot tell them from the names with dashes.
+#[tokio::test]
+async fn names_with_underscores_are_dropped() {
+    let worker = Upstream::echo().await;
+    let house = house(&[&worker], |_| {}).await;
+    let mut client = house.client().await;
+    client.send(UNDERSCORES).await;
+    assert_eq!(client.response().await.status, 200);
+    let seen = worker.last();
+    for (name, _) in &seen.headers {
+        assert!(!name.contains('_'), "{name}");
+    }
+    assert_eq!(seen.header("x-own"), Some("too"));
+    assert_eq!(seen.header("x-forwarded-for"), Some("127.0.0.1"));
+}
+
+#[tokio::test]
+async fn names_with_underscores_are_kept_if_wanted_unless_faucet_means_something_by_them() {
+    let worker = Upstream::echo().await;
+    for trusted in [&[][..], &["127.0.0.1"]] {
+        let house = house(&[&worker], |plan| {
+            plan.limits.underscores_in_headers = true;
+            plan.trusted = TrustedProxies::parse(trusted).expect("valid");
+        })
+        .await;
+        let mut client = house.client().await;
+        client.send(UNDERSCORES).await;
+        assert_eq!(client.response().await.status, 200);
+        let seen = worker.last();
+        let kept = seen.headers.iter().filter(|(name, _)| name.contains('_'));
+        let kept: Vec<_> = kept.map(|(name, _)| name.as_str()).collect();
+        assert_eq!(kept, ["x_own"]);
+    }
+}

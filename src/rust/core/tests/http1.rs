@@ -405,3 +405,68 @@ async fn a_post_without_a_body_says_so_to_the_worker() {
     // Without it some servers answer 411, others wait.
     assert_eq!(worker.last().header("content-length"), Some("0"));
 }
+
+/// Not every server's parser takes them as they are; percent-encoded they mean the same (RFC 3987, 3.1).
+#[tokio::test]
+async fn bytes_of_a_target_that_are_not_ascii_are_percent_encoded() {
+    let worker = Upstream::echo().await;
+    let house = house(&[&worker], |_| {}).await;
+    let mut client = house.client().await;
+    for (target, sent) in [
+        ("/caf\u{e9}", "/caf%C3%A9"),
+        ("/a?q=\u{65e5}&r=%C3%A9", "/a?q=%E6%97%A5&r=%C3%A9"),
+        ("http://a/\u{e9}", "/%C3%A9"),
+    ] {
+        client
+            .send(format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n"))
+            .await;
+        assert_eq!(client.response().await.text(), sent);
+    }
+    client.send(b"GET /\xff HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let status = client.response().await.status;
+    assert_eq!(status, 400);
+}
+
+/// httpuv's parser hangs up on them.
+#[tokio::test]
+async fn a_method_that_http_workers_do_not_know_is_not_sent_to_one() {
+    let worker = Upstream::echo().await;
+    let house = house(&[&worker], |_| {}).await;
+    for method in ["FOO", "get", "M-SEARCHX", "QUERY", "SOURCE"] {
+        let mut client = house.client().await;
+        client
+            .send(format!("{method} / HTTP/1.1\r\nHost: a\r\n\r\n"))
+            .await;
+        let response = client.response().await;
+        assert_eq!(
+            (response.status, response.cause()),
+            (501, "not_implemented"),
+            "{method}"
+        );
+    }
+    assert_eq!(worker.count(), 0);
+    let mut client = house.client().await;
+    for method in ["PURGE", "M-SEARCH", "UNLINK", "TRACE", "MKCALENDAR", "LOCK"] {
+        client
+            .send(format!("{method} / HTTP/1.1\r\nHost: a\r\n\r\n"))
+            .await;
+        assert_eq!(client.response().await.status, 200, "{method}");
+    }
+    house.idle().await;
+}
+
+#[tokio::test]
+async fn a_method_of_ones_own_reaches_a_native_worker() {
+    use common::native::{text, Asked, Control, NativeWorker, PATIENT};
+    let worker = NativeWorker::start(Control::Obey, |asked: Asked| async move {
+        text(200, asked.method.clone())
+    });
+    let house = worker.house(PATIENT, |_| {}).await;
+    let mut client = house.client().await;
+    for method in ["FOO", "QUERY"] {
+        client
+            .send(format!("{method} / HTTP/1.1\r\nHost: a\r\n\r\n"))
+            .await;
+        assert_eq!(client.response().await.text(), method);
+    }
+}

@@ -239,3 +239,59 @@ async fn a_switch_nobody_asked_for_is_a_bad_response() {
     assert_eq!(house.client().await.get("/after").await.text(), "right");
     until("it is no tunnel", || house.worker(0).tunnels.count() == 0).await;
 }
+
+/// What a tunnel carries is nobody's answer.
+#[tokio::test]
+async fn bytes_that_look_like_http_pass_through_untouched() {
+    let (worker, heard) = worker().await;
+    let house = house(&[&worker], |_| {}).await;
+    let mut client = house.client().await;
+    client.send(HANDSHAKE).await;
+    assert_eq!(client.response().await.status, 101);
+    expect(&mut client, b"hi").await;
+    let mut said = 0;
+    for words in [
+        "HTTP/1.1 400 Bad Request\r\n\r\n",
+        "HTTP/1.1 101 Switching Protocols\r\n\r\n",
+        "HTTP/1.0 200 OK\r\n\r\nHTTP/1.1 431 x",
+        "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz",
+    ] {
+        client.send(words).await;
+        expect(&mut client, words.as_bytes()).await;
+        said += words.len();
+    }
+    assert_eq!(heard.lock().expect("no panic").len(), said);
+}
+
+/// httpuv hangs up on what it cannot switch to.
+#[tokio::test]
+async fn what_is_no_handshake_is_served_as_usual() {
+    let (worker, _) = worker().await;
+    let house = house(&[&worker], |_| {}).await;
+    let mut client = house.client().await;
+    const KEY: &str = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    for (method, headers) in [
+        ("GET", "Connection: upgrade\r\nUpgrade: foo\r\n".to_owned()),
+        (
+            "GET",
+            format!("Connection: upgrade\r\nUpgrade: foo, websocket\r\n{KEY}"),
+        ),
+        (
+            "GET",
+            "Connection: upgrade\r\nUpgrade: websocket\r\n".to_owned(),
+        ),
+        ("GET", format!("Upgrade: websocket\r\n{KEY}")),
+        (
+            "POST",
+            format!("Connection: upgrade\r\nUpgrade: websocket\r\n{KEY}"),
+        ),
+    ] {
+        client
+            .send(format!(
+                "{method} /plain HTTP/1.1\r\nHost: a\r\n{headers}\r\n"
+            ))
+            .await;
+        assert_eq!(client.response().await.text(), "/plain", "{headers}");
+        assert_eq!(worker.last().header("upgrade"), None, "{headers}");
+    }
+}

@@ -18,3 +18,12 @@ function(req) {
 function() {
   "hello"
 }
+
+#* As many headers as came, beside the usual ones
+#* @get /many
+#* @serializer text
+function(req, res) {
+  own <- grep("^x-own-", names(req$HEADERS), value = TRUE)
+  for (name in own) res$setHeader(name, req$HEADERS[[name]])
+  as.character(length(own))
+}

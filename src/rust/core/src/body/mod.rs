@@ -15,6 +15,6 @@ pub use backing::set_directory;
 pub use buffered::{BufferError, Buffered, BufferedBody, Rest};
 pub use file::FileBody;
 pub(crate) use pieces::Pieces;
-pub use spool::{spool, Abort, SpoolReader, SpoolWriter};
+pub use spool::{spool, Abort, SpoolProgress, SpoolReader, SpoolWriter};
 pub(crate) use store::Charge;
 pub use store::{is_shortage, Store};

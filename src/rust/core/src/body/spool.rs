@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{ready, Context, Poll, Waker};
 
 use bytes::Bytes;
@@ -270,7 +270,24 @@ pub struct SpoolReader {
     rest: Option<u64>,
 }
 
+/// Tells how far a writer is, to whoever is neither end.
+pub struct SpoolProgress(Weak<Mutex<State>>);
+
+impl SpoolProgress {
+    /// Whether more is to be written.
+    pub fn is_open(&self) -> bool {
+        self.0.upgrade().is_some_and(|state| {
+            let state = state.lock().unwrap_or_else(PoisonError::into_inner);
+            matches!(state.end, End::Open)
+        })
+    }
+}
+
 impl SpoolReader {
+    pub fn progress(&self) -> SpoolProgress {
+        SpoolProgress(Arc::downgrade(&self.shared.0))
+    }
+
     fn took(&mut self, chunk: Bytes) -> Poll<Option<Result<Frame<Bytes>, Abort>>> {
         if let Some(rest) = &mut self.rest {
             *rest = rest.saturating_sub(chunk.len() as u64);

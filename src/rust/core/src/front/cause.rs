@@ -19,6 +19,9 @@ pub enum Cause {
     BodyTooLarge,
     UriTooLong,
     HeaderTooLarge,
+    TooManyHeaders,
+    /// A client may ask for it, but it is not done here; the text says what.
+    NotImplemented(&'static str),
     /// Every worker is busy, and the client, a front, does not want to wait.
     Busy,
     QueueFull,
@@ -49,7 +52,8 @@ impl Cause {
             Self::BodyTimeout => "body_timeout",
             Self::BodyTooLarge => "body_too_large",
             Self::UriTooLong => "uri_too_long",
-            Self::HeaderTooLarge => "header_too_large",
+            Self::HeaderTooLarge | Self::TooManyHeaders => "header_too_large",
+            Self::NotImplemented(_) => "not_implemented",
             Self::Busy => "busy",
             Self::QueueFull => "queue_full",
             Self::QueueTimeout => "queue_timeout",
@@ -73,7 +77,10 @@ impl Cause {
             Self::HeaderTimeout | Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UriTooLong => StatusCode::URI_TOO_LONG,
-            Self::HeaderTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::HeaderTooLarge | Self::TooManyHeaders => {
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
+            }
+            Self::NotImplemented(_) => StatusCode::NOT_IMPLEMENTED,
             Self::Busy
             | Self::QueueFull
             | Self::QueueTimeout
@@ -92,12 +99,13 @@ impl Cause {
 
     fn explanation(self) -> &'static str {
         match self {
-            Self::BadRequest(what) => what,
+            Self::BadRequest(what) | Self::NotImplemented(what) => what,
             Self::HeaderTimeout => "the request's head did not arrive in time",
             Self::BodyTimeout => "the request's body stopped arriving",
             Self::BodyTooLarge => "the request's body is larger than this server takes",
             Self::UriTooLong => "the request's target is too long",
             Self::HeaderTooLarge => "the request's head is larger than this server takes",
+            Self::TooManyHeaders => "the request has more headers than this server takes",
             Self::Busy => "every worker is busy",
             Self::QueueFull => "every worker is busy and the queue is full",
             Self::QueueTimeout => "no worker became free in time",
@@ -152,6 +160,8 @@ impl Cause {
                 | Self::BodyTooLarge
                 | Self::UriTooLong
                 | Self::HeaderTooLarge
+                | Self::TooManyHeaders
+                | Self::NotImplemented(_)
                 | Self::Draining
                 | Self::TooManyConnections
                 | Self::Storage

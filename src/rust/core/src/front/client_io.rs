@@ -5,8 +5,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{ready, Context, Poll};
 
-use bytes::Bytes;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use bytes::{BufMut, Bytes};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::cause::Cause;
@@ -15,6 +15,7 @@ use super::raw_head::RawHead;
 use super::service::Peer;
 use super::watch::Phase;
 use crate::body::Charge;
+use crate::heads::INLINE_HEADERS;
 
 /// Up to here, in bytes, copying the pieces of a response together is cheaper than telling the
 /// kernel of each.
@@ -37,15 +38,15 @@ const SHORT_HEAD: usize = 8 * 1024;
 /// Besides moving bytes it does what can only be done here: it tells the [`Watch`] of progress, and
 /// it gives the rejections that hyper writes by itself (always while a head arrives) faucet's form.
 pub struct ClientIo {
-    stream: TcpStream,
+    stream: Arc<TcpStream>,
     peer: Arc<Peer>,
     head: Arc<RawHead>,
-    max_header: usize,
+    /// Whether hyper has room for as many headers as it ever will.
+    roomy: bool,
     /// Read already, but not yet understood, when the connection became quiet.
     unread: Bytes,
     /// What is left of a rejection that replaces hyper's.
     rejection: Option<(Vec<u8>, usize)>,
-    http1: bool,
     /// What has arrived since the last request was complete, and what is charged for it.
     arrived: usize,
     charge: Option<Charge>,
@@ -55,20 +56,17 @@ pub struct ClientIo {
 
 impl ClientIo {
     pub fn new(
-        (stream, entered): (TcpStream, Entered),
+        (stream, entered): (Arc<TcpStream>, Entered),
         peer: Arc<Peer>,
         head: Arc<RawHead>,
-        max_header: usize,
-        http1: bool,
     ) -> Self {
         Self {
             stream,
             peer,
             head,
-            max_header,
+            roomy: false,
             unread: Bytes::new(),
             rejection: None,
-            http1,
             arrived: 0,
             charge: None,
             _entered: entered,
@@ -77,10 +75,23 @@ impl ClientIo {
 
     /// Puts bytes back, to be read first.
     pub fn unread(&mut self, bytes: Bytes) {
-        if bytes.is_empty() {
+        if bytes.is_empty() && self.unread.is_empty() {
             self.head_is_complete();
         }
-        self.unread = bytes;
+        self.unread = if self.unread.is_empty() {
+            bytes
+        } else {
+            [bytes, std::mem::take(&mut self.unread)].concat().into()
+        };
+    }
+
+    /// From now on hyper has room for as many headers as it ever will.
+    pub fn make_room(&mut self) {
+        self.roomy = true;
+    }
+
+    pub fn is_roomy(&self) -> bool {
+        self.roomy
     }
 
     fn head_is_complete(&mut self) {
@@ -130,27 +141,35 @@ impl ClientIo {
         hypers: &[u8],
         len: usize,
     ) -> Poll<io::Result<usize>> {
-        let peer = &self.peer;
+        let (peer, head) = (&self.peer, &self.head);
+        if self.rejection.is_none() {
+            let cause = Cause::of_rejected_head(status_of(hypers));
+            if cause == Cause::HeaderTooLarge && !self.roomy && head.crowds(INLINE_HEADERS) {
+                // Whoever polls hyper asks the head.
+                return Poll::Pending;
+            }
+        }
         let (bytes, sent) = self.rejection.get_or_insert_with(|| {
-            let status = hypers
-                .get(9..12)
-                .and_then(|digits| std::str::from_utf8(digits).ok())
-                .and_then(|digits| digits.parse().ok())
-                .unwrap_or(400);
-            (peer.reject(Cause::of_rejected_head(status)), 0)
+            let cause = if head.has_endless_body() {
+                Cause::BodyTooLarge
+            } else {
+                Cause::of_rejected_head(status_of(hypers))
+            };
+            (peer.reject(cause), peer.watch.departure.take_ahead())
         });
         while *sent < bytes.len() {
-            *sent += ready!(Pin::new(&mut self.stream).poll_write(cx, &bytes[*sent..]))?;
+            *sent += ready!(poll_write(&self.stream, cx, &bytes[*sent..]))?;
         }
         Poll::Ready(Ok(len))
     }
 
     /// Whether hyper writes its own rejection of a head: when no request is being served and every
-    /// response has been written, it has nothing else to say.
+    /// response has been written, it has nothing else to say. In a tunnel it has no say.
     fn rejects(&self, bytes: &[u8]) -> bool {
-        self.http1
+        let phase = self.peer.watch.phase();
+        phase != Phase::Tunnel
             && (self.rejection.is_some()
-                || (self.peer.watch.phase() != Phase::Busy
+                || (phase != Phase::Busy
                     && self.peer.watch.is_flushed()
                     && bytes.starts_with(b"HTTP/1.")))
     }
@@ -165,7 +184,7 @@ impl AsyncRead for ClientIo {
         let before = buf.filled().len();
         let fresh = self.unread.is_empty();
         let polled = if fresh {
-            Pin::new(&mut self.stream).poll_read(cx, buf)
+            poll_read(&self.stream, cx, buf)
         } else {
             let length = self.unread.len().min(buf.remaining());
             buf.put_slice(&self.unread.split_to(length));
@@ -175,16 +194,15 @@ impl AsyncRead for ClientIo {
         if !read.is_empty() {
             let more = read.len();
             let phase = self.peer.watch.phase();
-            if self.http1 && fresh {
-                let idle = phase == Phase::Idle;
-                self.head.append(read, idle, self.max_header);
+            if fresh && phase != Phase::Tunnel {
+                self.head.append(read);
             }
             self.peer.watch.bytes_read();
             if phase != Phase::Head {
                 self.head_is_complete();
             }
             let in_head = matches!(phase, Phase::Head | Phase::Idle);
-            if self.http1 && fresh && in_head && !self.head_grows(more) {
+            if fresh && in_head && !self.head_grows(more) {
                 self.reject_now(Cause::Overloaded);
                 return Poll::Ready(Err(io::ErrorKind::OutOfMemory.into()));
             }
@@ -202,7 +220,13 @@ impl AsyncWrite for ClientIo {
         if self.rejects(buf) {
             return self.poll_rejection(cx, buf, buf.len());
         }
-        let polled = Pin::new(&mut self.stream).poll_write(cx, buf);
+        let departure = &self.peer.watch.departure;
+        departure.writing();
+        let ahead = departure.take_ahead();
+        if ahead > 0 {
+            return Poll::Ready(Ok(ahead.min(buf.len())));
+        }
+        let polled = poll_write(&self.stream, cx, buf);
         self.note_write(&polled);
         polled
     }
@@ -212,20 +236,26 @@ impl AsyncWrite for ClientIo {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if let Some(first) = bufs.first() {
-            if self.rejects(first) {
-                let len = bufs.iter().map(|buf| buf.len()).sum();
-                return self.poll_rejection(cx, first, len);
-            }
+        let Some(first) = bufs.first() else {
+            return Poll::Ready(Ok(0));
+        };
+        if self.rejects(first) {
+            let len = bufs.iter().map(|buf| buf.len()).sum();
+            return self.poll_rejection(cx, first, len);
         }
-        let stream = Pin::new(&mut self.stream);
+        let departure = &self.peer.watch.departure;
+        departure.writing();
+        let ahead = departure.take_ahead();
+        if ahead > 0 {
+            return Poll::Ready(Ok(ahead.min(first.len())));
+        }
         let polled = match bufs {
-            [one] => stream.poll_write(cx, one),
+            [one] => poll_write(&self.stream, cx, one),
             _ => {
                 let mut joined = [0u8; JOINED];
                 match join(bufs, &mut joined) {
-                    Some(joined) => stream.poll_write(cx, joined),
-                    None => stream.poll_write_vectored(cx, bufs),
+                    Some(joined) => poll_write(&self.stream, cx, joined),
+                    None => poll_try(&self.stream, cx, |stream| stream.try_write_vectored(bufs)),
                 }
             }
         };
@@ -240,10 +270,66 @@ impl AsyncWrite for ClientIo {
     /// Hyper asks for this when it has written all it had.
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.peer.watch.flushed();
+        self.peer.watch.departure.drained();
         Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match socket2::SockRef::from(&*self.stream).shutdown(std::net::Shutdown::Write) {
+            Err(error) if error.kind() != io::ErrorKind::NotConnected => Poll::Ready(Err(error)),
+            _ => Poll::Ready(Ok(())),
+        }
+    }
+}
+
+/// The status of hyper's own rejection.
+fn status_of(rejection: &[u8]) -> u16 {
+    let digits = rejection.get(9..12);
+    let digits = digits.and_then(|digits| std::str::from_utf8(digits).ok());
+    digits.and_then(|digits| digits.parse().ok()).unwrap_or(400)
+}
+
+// Tokio's own reads and writes want the stream for themselves, and here others wait for its end.
+
+fn poll_read(
+    stream: &TcpStream,
+    cx: &mut Context<'_>,
+    buf: &mut ReadBuf<'_>,
+) -> Poll<io::Result<()>> {
+    let room = buf.remaining_mut();
+    loop {
+        ready!(stream.poll_read_ready(cx))?;
+        let mut read = Err(io::ErrorKind::WouldBlock.into());
+        // A read that does not fill the buffer has emptied the socket. To say so here saves one that would find that out,
+        // as tokio does.
+        let _ = stream.try_io(Interest::READABLE, || {
+            read = stream.try_read_buf(buf);
+            match &read {
+                Ok(count) if *count == 0 || *count == room => Ok(()),
+                _ => Err(io::ErrorKind::WouldBlock.into()),
+            }
+        });
+        match read {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            read => return Poll::Ready(read.map(|_| ())),
+        }
+    }
+}
+
+fn poll_write(stream: &TcpStream, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    poll_try(stream, cx, |stream| stream.try_write(buf))
+}
+
+fn poll_try(
+    stream: &TcpStream,
+    cx: &mut Context<'_>,
+    write: impl Fn(&TcpStream) -> io::Result<usize>,
+) -> Poll<io::Result<usize>> {
+    loop {
+        ready!(stream.poll_write_ready(cx))?;
+        match write(stream) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            written => return Poll::Ready(written),
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::{pin, Pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use hyper::body::{Body, Incoming};
@@ -18,12 +18,14 @@ use tokio::net::TcpStream;
 
 use super::cause::Cause;
 use super::client_io::ClientIo;
+use super::departure::{departed, IS_WATCHED};
 use super::http2;
 use super::listener::Entered;
-use super::raw_head::{Framing, RawHead};
+use super::raw_head::{Doubt, Framing, RawHead};
 use super::service::{Peer, Serving};
 use super::turn::Held;
 use super::watch::{Order, Phase, Watch};
+use crate::heads::ROOM_FOR_HEADERS;
 
 /// A connection looks this soon, then ever more rarely, at what it is doing: whether its deadline has
 /// passed, which nobody tells it, and whether it has become quiet.
@@ -100,53 +102,96 @@ impl Service<Request<Incoming>> for Handler {
         } else {
             Framing::Length(request.body().size_hint().exact().unwrap_or(0))
         };
-        let doubtful = self.head.take(framing).then_some(Cause::BadRequest(
-            "a request has Content-Length or Transfer-Encoding, not both",
-        ));
+        let doubt = self.head.take(request.method().as_str(), framing);
+        let doubtful = doubt.map(|doubt| {
+            Cause::BadRequest(match doubt {
+                Doubt::Both => "a request has Content-Length or Transfer-Encoding, not both",
+                Doubt::Lost => "nobody knows for sure where this request begins",
+            })
+        });
         Serving::new(self.peer.clone(), request, doubtful)
     }
 }
 
 async fn serve_http1(peer: Arc<Peer>, stream: (TcpStream, Entered)) {
     let head = Arc::new(RawHead::default());
-    let max_header = peer.front.limits.max_header.max(MIN_HEADER);
-    let mut io = ClientIo::new(stream, peer.clone(), head.clone(), max_header, true);
-    while let Some(quiet) = converse(&peer, io, &head, max_header).await {
-        io = quiet;
-        if !wakes_up(&io, &peer.watch, &peer.front.limits).await {
-            if peer.watch.phase() == Phase::Head && !peer.watch.ends() {
-                io.reject_now(Cause::HeaderTimeout);
+    let (stream, entered) = stream;
+    let stream = Arc::new(stream);
+    let mut io = ClientIo::new((stream.clone(), entered), peer.clone(), head.clone());
+    while let Some(kept) = converse(&peer, &stream, io, &head).await {
+        io = match kept {
+            Kept::Crowded(io) => io,
+            Kept::Quiet(io) if wakes_up(&io, &peer.watch, &peer.front.limits).await => io,
+            Kept::Quiet(io) => {
+                if peer.watch.phase() == Phase::Head && !peer.watch.ends() {
+                    io.reject_now(Cause::HeaderTimeout);
+                }
+                return;
             }
-            return;
-        }
+        };
     }
 }
 
-/// Speaks HTTP/1 until the connection ends, or becomes quiet: then its socket is returned.
+/// What a conversation goes on with.
+enum Kept {
+    /// Nothing is going on: only the socket is needed until there is.
+    Quiet(ClientIo),
+    /// The head that is arriving has more headers than hyper has room for, unless it is told to make room. That costs each
+    /// request some, so it is told when it is needed.
+    Crowded(ClientIo),
+}
+
+/// Speaks HTTP/1 until the connection ends, or has to be begun anew.
 async fn converse(
     peer: &Arc<Peer>,
+    stream: &TcpStream,
     io: ClientIo,
     head: &Arc<RawHead>,
-    max_header: usize,
-) -> Option<ClientIo> {
+) -> Option<Kept> {
     let (watch, limits) = (&peer.watch, &peer.front.limits);
     let handler = Handler {
         peer: peer.clone(),
         head: head.clone(),
     };
-    let mut connection = http1::Builder::new()
-        .max_buf_size(max_header)
+    let mut builder = http1::Builder::new();
+    builder
+        .max_buf_size(limits.max_header.max(MIN_HEADER))
+        // Who has said all may wait for an answer. Who has left is seen without reading.
+        .half_close(IS_WATCHED);
+    if io.is_roomy() {
+        builder.max_headers(ROOM_FOR_HEADERS);
+    }
+    let mut connection = builder
         .serve_connection(TokioIo::new(io), handler)
         .with_upgrades();
+    let departure = &watch.departure;
+    let mut departed = pin!(departed(stream, departure));
+    let waker = Waker::from(watch.clone());
+    departure.stir();
+    let mut crowded = false;
     let ended = run(watch, limits, |cx, ends| {
         let mut connection = Pin::new(&mut connection);
         if ends {
             connection.as_mut().graceful_shutdown();
         }
-        connection.poll(cx).map(|_| ())
+        if connection.poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        crowded = head.take_crowded();
+        let left = departure.take_stirred()
+            && departed
+                .as_mut()
+                .poll(&mut Context::from_waker(&waker))
+                .is_ready();
+        let busy = watch.phase() == Phase::Busy;
+        if crowded || left || departure.look(stream, busy).is_err() {
+            return Poll::Ready(());
+        }
+        Poll::Pending
     })
     .await;
     let timed_out = match ended {
+        Ended::Over if crowded => false,
         Ended::Over | Ended::Ordered => return None,
         Ended::Expired => true,
         Ended::Quiet => false,
@@ -165,7 +210,11 @@ async fn converse(
         watch.head_began();
     }
     io.unread(parts.read_buf);
-    Some(io)
+    if crowded {
+        io.make_room();
+        return Some(Kept::Crowded(io));
+    }
+    Some(Kept::Quiet(io))
 }
 
 /// Waits, with next to nothing in hand, until a quiet client sends something (`true`), has to go, or
@@ -218,7 +267,9 @@ async fn run(
         if poll(cx, ends).is_ready() {
             return Poll::Ready(Ended::Over);
         }
+        let mut looked = false;
         while timer.as_mut().poll(cx).is_ready() {
+            looked = true;
             let left = watch.patience_left(limits);
             if left.is_some_and(|left| left.is_zero()) {
                 return Poll::Ready(Ended::Expired);
@@ -230,6 +281,10 @@ async fn run(
             // While a worker works there is no deadline, and nobody tells when there is one again.
             let next = left.map_or(look, |left| left.min(look));
             timer.as_mut().reset(tokio::time::Instant::now() + next);
+        }
+        // A client that may have left is looked at, too.
+        if looked && poll(cx, false).is_ready() {
+            return Poll::Ready(Ended::Over);
         }
         Poll::Pending
     })

@@ -22,8 +22,7 @@ const MAX_REQUEST_ID: usize = 128;
 
 /// What describes a request's body on its way here: the worker gets it whole, with its own framing
 /// and without trailers.
-pub const REQUEST_FRAMING: [HeaderName; 3] =
-    [header::CONTENT_LENGTH, header::EXPECT, header::TRAILER];
+const REQUEST_FRAMING: [HeaderName; 3] = [header::CONTENT_LENGTH, header::EXPECT, header::TRAILER];
 
 /// What front and native worker, or front and faucet elsewhere, say to each other: nobody else says it to one of them,
 /// nor hears it.
@@ -45,12 +44,42 @@ pub fn strip_ours(headers: &mut HeaderMap) {
     }
 }
 
-/// Removes what concerns one hop only (RFC 9110, 7.6.1), what is faucet's own, and `others`.
-pub fn strip_hop_by_hop(headers: &mut HeaderMap, others: &[HeaderName]) {
+/// Removes what concerns one hop only (RFC 9110, 7.6.1), and what is faucet's own.
+pub fn strip_response(headers: &mut HeaderMap) {
+    strip(headers, |name| is_hop_by_hop(name) || is_ours(name));
+}
+
+/// The same of a request, and what describes its body, and names with `_`. `underscores` keeps those that are none of
+/// faucet's business.
+///
+/// In CGI's variables, which R gets, `X_Forwarded_For` and `X-Forwarded-For` are one name.
+pub fn strip_request(headers: &mut HeaderMap, underscores: bool) {
+    strip(headers, |name| {
+        is_hop_by_hop(name)
+            || is_ours(name)
+            || REQUEST_FRAMING.contains(name)
+            || (name.as_str().as_bytes().contains(&b'_') && !(underscores && is_harmless(name)))
+    });
+}
+
+/// Whether faucet gives no meaning to this name, read as CGI reads it.
+fn is_harmless(name: &HeaderName) -> bool {
+    let dashed = name.as_str().replace('_', "-");
+    HeaderName::try_from(dashed).is_ok_and(|name| {
+        let acted_on = is_hop_by_hop(&name)
+            || is_ours(&name)
+            || is_claim(&name)
+            || REQUEST_FRAMING.contains(&name)
+            || [header::HOST, X_REQUEST_ID].contains(&name);
+        !acted_on
+    })
+}
+
+fn strip(headers: &mut HeaderMap, unwanted: impl Fn(&HeaderName) -> bool) {
     // Most heads have none or one of these: one look at each name is cheaper than a search for each.
     let found: Vec<HeaderName> = headers
         .keys()
-        .filter(|name| is_hop_by_hop(name) || is_ours(name) || others.contains(name))
+        .filter(|name| unwanted(name))
         .cloned()
         .collect();
     for name in found {
@@ -232,7 +261,7 @@ mod tests {
             ("faucet-request", "1"),
             ("accept", "*/*"),
         ]);
-        strip_hop_by_hop(&mut headers, &[]);
+        strip_response(&mut headers);
         let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
         assert_eq!(left, ["accept", "host"]);

@@ -1,5 +1,7 @@
 //! A client's request as a worker will see it.
 
+use std::error::Error;
+use std::io;
 use std::pin::Pin;
 use std::task::{ready, Context, Poll};
 
@@ -13,7 +15,7 @@ use hyper::{HeaderMap, Method, Request, Uri, Version};
 use super::cause::Cause;
 use super::headers::{self, X_REQUEST_ID};
 use super::limits::Limits;
-use super::record::Record;
+use super::record::{Call, Record};
 use super::sendable::Sendable;
 use super::service::Peer;
 use super::watch::Receiving;
@@ -21,12 +23,16 @@ use crate::body::{is_shortage, BufferError, Buffered};
 use crate::environment::SystemError;
 
 /// The client's wish to switch protocols, if it is one that can be tunnelled.
+///
+/// Anything but a WebSocket's handshake (RFC 6455, 4.1) is an offer, not a need: such a client is served over HTTP/1.1
+/// (RFC 9110, 7.8). httpuv would hang up on it.
 pub fn take_upgrade(request: &mut Request<Incoming>) -> Option<(OnUpgrade, HeaderValue)> {
     let wanted = request.headers().get(header::UPGRADE)?.clone();
-    // h2c is an offer, not a need: such a client is served over HTTP/1.1.
     let switches = request.version() == Version::HTTP_11
+        && *request.method() == Method::GET
         && headers::connection_lists(request.headers(), "upgrade")
-        && !wanted.as_bytes().eq_ignore_ascii_case(b"h2c")
+        && wanted.as_bytes().eq_ignore_ascii_case(b"websocket")
+        && request.headers().contains_key(header::SEC_WEBSOCKET_KEY)
         && request.body().is_end_stream();
     switches.then(|| (hyper::upgrade::on(request), wanted))
 }
@@ -36,10 +42,11 @@ pub async fn sendable(
     peer: &Peer,
     request: &mut Request<Incoming>,
     record: &mut Record,
+    call: &Call,
     upgrade: Option<&(OnUpgrade, HeaderValue)>,
 ) -> Result<Box<Sendable>, Cause> {
     let mut headers = std::mem::take(request.headers_mut());
-    headers::strip_hop_by_hop(&mut headers, &headers::REQUEST_FRAMING);
+    headers::strip_request(&mut headers, peer.front.limits.underscores_in_headers);
     if let Some(authority) = request.uri().authority() {
         // HTTP/2's `:authority`, or an absolute target: either way `Host` has no say (RFC 9112, 3.2.2).
         if let Ok(host) = HeaderValue::from_str(authority.as_str()) {
@@ -63,12 +70,9 @@ pub async fn sendable(
     let body = if request.body().is_end_stream() {
         Buffered::default()
     } else {
-        let head = if request.version() == Version::HTTP_2 {
-            size_of(&headers)
-        } else {
-            0
-        };
-        Box::pin(buffer(peer, request.body_mut(), head)).await?
+        let http2 = request.version() == Version::HTTP_2;
+        let head = http2.then(|| size_of(&headers));
+        Box::pin(buffer(peer, request.body_mut(), call, head)).await?
     };
     let target = origin_form(request.uri())?;
     if body.is_empty()
@@ -92,6 +96,8 @@ pub async fn sendable(
 struct Watched<'a> {
     body: &'a mut Incoming,
     receiving: Receiving<'a>,
+    /// Set when it ends with its connection or its stream.
+    left: &'a mut bool,
 }
 
 impl Body for Watched<'_> {
@@ -103,11 +109,12 @@ impl Body for Watched<'_> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
         let frame = ready!(Pin::new(&mut *self.body).poll_frame(cx));
-        if let Some(Ok(data)) = frame
-            .as_ref()
-            .map(|frame| frame.as_ref().map(Frame::data_ref))
-        {
-            self.receiving.received(data.map_or(0, Bytes::len));
+        match &frame {
+            Some(Ok(frame)) => self
+                .receiving
+                .received(frame.data_ref().map_or(0, Bytes::len)),
+            Some(Err(error)) => *self.left = is_departure(error),
+            None => {}
         }
         Poll::Ready(frame)
     }
@@ -128,25 +135,42 @@ fn size_of(headers: &HeaderMap) -> u64 {
     })
 }
 
-/// Completes a body. `head` is what is charged for the request meanwhile: one connection may have many.
-async fn buffer(peer: &Peer, body: &mut Incoming, head: u64) -> Result<Buffered, Cause> {
+/// Completes a body. `head` is what is charged for the request meanwhile, `None` in HTTP/1: one connection of HTTP/2 may have
+/// many.
+async fn buffer(
+    peer: &Peer,
+    body: &mut Incoming,
+    call: &Call,
+    head: Option<u64>,
+) -> Result<Buffered, Cause> {
+    const BROKEN_OFF: Cause = Cause::BadRequest("the request's body broke off");
     let (limits, store) = (&peer.front.limits, &peer.front.store);
     if store.is_exhausted() {
         return Err(Cause::Overloaded);
     }
     let mut charge = store.charge();
-    charge.force(head);
-    let body = Watched {
-        body,
+    charge.force(head.unwrap_or(0));
+    let mut left = false;
+    let watched = Watched {
+        body: &mut *body,
         receiving: peer.watch.receive(),
+        left: &mut left,
     };
     let (memory, max) = (limits.body_memory, limits.max_body);
-    let read = Buffered::read_from(body, store, memory, max, limits.idle_timeout);
+    let read = Buffered::read_from(watched, store, memory, max, limits.idle_timeout);
     let read = tokio::select! {
         biased;
         read = read => read,
         () = peer.watch.evicted() => return Err(Cause::TooManyConnections),
     };
+    if read.is_ok() && head.is_some() && !body.is_end_stream() {
+        // The stream was reset with `CANCEL`, which hyper takes for an end.
+        left = true;
+    }
+    if left {
+        call.client_left();
+        return Err(BROKEN_OFF);
+    }
     read.map_err(|error| match error {
         BufferError::TooLarge(_) => Cause::BodyTooLarge,
         BufferError::Stalled(_) => Cause::BodyTimeout,
@@ -157,6 +181,17 @@ async fn buffer(peer: &Peer, body: &mut Incoming, head: u64) -> Result<Buffered,
             tracing::error!("a request's body cannot be kept: {}", SystemError(&error));
             Cause::Storage
         }
+    })
+}
+
+/// Whether a body ended with its connection or its stream, and not with bytes that are no body.
+fn is_departure(error: &hyper::Error) -> bool {
+    let cause = error.source().and_then(|cause| cause.downcast_ref());
+    !cause.is_some_and(|cause: &io::Error| {
+        matches!(
+            cause.kind(),
+            io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData
+        )
     })
 }
 
@@ -181,12 +216,30 @@ fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-/// Path and query alone: what a server, not a proxy, is asked (RFC 9112, 3.2.1).
+/// Path and query alone: what a server, not a proxy, is asked (RFC 9112, 3.2.1). All of it ASCII, as not every server's
+/// parser takes more: what is not becomes what it means (RFC 3987, 3.1).
 fn origin_form(uri: &Uri) -> Result<Uri, Cause> {
-    if uri.scheme().is_none() {
+    let target = uri.path_and_query().map_or("/", |path| path.as_str());
+    let ascii = target.is_ascii();
+    if ascii && uri.scheme().is_none() {
         return Ok(uri.clone());
     }
-    let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    path.parse()
-        .map_err(|_| Cause::BadRequest("the request's target is not valid"))
+    let parsed = if ascii {
+        target.parse()
+    } else {
+        percent_encoded(target).parse()
+    };
+    parsed.map_err(|_| Cause::BadRequest("the request's target is not valid"))
+}
+
+fn percent_encoded(target: &str) -> String {
+    let mut encoded = String::with_capacity(target.len() * 3);
+    for byte in target.bytes() {
+        if byte.is_ascii() {
+            encoded.push(byte.into());
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    encoded
 }

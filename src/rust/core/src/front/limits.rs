@@ -20,6 +20,8 @@ pub struct Limits {
     /// How much of all bodies together.
     pub total_body_memory: u64,
     pub max_connections: usize,
+    /// Whether headers with `_` in their names are passed on.
+    pub underscores_in_headers: bool,
 }
 
 impl Default for Limits {
@@ -34,6 +36,7 @@ impl Default for Limits {
             body_memory: 1024 * 1024,
             total_body_memory: 256 * 1024 * 1024,
             max_connections: 10_000,
+            underscores_in_headers: false,
         }
     }
 }

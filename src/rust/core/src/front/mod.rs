@@ -1,9 +1,12 @@
 //! The client's side: listener, limits, deadlines, buffering, header hygiene, upgrades, and errors
 //! as responses.
 
+mod authority;
 mod cause;
+mod chunks;
 mod client_io;
 mod connection;
+mod departure;
 mod exchange;
 mod flight;
 mod frames;

@@ -8,7 +8,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::HeaderMap;
 
 use super::record::Record;
-use crate::body::{Abort, FileBody, Pieces, SpoolReader};
+use crate::body::{Abort, FileBody, Pieces, SpoolProgress, SpoolReader};
 use crate::clock::coarse_millis;
 
 /// What is offered to a client of HTTP/2 at a time, in bytes. hyper asks for the next piece when h2 has room for it in the
@@ -107,6 +107,14 @@ impl Reply {
     /// Whether it is still on its way from a worker.
     pub fn is_coming(&self) -> bool {
         matches!(self.kind, Kind::Spool(_))
+    }
+
+    /// How far the worker is, of one that is still on its way.
+    pub fn progress(&self) -> Option<SpoolProgress> {
+        match &self.kind {
+            Kind::Spool(reader) => Some(reader.progress()),
+            _ => None,
+        }
     }
 
     /// Ties the record of its request to this body. `paced`: it is one of many on its connection, whose client says of

@@ -12,6 +12,7 @@ use hyper::header::{self, HeaderValue};
 use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, Response, StatusCode, Version};
 
+use super::authority;
 use super::cause::Cause;
 use super::exchange::{exchange, Answer, AnswerBody, Failed, Terms};
 use super::flight::{BreakOff, Flight, Recall};
@@ -28,9 +29,11 @@ use super::turn::{self, Held};
 use super::watch::Watch;
 use super::Front;
 use crate::descriptors::Descriptor;
+use crate::heads;
 use crate::ops;
+use crate::ops::status::Kind;
 use crate::worker::native::STREAM;
-use crate::worker::{remote, Report, Unwanted};
+use crate::worker::{is_known_to_http_workers, remote, Report, Unwanted};
 
 /// How many workers of this machine may turn out unreachable before a request gives up. Elsewhere, it is looked for
 /// until it has waited for too long.
@@ -60,6 +63,7 @@ impl Peer {
 pub struct Serving {
     work: Option<Pin<Box<dyn Future<Output = Response<Reply>> + Send>>>,
     call: Arc<Call>,
+    watch: Arc<Watch>,
 }
 
 impl Serving {
@@ -68,6 +72,7 @@ impl Serving {
         peer.watch.request_started();
         let call = Arc::new(Call::default());
         Self {
+            watch: peer.watch.clone(),
             work: Some(Box::pin(serve(peer, request, doubtful, call.clone()))),
             call,
         }
@@ -88,6 +93,10 @@ impl Future for Serving {
         };
         let response = std::task::ready!(work.as_mut().poll(cx));
         self.work = None;
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            self.watch.becomes_tunnel();
+        }
+        self.watch.departure.answered(response.body().progress());
         Poll::Ready(Ok(response))
     }
 }
@@ -185,6 +194,8 @@ async fn serve(
     response
         .headers_mut()
         .insert(X_REQUEST_ID, record.id.clone());
+    // It is nobody's fault then, and nobody hears of it.
+    let cause = cause.filter(|_| !call.has_client_left());
     record.answered(response.status(), cause);
     response.map(|reply| reply.recorded(record, http2))
 }
@@ -194,20 +205,56 @@ fn check(request: &Request<Incoming>) -> Result<(), Cause> {
     if request.method() == Method::CONNECT {
         return Err(Cause::BadRequest("this server is no forward proxy"));
     }
-    let hosts = request.headers().get_all(header::HOST).iter().count();
+    let headers = request.headers();
+    if heads::has_too_many(headers) {
+        return Err(Cause::TooManyHeaders);
+    }
+    check_target(request)?;
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let host = hosts.next();
     match request.version() {
-        Version::HTTP_11 if hosts != 1 => {
-            Err(Cause::BadRequest("a request has exactly one Host header"))
+        Version::HTTP_11 if host.is_none() || hosts.next().is_some() => {
+            return Err(Cause::BadRequest("a request has exactly one Host header"));
         }
-        Version::HTTP_10 if hosts > 1 => {
-            Err(Cause::BadRequest("a request has at most one Host header"))
+        Version::HTTP_10 if hosts.next().is_some() => {
+            return Err(Cause::BadRequest("a request has at most one Host header"));
         }
-        Version::HTTP_2 => check_http2(request),
+        Version::HTTP_2 => check_http2(request)?,
+        _ => {}
+    }
+    // It is empty where a client knows no name of ours (RFC 9112, 3.2).
+    let named = host.filter(|host| !host.is_empty());
+    if named.is_some_and(|host| !authority::is_valid(host.as_bytes())) {
+        return Err(Cause::BadRequest("the Host header is not a host"));
+    }
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let chunked = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+    if codings.next().is_some_and(|first| !chunked(first)) || codings.next().is_some() {
+        return Err(Cause::NotImplemented(
+            "of all transfer codings, chunked alone is served",
+        ));
+    }
+    Ok(())
+}
+
+/// A path, a whole URL, or `*` for OPTIONS (RFC 9112, 3.2).
+fn check_target(request: &Request<Incoming>) -> Result<(), Cause> {
+    let uri = request.uri();
+    match (uri.scheme(), uri.authority()) {
+        (None, Some(_)) => Err(Cause::BadRequest(
+            "the request's target is neither a path nor a URL",
+        )),
+        (_, Some(name)) if !authority::is_valid(name.as_str().as_bytes()) => {
+            Err(Cause::BadRequest("the request's authority is not a host"))
+        }
+        _ if uri.path() == "*" && request.method() != Method::OPTIONS => {
+            Err(Cause::BadRequest("only OPTIONS is for the whole server"))
+        }
         _ => Ok(()),
     }
 }
 
-/// `:authority`, `Host`, or both if they say the same (RFC 9113, 8.3.1), and a host alone.
+/// `:authority`, `Host`, or both if they say the same (RFC 9113, 8.3.1).
 fn check_http2(request: &Request<Incoming>) -> Result<(), Cause> {
     let authority = request
         .uri()
@@ -223,9 +270,6 @@ fn check_http2(request: &Request<Incoming>) -> Result<(), Cause> {
     let named = authority.or(host).unwrap_or_default();
     if hosts.next().is_some() || !agreed || named.is_empty() {
         return Err(Cause::BadRequest("a request says once whom it is for"));
-    }
-    if named.contains(&b'@') {
-        return Err(Cause::BadRequest("an authority has no user information"));
     }
     Ok(())
 }
@@ -342,7 +386,7 @@ async fn forward(
             some => some,
         },
     };
-    let mut request = match sendable(peer, request, record, upgrade.as_ref()).await {
+    let mut request = match sendable(peer, request, record, call, upgrade.as_ref()).await {
         Ok(sendable) => sendable,
         Err(Cause::Overloaded) if no_wait => {
             Box::pin(discard(request.body_mut(), limits)).await;
@@ -350,6 +394,7 @@ async fn forward(
         }
         Err(cause) => return Err(cause),
     };
+    let common = is_known_to_http_workers(&request.method);
     let arrived = if request.body.is_empty() {
         record.started()
     } else {
@@ -368,6 +413,12 @@ async fn forward(
         };
         record.queue = record.queue.max(waited);
         let lease = lease?;
+        if !common && !matches!(lease.kind(), Some(Kind::Native | Kind::Faucet)) {
+            // It would hang up on it.
+            return Err(Cause::NotImplemented(
+                "the workers do not know the request's method",
+            ));
+        }
         record.worker = Some(lease.id);
         let remote = lease.remote.is_some();
         let flight = Flight::new(lease, &front.ops);
@@ -390,6 +441,14 @@ async fn forward(
         };
         record.in_worker = sent.map(|sent| sent.elapsed());
         let (again, unsent) = match outcome {
+            Ok(answer) if heads::has_too_many(&answer.headers) => {
+                let (worker, most) = (record.worker, heads::MAX_HEADERS);
+                tracing::error!(
+                    worker,
+                    "an answer with more than {most} headers is not passed on"
+                );
+                return Err(Cause::BadResponse);
+            }
             Ok(answer) => {
                 if matches!(answer.body, AnswerBody::Tunnel(..)) {
                     peer.watch.becomes_tunnel();
@@ -529,7 +588,7 @@ fn respond(
     if matches!(answer.body, AnswerBody::Tunnel(..)) {
         headers::strip_ours(&mut headers);
     } else {
-        headers::strip_hop_by_hop(&mut headers, &[]);
+        headers::strip_response(&mut headers);
     }
     let reply = match answer.body {
         AnswerBody::Piece(chunk) => Reply::whole(chunk),

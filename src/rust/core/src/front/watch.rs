@@ -2,12 +2,13 @@
 
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicU8, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::task::{Poll, Waker};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Poll, Wake, Waker};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 
+use super::departure::Departure;
 use super::limits::Limits;
 use crate::clock::coarse_millis;
 
@@ -71,6 +72,7 @@ pub struct Watch {
     asked: AtomicBool,
     /// Whether the client is another faucet's front.
     front: AtomicBool,
+    pub departure: Departure,
     task: Mutex<Option<Waker>>,
 }
 
@@ -92,6 +94,7 @@ impl Default for Watch {
             order: AtomicU8::new(Order::None as u8),
             asked: AtomicBool::new(false),
             front: AtomicBool::new(false),
+            departure: Departure::default(),
             task: Mutex::new(None),
         }
     }
@@ -141,6 +144,7 @@ impl Watch {
         self.asked.store(true, Ordering::Relaxed);
         self.phase.store(Phase::Busy as u8, Ordering::Relaxed);
         self.all_written.store(false, Ordering::Relaxed);
+        self.departure.request_started();
     }
 
     /// Nothing is left to write now. While a request is being served, its response is still to come.
@@ -333,6 +337,10 @@ impl Watch {
     /// Gives an order, unless a stronger one stands, and wakes the connection's task.
     pub fn give(&self, order: Order) {
         self.order.fetch_max(order as u8, Ordering::Relaxed);
+        self.rouse();
+    }
+
+    fn rouse(&self) {
         let task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(waker) = &*task {
             waker.wake_by_ref();
@@ -378,5 +386,18 @@ impl Receiving<'_> {
 impl Drop for Receiving<'_> {
     fn drop(&mut self) {
         self.0.receiving.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// For what waits for the client's [departure](super::departure::departed): it is polled when it is woken, not whenever the
+/// connection is.
+impl Wake for Watch {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.departure.stir();
+        self.rouse();
     }
 }

@@ -21,6 +21,7 @@ use super::service;
 use crate::body::Store;
 use crate::descriptors::Descriptors;
 use crate::environment::SystemError;
+use crate::heads::ROOM_FOR_HEADERS;
 use crate::signals;
 use crate::worker::native::control_path;
 use crate::worker::widen;
@@ -171,6 +172,7 @@ async fn converse(desk: Arc<Desk>, store: Store, body_memory: u64, stream: UnixS
         service_fn(|request| service::serve(desk.clone(), store.clone(), body_memory, request));
     // How it ends, the front sees for itself.
     let _ = http1::Builder::new()
+        .max_headers(ROOM_FOR_HEADERS)
         .serve_connection(TokioIo::new(stream), service)
         .await;
 }

@@ -10,8 +10,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper::{Request, Response};
+use hyper::client::conn::http1::{self, Parts, SendRequest};
+use hyper::header::UPGRADE;
+use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 
 use super::silence::Silence;
@@ -20,6 +21,7 @@ use super::Address;
 use crate::body::BufferedBody;
 use crate::clock::coarse_millis;
 use crate::descriptors::{Descriptor, Descriptors};
+use crate::heads::ROOM_FOR_HEADERS;
 
 /// How long opening a connection may take. Workers are near: what takes longer is broken.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -78,14 +80,38 @@ pub enum SendFailed {
 /// The worker has begun something and does not go on with it.
 pub struct Silent;
 
-type Driver = Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>;
+/// What makes a connection's bytes move.
+enum Driver {
+    Plain(Box<http1::Connection<TokioIo<Stream>, Outgoing>>),
+    /// Its request may switch protocols.
+    Switching(Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>),
+    /// Over. What is left may be read again.
+    Over(Option<Parts<TokioIo<Stream>>>),
+}
+
+impl Driver {
+    fn poll(&mut self, cx: &mut Context<'_>) {
+        let over = match self {
+            Self::Plain(connection) => connection.poll_without_shutdown(cx).is_ready(),
+            Self::Switching(connection) => connection.as_mut().poll(cx).is_ready(),
+            Self::Over(_) => false,
+        };
+        // How it ended is told by the request that it carried. One that it has not looked at yet, as the worker had closed
+        // the connection before, is told so only by the driver's end: it must not outlive that.
+        if over {
+            *self = match std::mem::replace(self, Self::Over(None)) {
+                Self::Plain(connection) => Self::Over(Some(connection.into_parts())),
+                _ => Self::Over(None),
+            };
+        }
+    }
+}
 
 /// One connection, together with the state machine that drives it. Nothing else polls the driver, so
 /// a request costs no hand-over between tasks.
 pub struct Connection {
     sender: SendRequest<Outgoing>,
-    /// Until it is done.
-    driver: Option<Driver>,
+    driver: Driver,
     wire: Arc<Wire>,
     handle: Arc<Handle>,
     /// For its socket and the handle, if they are counted.
@@ -111,7 +137,7 @@ impl Connection {
             .map_err(io::Error::other)?;
         Ok(Self {
             sender,
-            driver: Some(Box::pin(driver.with_upgrades())),
+            driver: Driver::Plain(Box::new(driver)),
             wire,
             handle: Arc::new(handle),
             _descriptors: None,
@@ -179,25 +205,75 @@ impl Connection {
     ) -> Result<Response<Incoming>, (SendFailed, Option<Request<Outgoing>>)> {
         self.wire.restart();
         self.silence.end();
+        if request.headers().contains_key(UPGRADE) {
+            self.may_switch();
+        }
+        let method = request.method().clone();
         let answer = self.sender.try_send_request(request);
-        match self.drive_patiently(answer, patience).await {
-            Err(Silent) => Err((SendFailed::Silent, None)),
-            Ok(Ok(response)) => Ok(response),
-            Ok(Err(mut failed)) => {
-                let request = failed.take_message();
-                let error = failed.into_error();
-                let why = if !self.wire.sent() {
-                    SendFailed::Unsent
-                } else if self.used && !self.wire.received() {
-                    SendFailed::Stale
-                } else if error.is_parse() || self.wire.nonsense() {
-                    SendFailed::Garbled(error)
-                } else {
-                    SendFailed::Broken(error)
-                };
-                Err((why, request))
+        let mut failed = match self.drive_patiently(answer, patience).await {
+            Ok(Ok(response)) => return Ok(response),
+            Ok(Err(failed)) => failed,
+            Err(Silent) => return Err((SendFailed::Silent, None)),
+        };
+        let request = failed.take_message();
+        let mut error = failed.into_error();
+        if error.is_parse_too_large() {
+            // Boxed, like all that is rare.
+            match Box::pin(self.read_again(method, patience)).await {
+                Some(Ok(Ok(response))) => return Ok(response),
+                Some(Ok(Err(again))) => error = again,
+                Some(Err(Silent)) => return Err((SendFailed::Silent, None)),
+                None => {}
             }
         }
+        // Nobody reads on.
+        self.driver = Driver::Over(None);
+        let why = if !self.wire.sent() {
+            SendFailed::Unsent
+        } else if self.used && !self.wire.received() {
+            SendFailed::Stale
+        } else if error.is_parse() || self.wire.nonsense() {
+            SendFailed::Garbled(error)
+        } else {
+            SendFailed::Broken(error)
+        };
+        Err((why, request))
+    }
+
+    fn may_switch(&mut self) {
+        self.driver = match std::mem::replace(&mut self.driver, Driver::Over(None)) {
+            Driver::Plain(connection) => Driver::Switching(Box::pin(connection.with_upgrades())),
+            driver => driver,
+        };
+    }
+
+    /// Reads the answer to a request with this method once more, with room for more headers. To have it always would cost
+    /// every answer some. `None` if that has been tried, or cannot be.
+    async fn read_again(
+        &mut self,
+        method: Method,
+        patience: Option<Duration>,
+    ) -> Option<Result<hyper::Result<Response<Incoming>>, Silent>> {
+        let Driver::Over(parts) = &mut self.driver else {
+            return None;
+        };
+        let parts = parts.take()?;
+        let mut stream = parts.io.into_inner();
+        stream.replay(parts.read_buf);
+        let handshake = http1::Builder::new()
+            .max_headers(ROOM_FOR_HEADERS)
+            .handshake(TokioIo::new(stream));
+        let (sender, driver) = match handshake.await {
+            Ok(both) => both,
+            Err(error) => return Some(Ok(Err(error))),
+        };
+        self.sender = sender;
+        self.driver = Driver::Plain(Box::new(driver));
+        // What an answer means depends on the method.
+        let mut repeated = Request::new(Outgoing::Empty);
+        *repeated.method_mut() = method;
+        let answer = self.sender.send_request(repeated);
+        Some(self.drive_patiently(answer, patience).await)
     }
 
     /// Awaits something that this connection makes happen.
@@ -241,7 +317,7 @@ impl Connection {
         if let Poll::Ready(output) = work.as_mut().poll(cx) {
             return Poll::Ready(output);
         }
-        self.poll_driver(cx);
+        self.driver.poll(cx);
         let polled = work.as_mut().poll(cx);
         if polled.is_pending() && self.wire.take_owed_ack() {
             self.handle.acknowledge();
@@ -254,25 +330,14 @@ impl Connection {
         if !self.sender.is_ready() {
             // It has read the last byte, but not yet noticed that nothing is left to do.
             std::future::poll_fn(|cx| {
-                self.poll_driver(cx);
+                self.driver.poll(cx);
                 Poll::Ready(())
             })
             .await;
         }
         self.used = true;
         self.turn = false;
-        self.driver.is_some() && self.sender.is_ready()
-    }
-
-    fn poll_driver(&mut self, cx: &mut Context<'_>) {
-        let Some(driver) = &mut self.driver else {
-            return;
-        };
-        // How it ended is told by the request that it carried. One that it has not looked at yet, as the worker had closed
-        // the connection before, is told so only by the driver's end: it must not outlive that.
-        if driver.as_mut().poll(cx).is_ready() {
-            self.driver = None;
-        }
+        !matches!(self.driver, Driver::Over(_)) && self.sender.is_ready()
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod connection;
 mod interim;
+mod methods;
 pub mod native;
 pub mod remote;
 mod silence;
@@ -19,6 +20,7 @@ use self::stream::Handle;
 use crate::ops::status::Kind;
 
 pub use connection::{Connection, Outgoing, SendFailed, Silent};
+pub use methods::is_known_to_http_workers;
 pub use native::Native;
 pub use remote::Remote;
 pub(crate) use stream::widen;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -152,6 +153,10 @@ pub(super) struct Stream {
     socket: Socket,
     wire: Arc<Wire>,
     interim: Interim,
+    /// Bytes to be read again, before others.
+    unread: Bytes,
+    /// Whether the next write has been made before: it goes nowhere, and nothing is read before it.
+    mute: bool,
 }
 
 impl Stream {
@@ -191,8 +196,16 @@ impl Stream {
             socket,
             wire: wire.clone(),
             interim: Interim::default(),
+            unread: Bytes::new(),
+            mute: false,
         };
         Ok((stream, wire, handle))
+    }
+
+    /// For an answer that is read again: `read` comes first, and its request, which is repeated, goes nowhere.
+    pub(super) fn replay(&mut self, read: Bytes) {
+        self.unread = read;
+        self.mute = true;
     }
 }
 
@@ -202,6 +215,15 @@ impl AsyncRead for Stream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.mute {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        if !self.unread.is_empty() {
+            let length = self.unread.len().min(buf.remaining());
+            buf.put_slice(&self.unread.split_to(length));
+            return Poll::Ready(Ok(()));
+        }
         let before = buf.filled().len();
         let polled = match &mut self.socket {
             Socket::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
@@ -232,6 +254,9 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if std::mem::take(&mut self.mute) {
+            return Poll::Ready(Ok(buf.len()));
+        }
         let polled = match &mut self.socket {
             Socket::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
             Socket::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
@@ -248,6 +273,9 @@ impl AsyncWrite for Stream {
         // A request without a body is one piece, and the simpler call is the cheaper one.
         if let [one] = bufs {
             return self.poll_write(cx, one);
+        }
+        if std::mem::take(&mut self.mute) {
+            return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
         }
         let polled = match &mut self.socket {
             Socket::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),

@@ -357,6 +357,7 @@ async fn serve(listener: UnixListener, handler: Handler, state: Arc<State>) {
             let service = service_fn(|request| answer(request, handler.clone(), state.clone()));
             // The front may break off.
             let _ = hyper::server::conn::http1::Builder::new()
+                .max_headers(256)
                 .serve_connection(TokioIo::new(stream), service)
                 .await;
         });
