@@ -8,6 +8,8 @@
 pub mod body;
 mod clock;
 pub mod front;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 pub mod lock;
 pub mod ops;
 pub mod serve;

@@ -6,6 +6,8 @@ mod client_io;
 mod connection;
 mod exchange;
 mod flight;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 mod headers;
 mod incoming;
 mod limits;
