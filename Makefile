@@ -21,11 +21,13 @@ test test-r test-k8s check document vendor: export LC_ALL := $(if $(filter UTF-8
 MAKEFLAGS += --no-print-directory
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help run install test test-rust test-r test-k8s test-vendor fresh vendor check bench document fmt lint clean setup
+.PHONY: help run install test test-rust test-r test-k8s test-vendor test-debian fuzz fresh vendor check bench document fmt lint clean setup
 
 help:
 	@echo 'make run       install what is missing, serve inst/examples/hello (PORT=8080 WORKERS=4)'
 	@echo 'make test      install what is missing, run every test'
+	@echo 'make test-debian  make test with the R of another Debian (SUITE=trixie), in a chroot; needs root'
+	@echo 'make fuzz      run a fuzz target (TARGET=raw_head SECONDS=60)'
 	@echo 'make check     R CMD build and R CMD check'
 	@echo 'make bench     compare with other servers'
 	@echo 'make install   install faucet into the R library'
@@ -78,6 +80,15 @@ test-k8s:
 
 test-vendor:
 	tools/test-vendor
+
+# What parses bytes of others: TARGET=raw_head SECONDS=60. Its corpus is part of test-rust.
+fuzz:
+	tools/fuzz "$(TARGET)" $(SECONDS)
+
+# With another Debian's R: SUITE=trixie or sid. Needs root.
+test-debian:
+	tools/setup debian
+	tools/test-debian "$(SUITE)"
 
 check: setup
 	tools/check

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Callable
 
 TIMEOUT = 5
-# Of a kind's connections that are held open; the oldest goes first.
-HELD = 40
+# Of a kind's connections that are held open; the oldest goes first. So few that a first storm already reaches it.
+HELD = 15
 BODY = 2 * 2**20
 
 MALFORMED = [

@@ -25,6 +25,7 @@ from lib.table import number, table
 CLIENTS = 64
 # To measure how much is half.
 CALIBRATION_SECONDS = 3
+WARMING = 3
 # The operator's acts, by the share of a storm that is over then.
 RELOAD, GROW, SHRINK = 0.2, 0.5, 0.75
 
@@ -78,7 +79,10 @@ def run(plan):
 
 
 def _calibrated(server, plan):
-    server.rate = closed(server, CLIENTS, CALIBRATION_SECONDS, "/work")["rate"] / 2
+    # New workers are slow: R has yet to compile what it runs.
+    for _ in range(WARMING):
+        warm = closed(server, CLIENTS, CALIBRATION_SECONDS, "/work")["rate"]
+    server.rate = warm / 2
     # The same as later, before any storm.
     _steady(server, plan.storm_calm)
     server.at_start = server.left()

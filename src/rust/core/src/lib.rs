@@ -13,6 +13,8 @@ mod clock;
 pub mod descriptors;
 pub mod environment;
 pub mod front;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 mod heads;
 pub mod lock;
 pub mod ops;

@@ -205,3 +205,19 @@ async fn a_single_address_may_be_a_service_that_hides_its_replicas() {
         assert_eq!(server.logged("headless"), told);
     }
 }
+
+/// As services of Docker Compose do.
+#[tokio::test]
+async fn names_may_have_underscores_inside_their_labels() {
+    let port = Port::new();
+    let _one = port.echo(1).await;
+    let _two = port.echo(2).await;
+    let mut dns = Dns::of("my_api.test", &ips([1]));
+    let server = Replicas::start(&port.url_of("my_api.test"), Some(&dns), |_| {});
+    server.serve(&port, &[1]).await;
+
+    dns.set("my_host.test", &ips([2]));
+    dns.srv("_http._tcp.my_api.test", &[("my_host.test", port.number)]);
+    let server = Replicas::start("srv+http://_http._tcp.my_api.test", Some(&dns), |_| {});
+    server.serve(&port, &[2]).await;
+}

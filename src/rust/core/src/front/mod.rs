@@ -11,6 +11,8 @@ mod exchange;
 mod flight;
 mod frames;
 mod fronts;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 mod headers;
 mod http2;
 mod http2_io;

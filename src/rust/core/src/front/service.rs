@@ -450,9 +450,6 @@ async fn forward(
                 return Err(Cause::BadResponse);
             }
             Ok(answer) => {
-                if matches!(answer.body, AnswerBody::Tunnel(..)) {
-                    peer.watch.becomes_tunnel();
-                }
                 let upgrade = upgrade.map(|(client, _)| client).zip(tunnel);
                 return Ok(respond(answer, upgrade, limits.idle_timeout, no_wait));
             }

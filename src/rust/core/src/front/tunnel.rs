@@ -144,17 +144,17 @@ impl Pipe {
 
 /// Follows WebSocket frames (RFC 6455, 5.2) just enough to know where one ends.
 #[derive(Clone, Default)]
-struct Frames {
+pub(super) struct Frames {
     head: Vec<u8>,
     payload_left: u64,
 }
 
 impl Frames {
-    fn at_boundary(&self) -> bool {
+    pub(super) fn at_boundary(&self) -> bool {
         self.head.is_empty() && self.payload_left == 0
     }
 
-    fn pass(&mut self, mut bytes: &[u8]) {
+    pub(super) fn pass(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let step = self.step(bytes);
             bytes = &bytes[step..];
@@ -162,7 +162,7 @@ impl Frames {
     }
 
     /// How many of `bytes` complete the current frame: 0 at a boundary, `None` if it does not end in them.
-    fn until_boundary(&self, bytes: &[u8]) -> Option<usize> {
+    pub(super) fn until_boundary(&self, bytes: &[u8]) -> Option<usize> {
         let mut ahead = self.clone();
         let mut at = 0;
         while !ahead.at_boundary() {

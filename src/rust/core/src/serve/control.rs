@@ -26,23 +26,40 @@ pub(super) async fn serve(desk: &Desk, stream: UnixStream) -> io::Result<()> {
     }
 }
 
+/// What a line asks for, of the request with that number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wish {
+    Interrupt(u64, Why),
+    Tell(u64),
+}
+
+impl Wish {
+    /// `None`: it is no such line.
+    pub(super) fn parse(line: &str) -> Option<Self> {
+        let mut words = line.split(' ');
+        let verb = words.next()?;
+        let number = words.next()?.parse().ok()?;
+        let why = words.next();
+        if words.next().is_some() {
+            return None;
+        }
+        match (verb, why) {
+            ("interrupt", Some("left")) => Some(Self::Interrupt(number, Why::Left)),
+            ("interrupt", Some("deadline")) => Some(Self::Interrupt(number, Why::Deadline)),
+            ("tell", None) => Some(Self::Tell(number)),
+            _ => None,
+        }
+    }
+}
+
 async fn obey(desk: &Desk, line: &str) -> &'static str {
-    let mut words = line.split(' ');
-    let verb = words.next();
-    let number = words.next().and_then(|number| number.parse().ok());
-    let why = match words.next() {
-        None => None,
-        Some("left") => Some(Why::Left),
-        Some("deadline") => Some(Why::Deadline),
-        Some(_) => return "what?",
-    };
-    match (verb, number, why) {
-        (Some("interrupt"), Some(number), Some(why)) => match desk.interrupt(number, why).await {
+    match Wish::parse(line) {
+        Some(Wish::Interrupt(number, why)) => match desk.interrupt(number, why).await {
             Outcome::Interrupted => "interrupted",
             Outcome::Over => "over",
         },
-        (Some("tell"), Some(number), None) if desk.tell(number) => "told",
-        (Some("tell"), Some(_), None) => "over",
-        _ => "what?",
+        Some(Wish::Tell(number)) if desk.tell(number) => "told",
+        Some(Wish::Tell(_)) => "over",
+        None => "what?",
     }
 }

@@ -9,6 +9,8 @@ mod answer;
 mod compress;
 mod control;
 mod desk;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 mod pipe;
 mod request;
 mod server;

@@ -127,16 +127,19 @@ pub(super) async fn serve(
         .into_response(&method, gzip))
 }
 
-fn take_number(headers: &mut HeaderMap) -> Option<u64> {
+pub(super) fn take_number(headers: &mut HeaderMap) -> Option<u64> {
     headers.remove(REQUEST_NUMBER)?.to_str().ok()?.parse().ok()
 }
 
 fn open_rest(value: &[u8]) -> io::Result<(File, u64)> {
-    let invalid = || io::Error::from(io::ErrorKind::InvalidData);
-    let text = std::str::from_utf8(value).map_err(|_| invalid())?;
-    let (length, path) = text.split_once(' ').ok_or_else(invalid)?;
-    let length = length.parse().map_err(|_| invalid())?;
+    let (length, path) = parse_rest(value).ok_or(io::ErrorKind::InvalidData)?;
     Ok((File::open(path)?, length))
+}
+
+/// The value of [`BODY_FILE`].
+pub(super) fn parse_rest(value: &[u8]) -> Option<(u64, &str)> {
+    let (length, path) = std::str::from_utf8(value).ok()?.split_once(' ')?;
+    Some((length.parse().ok()?, path))
 }
 
 fn unreadable(error: &io::Error) -> Response<Reply> {

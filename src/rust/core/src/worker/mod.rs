@@ -1,6 +1,8 @@
 //! One worker as the front sees it: its address, its connections, its counters.
 
 mod connection;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 mod interim;
 mod methods;
 pub mod native;

@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use hyper::header::HeaderName;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::sync::Notify;
 
@@ -157,15 +157,19 @@ impl Native {
     pub async fn say(&self, line: &str) -> io::Result<Said> {
         let mut stream = UnixStream::connect(&self.control).await?;
         stream.write_all(line.as_bytes()).await?;
-        let mut answer = String::new();
-        BufReader::new(stream.take(LONGEST))
-            .read_line(&mut answer)
-            .await?;
-        match answer.as_str() {
-            "interrupted\n" | "told\n" => Ok(Said::Done),
-            "over\n" => Ok(Said::Over),
-            "" => Err(io::ErrorKind::UnexpectedEof.into()),
-            _ => Err(io::ErrorKind::InvalidData.into()),
-        }
+        read_answer(stream).await
+    }
+}
+
+pub(super) async fn read_answer(stream: impl AsyncRead + Unpin) -> io::Result<Said> {
+    let mut answer = String::new();
+    BufReader::new(stream.take(LONGEST))
+        .read_line(&mut answer)
+        .await?;
+    match answer.as_str() {
+        "interrupted\n" | "told\n" => Ok(Said::Done),
+        "over\n" => Ok(Said::Over),
+        "" => Err(io::ErrorKind::UnexpectedEof.into()),
+        _ => Err(io::ErrorKind::InvalidData.into()),
     }
 }

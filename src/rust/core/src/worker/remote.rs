@@ -97,17 +97,21 @@ pub fn note(worker: &Worker, headers: &HeaderMap) {
     let Some(remote) = &worker.remote else {
         return;
     };
-    let Some(said) = headers.get(WORKERS) else {
+    if !headers.contains_key(WORKERS) {
         // A faucet that could not read the request says no more than that.
         if !headers.contains_key(ERROR) && remote.note_no_faucet() {
             worker.report(Report::NoFaucet);
         }
         return;
-    };
-    let count: Option<u32> = said.to_str().ok().and_then(|count| count.parse().ok());
-    if let Some(count) = count.filter(|count| remote.note_workers(*count)) {
+    }
+    if let Some(count) = said_workers(headers).filter(|count| remote.note_workers(*count)) {
         worker.report(Report::Slots(count.max(1)));
     }
+}
+
+/// The value of [`WORKERS`].
+pub(super) fn said_workers(headers: &HeaderMap) -> Option<u32> {
+    headers.get(WORKERS)?.to_str().ok()?.parse().ok()
 }
 
 /// Whether a faucet says [`BUSY`]. It never does without [`WORKERS`]; an API might.

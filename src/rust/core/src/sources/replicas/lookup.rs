@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use hickory_resolver::config::{NameServerConfigGroup, ResolveHosts, ResolverConfig, ResolverOpts};
 use hickory_resolver::name_server::TokioConnectionProvider;
 use hickory_resolver::proto::op::{Query, ResponseCode};
+use hickory_resolver::proto::rr::rdata::SRV;
 use hickory_resolver::proto::rr::{RData, RecordType};
 use hickory_resolver::proto::ProtoErrorKind;
 use hickory_resolver::{
@@ -26,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const AT_ONCE: usize = 32;
 
 /// The longest time until the next lookup: the hosts file has no times to live.
-const LONGEST_TTL: Duration = Duration::from_secs(60);
+pub(super) const LONGEST_TTL: Duration = Duration::from_secs(60);
 
 /// What a name resolves to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,6 +73,8 @@ pub async fn look_up(target: &Target, dns: Option<SocketAddr>) -> Result<Found, 
         Host::Service(name) => (name, None),
     };
     let resolver = Resolver::new(dns)?;
+    // As ASCII: read as UTF-8, a name with an underscore inside a label would be none.
+    let name = Name::from_ascii(name).map_err(|error| NotFound::Failed(error.to_string()))?;
     let asked = async {
         match port {
             Some(port) => resolver.addresses(name).await.map(|found| found.at(port)),
@@ -150,11 +153,11 @@ impl Resolver {
     }
 
     /// IPv4 addresses, or IPv6 ones if there are none: a pod with both is one worker.
-    async fn addresses(&self, name: &str) -> Result<Hosts, NotFound> {
-        if let Some(found) = self.in_file(name) {
+    async fn addresses(&self, name: Name) -> Result<Hosts, NotFound> {
+        if let Some(found) = self.in_file(&name) {
             return Ok(found);
         }
-        match self.dns.ipv4_lookup(name).await {
+        match self.dns.ipv4_lookup(name.clone()).await {
             Ok(found) => Ok(Hosts {
                 addresses: found.iter().map(|a| IpAddr::V4(a.0)).collect(),
                 until: found.valid_until(),
@@ -170,9 +173,8 @@ impl Resolver {
         }
     }
 
-    /// What the hosts file has under this name, as it is written.
-    fn in_file(&self, name: &str) -> Option<Hosts> {
-        let name = Name::from_utf8(name).ok()?;
+    /// What the hosts file has under this name.
+    fn in_file(&self, name: &Name) -> Option<Hosts> {
         [RecordType::A, RecordType::AAAA]
             .into_iter()
             .find_map(|family| {
@@ -188,21 +190,14 @@ impl Resolver {
     }
 
     /// Hosts and ports of the services of the most preferred priority (RFC 2782).
-    async fn services(&self, name: &str) -> Result<Found, NotFound> {
+    async fn services(&self, name: Name) -> Result<Found, NotFound> {
         let found = self
             .dns
             .srv_lookup(name)
             .await
             .map_err(|error| not_found(&error))?;
-        let best = found.iter().map(|srv| srv.priority()).min();
         let mut until = found.as_lookup().valid_until();
-        let mut asked: Vec<(String, u16)> = found
-            .iter()
-            .filter(|srv| Some(srv.priority()) == best && !srv.target().is_root())
-            .map(|srv| (srv.target().to_string(), srv.port()))
-            .collect();
-        asked.sort_unstable();
-        asked.dedup();
+        let mut asked = preferred(&found.iter().collect::<Vec<_>>());
         let mut addresses = BTreeSet::new();
         let mut asking = JoinSet::new();
         loop {
@@ -211,7 +206,7 @@ impl Resolver {
                     break;
                 };
                 let resolver = self.clone();
-                asking.spawn(async move { (resolver.addresses(&host).await, port) });
+                asking.spawn(async move { (resolver.addresses(host).await, port) });
             }
             match asking.join_next().await {
                 None => break,
@@ -235,12 +230,26 @@ impl Resolver {
     }
 }
 
+/// Hosts and ports of the most preferred priority, each once. The names are as the server wrote them: not every one of them can be
+/// written as text and read again, and one of that kind must not hide the others.
+pub(super) fn preferred(found: &[&SRV]) -> Vec<(Name, u16)> {
+    let best = found.iter().map(|srv| srv.priority()).min();
+    let mut hosts: Vec<(Name, u16)> = found
+        .iter()
+        .filter(|srv| Some(srv.priority()) == best && !srv.target().is_root())
+        .map(|srv| (srv.target().clone(), srv.port()))
+        .collect();
+    hosts.sort_unstable();
+    hosts.dedup();
+    hosts
+}
+
 /// One server, by UDP, and by TCP for long answers.
 fn only(server: SocketAddr) -> NameServerConfigGroup {
     NameServerConfigGroup::from_ips_clear(&[server.ip()], server.port(), true)
 }
 
-fn time_left(until: Instant) -> Duration {
+pub(super) fn time_left(until: Instant) -> Duration {
     until
         .saturating_duration_since(Instant::now())
         .min(LONGEST_TTL)

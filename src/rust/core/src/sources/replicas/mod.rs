@@ -5,6 +5,8 @@
 //! not found any more; a lookup that finds nothing changes nothing. A worker that cannot be reached is set aside and
 //! looked at until it can.
 
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 mod lookup;
 mod members;
 mod replica;

@@ -132,11 +132,13 @@ fn split_port(authority: &str) -> Result<(&str, Option<u16>), String> {
     Ok((&authority[..at], Some(port)))
 }
 
-/// Whether DNS could know it (RFC 1035, 2.3.4; underscores, as in SRV names).
+/// Whether DNS could know it (RFC 1035, 2.3.1 and 2.3.4; underscores, as in SRV names).
 fn check_name(name: &str) -> Result<(), String> {
     let sound = |label: &str| {
         !label.is_empty()
             && label.len() <= 63
+            && !label.starts_with('-')
+            && !label.ends_with('-')
             && label
                 .bytes()
                 .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
@@ -208,6 +210,8 @@ mod tests {
             "http://api:x",
             "http://a..b",
             "http://a b",
+            "http://-a",
+            "http://a-.b",
             "http://[::1",
             "http://[1]",
             "http://1.2.3",
