@@ -109,19 +109,19 @@ fn a_first_start_that_fails_is_tried_again_when_others_came_up() {
 }
 
 #[test]
-fn workers_are_given_up_in_the_end_and_a_reload_revives_them() {
+fn workers_that_fail_again_and_again_are_tried_anew_by_a_reload() {
     let mut local = Local::ready(2, "", |settings| settings.local.max_failures = 2);
     local.write("fail");
     local.get("/die");
     local.get("/die");
-    wait_until("both are given up", || {
+    wait_until("both have failed", || {
         local.in_state(State::Failed).len() == 2
     });
     // At once: the queue's patience is endless here.
     wait_until("requests are refused", || local.get("/says").0 == 503);
 
     assert!(local.ask(Request::Reload).is_err(), "the code is still bad");
-    wait_until("it is given up again", || {
+    wait_until("they have failed again", || {
         local.in_state(State::Failed).len() == 2
     });
     local.write("says:well");

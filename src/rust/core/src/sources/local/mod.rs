@@ -45,8 +45,10 @@ pub struct LocalSettings {
     pub max_requests: Option<u64>,
     /// Bytes of resident memory above which it is replaced; `None` for never.
     pub max_memory: Option<u64>,
-    /// Failed starts in a row after which a worker is given up.
+    /// Failed starts in a row after which a worker counts as failed, and is tried again more rarely.
     pub max_failures: u32,
+    /// How long nothing may serve before the server says that it is not live; `None` for ever.
+    pub give_up_after: Option<Duration>,
 }
 
 impl LocalSettings {

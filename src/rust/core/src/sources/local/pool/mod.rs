@@ -25,7 +25,7 @@ use self::preload::{Preload, Unloaded};
 use self::recycle::MEMORY_LOOK;
 use self::rollout::Rollout;
 use self::start::{Newborn, NotBorn};
-use super::position::{Place, Position};
+use super::position::{Due, Place, Position};
 use super::process::{Exit, Process};
 use super::spawn::Spawner;
 use super::{LocalSettings, Sockets};
@@ -44,13 +44,13 @@ enum Event {
     Reported(u64, Report),
     RecycleDue(u64, Reason),
     Drained(u64),
-    RestartDue(u32),
+    RestartDue(u32, Due),
     /// A worker that the front has set aside accepts connections, or does not.
     Probed(u64, bool),
     LookAtMemory,
     TemplateLoaded(u64, Result<(), Unloaded>),
     TemplateExited(u64, Exit),
-    TemplateDue,
+    TemplateDue(Due),
 }
 
 /// Owns the worker processes of one server.
@@ -71,6 +71,8 @@ pub struct Pool {
     ever_ready: bool,
     /// First starts that failed while others may still come up.
     first_failures: Vec<(u32, Failure)>,
+    /// No worker came up at its last tries: requests are refused until one does.
+    failing: bool,
     preload: Preload,
     rollout: Option<Rollout>,
     growth: Vec<Growth>,
@@ -90,6 +92,7 @@ impl Pool {
             ops,
             notify,
         } = ground;
+        roster.set_give_up_after(settings.give_up_after);
         let (sender, events) = mpsc::unbounded_channel();
         let asker = {
             let sender = sender.clone();
@@ -113,6 +116,7 @@ impl Pool {
             next_generation: 0,
             ever_ready: false,
             first_failures: Vec::new(),
+            failing: false,
             preload: Preload::default(),
             rollout: None,
             growth: Vec::new(),
@@ -165,11 +169,12 @@ impl Pool {
             Event::Reported(generation, report) => self.reported(generation, report).await,
             Event::RecycleDue(generation, reason) => self.recycle(generation, reason).await,
             Event::Drained(generation) => self.end(generation, STOP_GRACE),
-            Event::RestartDue(id) => {
+            Event::RestartDue(id, due) => {
+                // One that waited for another time has been tried since.
                 let waits = self
                     .positions
                     .get(&id)
-                    .is_some_and(|position| position.place == Place::Waiting);
+                    .is_some_and(|position| position.place == Place::Waiting(due));
                 if waits && self.stopping.is_none() {
                     self.start_unasked(id, None).await;
                 }
@@ -178,7 +183,7 @@ impl Pool {
             Event::LookAtMemory => self.look_at_memory(),
             Event::TemplateLoaded(serial, loaded) => self.template_loaded(serial, loaded).await,
             Event::TemplateExited(serial, exit) => self.template_exited(serial, exit).await,
-            Event::TemplateDue => self.template_due().await,
+            Event::TemplateDue(due) => self.template_due(due).await,
         }
     }
 
@@ -216,6 +221,7 @@ impl Pool {
                 restarts: restarts(&member.id),
                 started: Some(member.started),
                 boot: member.boot,
+                next_try: None,
                 worker: member.worker.clone(),
             })
             .collect();
@@ -224,9 +230,9 @@ impl Pool {
                 .iter()
                 .any(|entry| entry.id == *id && entry.state != State::Stopping);
             let state = match position.place {
-                Place::GivenUp => State::Failed,
-                Place::Waiting => State::Dead,
                 Place::Filled => State::Starting,
+                _ if position.is_failing(self.settings.max_failures) => State::Failed,
+                Place::Waiting(_) | Place::Undecided => State::Dead,
             };
             if empty && (position.place != Place::Filled || self.awaits_template(*id)) {
                 entries.push(Entry {
@@ -237,12 +243,14 @@ impl Pool {
                     restarts: position.restarts,
                     started: None,
                     boot: None,
+                    next_try: position.due().map(|due| due.time),
                     worker: None,
                 });
             }
         }
         entries.sort_by_key(|entry| (entry.id, entry.generation));
-        self.roster.set(entries, self.preload.status());
+        let max_failures = self.settings.max_failures;
+        self.roster.set(entries, self.preload.status(max_failures));
         self.ops.log.ring();
     }
 }

@@ -274,15 +274,20 @@ impl Pool {
         member.worker = Some(worker.clone());
         member.lease_id = Some(self.table.add(worker, 1));
         let (id, replaces) = (member.id, member.replaces.take());
+        let max_failures = self.settings.max_failures;
         if let Some(position) = self.positions.get_mut(&id) {
+            let was_failing = position.is_failing(max_failures);
             position.started();
+            if was_failing {
+                self.hurry_others();
+            }
         }
         self.table_admits();
         if !self.ever_ready {
             self.ever_ready = true;
             let _ = self.notify.send(Notice::Ready);
             for (id, failure) in std::mem::take(&mut self.first_failures) {
-                let still = |position: &Position| position.place == Place::GivenUp;
+                let still = |position: &Position| position.place == Place::Undecided;
                 if self.positions.get(&id).is_some_and(still) {
                     self.start_failed(id, None, failure);
                 }
