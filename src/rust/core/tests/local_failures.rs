@@ -4,7 +4,7 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::local::{is_alive, wait_until, Local};
+use common::local::{is_alive, wait_until, Local, BALLAST};
 use faucet_core::ops::status::State;
 use faucet_core::server::Request;
 
@@ -200,4 +200,35 @@ fn a_worker_that_needs_too_much_memory_is_recycled() {
         assert_eq!(status, 200, "a request was lost");
         pid != before
     });
+}
+
+#[test]
+fn a_limit_of_memory_below_what_a_worker_needs_recycles_ever_more_rarely_and_warns_once() {
+    let mut local = Local::ready(1, "ballast", |settings| {
+        settings.local.max_memory = Some(BALLAST as u64 / 2);
+    });
+    let pauses = |local: &Local| -> Vec<f64> {
+        let lines = local.lines.iter();
+        let told = lines.filter_map(|line| line.split_once("from the start: it is recycled in "));
+        told.filter_map(|(_, pause)| pause.trim_end_matches(" s").parse().ok())
+            .collect()
+    };
+    let mut seen = Vec::new();
+    wait_until("it was recycled twice", || {
+        local.take_lines();
+        seen = pauses(&local);
+        seen.len() == 3
+    });
+    assert!(seen[0] < seen[1] && seen[1] < seen[2], "{seen:?}");
+    let warnings = local.lines.iter();
+    let warnings: Vec<_> = warnings
+        .filter(|line| line.contains("`max_memory`"))
+        .collect();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].contains("(32 MB) is less than"), "{warnings:?}");
+    // One that grows on is replaced all the same.
+    let before = local.get("/pid").1;
+    while local.get("/pid").1 == before {
+        local.get("/grow");
+    }
 }

@@ -118,8 +118,9 @@ impl Server {
             }
         };
         // Nobody joins the thread: its end shows in what is shared.
+        let source = settings.source.listening_at(address);
         signals::blocked(|| {
-            let prepared = settings.source.prepare()?;
+            let prepared = source.prepare()?;
             std::thread::Builder::new()
                 .name("faucet".into())
                 .spawn(move || main(prepared))

@@ -2,12 +2,13 @@
 
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::local::{LocalSettings, Pool, Sockets, Spawner};
+use super::local::{LocalSettings, Pool, Scratch, Sockets, Spawner};
 use super::replicas::{Replicas, Settings as ReplicasSettings};
 use super::{Failure, Roster};
 use crate::lock::Table;
@@ -74,11 +75,24 @@ pub enum Source {
 
 /// A source with all that it needs from the system.
 pub enum Prepared {
-    Local(LocalSettings, Option<Sockets>, Spawner),
+    Local(LocalSettings, Option<Sockets>, Scratch, Spawner),
     Replicas(ReplicasSettings),
 }
 
 impl Source {
+    /// Lets workers that are started here know where the clients' requests arrive.
+    #[must_use]
+    pub fn listening_at(mut self, address: SocketAddr) -> Self {
+        if let Self::Local(settings) = &mut self {
+            let mut tell = |name: &str, value: String| settings.env.insert(name.into(), value);
+            tell("FAUCET_SERVER_PORT", address.port().to_string());
+            if !address.ip().is_unspecified() {
+                tell("FAUCET_SERVER_NAME", address.ip().to_string());
+            }
+        }
+        self
+    }
+
     /// Gets from the system what the source needs. Threads that it starts inherit the caller's signal mask.
     ///
     /// # Errors
@@ -86,11 +100,15 @@ impl Source {
     pub fn prepare(self) -> io::Result<Prepared> {
         Ok(match self {
             Self::Local(settings) => {
+                let parent = std::env::temp_dir();
                 let sockets = match settings.worker {
                     Some(Kind::Http) => None,
-                    _ => Some(Sockets::make()?),
+                    _ => Some(Sockets::make(&parent)?),
                 };
-                Prepared::Local(settings, sockets, Spawner::start()?)
+                let others = sockets.as_ref().and_then(Sockets::parent);
+                let others = others.into_iter().filter(|other| *other != parent);
+                let scratch = Scratch::make(&parent, others.collect())?;
+                Prepared::Local(settings, sockets, scratch, Spawner::start()?)
             }
             Self::Replicas(settings) => Prepared::Replicas(settings),
         })
@@ -101,8 +119,8 @@ impl Prepared {
     /// The source's work, to be run in a runtime, and its ear.
     pub fn start(self, ground: Ground) -> (Work, Asker) {
         match self {
-            Self::Local(settings, sockets, spawner) => {
-                let (pool, asker) = Pool::new(settings, sockets, spawner, ground);
+            Self::Local(settings, sockets, scratch, spawner) => {
+                let (pool, asker) = Pool::new(settings, sockets, scratch, spawner, ground);
                 (Box::pin(pool.run()), asker)
             }
             Self::Replicas(settings) => {

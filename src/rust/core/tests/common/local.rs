@@ -225,11 +225,16 @@ impl Local {
         self.ask(Request::Stop(Some(PATIENCE)))
     }
 
+    /// Adds to `lines` what was logged since.
+    pub fn take_lines(&mut self) {
+        let (lines, _) = self.server.take_lines();
+        self.lines.extend(lines.into_iter().map(|line| line.text));
+    }
+
     /// Waits for a line of the log.
     pub fn until_logged(&mut self, part: &str) {
         wait_until(part, || {
-            let (lines, _) = self.server.take_lines();
-            self.lines.extend(lines.into_iter().map(|line| line.text));
+            self.take_lines();
             self.lines.iter().any(|line| line.contains(part))
         });
     }

@@ -2,18 +2,22 @@
 
 mod boot;
 mod death;
+mod folder;
 mod memory;
 mod output;
 mod pool;
 mod position;
 mod process;
+mod scratch;
 mod sockets;
 mod spawn;
 mod streams;
 mod template;
 
+pub use folder::{leave, Hold};
 pub use memory::resident_memory;
 pub use pool::Pool;
+pub use scratch::Scratch;
 pub use sockets::Sockets;
 pub use spawn::Spawner;
 

@@ -7,6 +7,9 @@ use crate::sources::backoff;
 /// Between two starts of a worker that fails again and again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
+/// Between two replacements of a process that has too much memory from the start.
+const LONGEST_WEIGHT: Duration = Duration::from_secs(600);
+
 /// A process that lived this long was not a failure of its code.
 const SETTLED: Duration = Duration::from_secs(10);
 
@@ -51,6 +54,8 @@ pub struct Position {
     failed_starts: u32,
     failed_replacements: u32,
     quick_deaths: u32,
+    heavy_starts: u32,
+    quick_growths: u32,
 }
 
 impl Default for Position {
@@ -61,6 +66,8 @@ impl Default for Position {
             failed_starts: 0,
             failed_replacements: 0,
             quick_deaths: 0,
+            heavy_starts: 0,
+            quick_growths: 0,
         }
     }
 }
@@ -78,7 +85,31 @@ impl Position {
         self.failed_starts = 0;
         self.failed_replacements = 0;
         self.quick_deaths = 0;
+        self.heavy_starts = 0;
+        self.quick_growths = 0;
         self.place = Place::Filled;
+    }
+
+    /// A process is about to serve: if it has too much memory already, how long before that is reason to replace it.
+    pub fn weighed(&mut self, heavy: bool) -> Option<Duration> {
+        if !heavy {
+            self.heavy_starts = 0;
+            return None;
+        }
+        self.heavy_starts = self.heavy_starts.saturating_add(1);
+        // From a second on: that is how often one looks.
+        let failures = self.heavy_starts.saturating_add(3);
+        Some(backoff::pause(failures, LONGEST_WEIGHT, backoff::jitter()))
+    }
+
+    /// A process is replaced that has grown too large in this time: how many in a row did so at once.
+    pub fn grown(&mut self, lived: Duration) -> u32 {
+        self.quick_growths = if lived < SETTLED {
+            self.quick_growths.saturating_add(1)
+        } else {
+            0
+        };
+        self.quick_growths
     }
 
     /// Whether so many starts in a row have failed that nobody should count on the next one.

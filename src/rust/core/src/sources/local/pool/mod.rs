@@ -28,7 +28,7 @@ use self::start::{Newborn, NotBorn};
 use super::position::{Due, Place, Position};
 use super::process::{Exit, Process};
 use super::spawn::Spawner;
-use super::{LocalSettings, Sockets};
+use super::{LocalSettings, Scratch, Sockets};
 use crate::lock::Table;
 use crate::ops::status::{Kind, State};
 use crate::ops::Ops;
@@ -40,6 +40,8 @@ enum Event {
     /// A worker was forked, or was not.
     Born(u64, Result<Newborn, NotBorn>),
     Started(u64, Result<Address, BootProblem>),
+    /// What a worker needs that has not served yet, in bytes.
+    Weighed(u64, u64),
     Exited(u64, Exit),
     Reported(u64, Report),
     RecycleDue(u64, Reason),
@@ -58,6 +60,7 @@ pub struct Pool {
     settings: LocalSettings,
     /// None if no worker may be native.
     sockets: Option<Sockets>,
+    scratch: Scratch,
     spawner: Spawner,
     table: Arc<Table<Worker>>,
     roster: Arc<Roster>,
@@ -73,6 +76,8 @@ pub struct Pool {
     first_failures: Vec<(u32, Failure)>,
     /// No worker came up at its last tries: requests are refused until one does.
     failing: bool,
+    /// It was said that `max_memory` is too small.
+    warned_of_memory: bool,
     preload: Preload,
     rollout: Option<Rollout>,
     growth: Vec<Growth>,
@@ -83,6 +88,7 @@ impl Pool {
     pub fn new(
         settings: LocalSettings,
         sockets: Option<Sockets>,
+        scratch: Scratch,
         spawner: Spawner,
         ground: Ground,
     ) -> (Self, Asker) {
@@ -104,6 +110,7 @@ impl Pool {
         let pool = Self {
             settings,
             sockets,
+            scratch,
             spawner,
             table,
             roster,
@@ -117,6 +124,7 @@ impl Pool {
             ever_ready: false,
             first_failures: Vec::new(),
             failing: false,
+            warned_of_memory: false,
             preload: Preload::default(),
             rollout: None,
             growth: Vec::new(),
@@ -142,6 +150,7 @@ impl Pool {
             self.handle(event).await;
             self.publish();
         }
+        self.scratch.end().await;
         for reply in self.stopping.take().into_iter().flatten() {
             let _ = reply.send(Ok(()));
         }
@@ -165,6 +174,7 @@ impl Pool {
             }
             Event::Started(generation, Ok(address)) => self.ready(generation, address).await,
             Event::Started(generation, Err(problem)) => self.miscarried(generation, problem),
+            Event::Weighed(generation, memory) => self.weighed(generation, memory),
             Event::Exited(generation, exit) => self.exited(generation, exit).await,
             Event::Reported(generation, report) => self.reported(generation, report).await,
             Event::RecycleDue(generation, reason) => self.recycle(generation, reason).await,

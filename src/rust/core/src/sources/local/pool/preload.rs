@@ -5,17 +5,20 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::ending::SHORT_GRACE;
+use super::start::{temporary_env, why_not_started};
 use super::{Event, Notice, Pool};
 use crate::ops::status::{Kind, State, TemplateStatus};
 use crate::sources::local::boot::{accepts, ReservedPort, LOOK};
 use crate::sources::local::position::{Due, Place, Position};
 use crate::sources::local::process::{Exit, Process};
+use crate::sources::local::scratch::Temporary;
 use crate::sources::local::spawn::Launch;
 use crate::sources::local::template::{Conversation, Line};
 use crate::sources::Failure;
@@ -44,6 +47,8 @@ pub(super) struct Template {
     problem: Option<String>,
     conversation: JoinHandle<()>,
     _port: ReservedPort,
+    /// The workers that are forked from it have theirs there, too.
+    temporary: Arc<Temporary>,
 }
 
 impl Drop for Template {
@@ -61,9 +66,10 @@ pub(super) enum Unloaded {
 
 impl Preload {
     /// The template that forks, if there is one.
-    pub(super) fn template(&self) -> Option<(u64, Line)> {
+    pub(super) fn template(&self) -> Option<(u64, Line, Arc<Temporary>)> {
         let serial = self.ready?;
-        Some((serial, self.running.get(&serial)?.line.clone()?))
+        let template = self.running.get(&serial)?;
+        Some((serial, template.line.clone()?, template.temporary.clone()))
     }
 
     /// Whether workers wait for the first one.
@@ -169,21 +175,21 @@ impl Pool {
                 self.preload.coming = Some(serial);
             }
             Err(error) => {
-                let failure = Failure {
-                    class: "boot",
-                    message: format!("The template could not be started: {error}"),
-                    lines: Vec::new(),
-                };
+                let why = why_not_started(&self.settings.dir, &error);
+                let failure =
+                    Failure::new("boot", format!("The template could not be started: {why}."));
                 self.template_failed(failure).await;
             }
         }
     }
 
-    async fn launch_template(&self, serial: u64) -> io::Result<Template> {
+    async fn launch_template(&mut self, serial: u64) -> io::Result<Template> {
         let port = ReservedPort::take()?;
         let (conversation, line, word, stdin) = Conversation::new()?;
         let mut env = self.worker_env(0, &port);
         env.insert("FAUCET_TEMPLATE".into(), "1".into());
+        let temporary = Arc::new(self.scratch.take(serial)?);
+        env.extend(temporary_env(&temporary));
         let launch = Launch {
             command: self.settings.command.clone(),
             dir: self.settings.dir.clone(),
@@ -231,6 +237,7 @@ impl Pool {
             problem: None,
             conversation,
             _port: port,
+            temporary,
         })
     }
 
