@@ -30,7 +30,9 @@ why_not_native <- function(app, port) {
 
 # Returns when the worker is told to leave.
 serve_native <- function(app, host, port, socket = Sys.getenv("FAUCET_SOCKET")) {
-  check_result(serve_start(socket, host, as.character(port)))
+  # Where the request has arrived is where the front listens.
+  name <- Sys.getenv("FAUCET_SERVER_NAME", host)
+  check_result(serve_start(socket, name, Sys.getenv("FAUCET_SERVER_PORT", as.character(port))))
   on.exit(
     {
       serve_stop()
@@ -121,9 +123,15 @@ is_interrupted <- function() {
 handle_request <- function(app, on_headers, request, constants) {
   clear_files()
   interrupted <- FALSE
+  # Until there is an answer, whatever fails is the app's.
+  is_apps <- TRUE
   tryCatch(
-    answer(allowInterrupts(respond(app, on_headers, request, constants))),
-    error = answer_failure,
+    {
+      response <- allowInterrupts(respond(app, on_headers, request, constants))
+      is_apps <- FALSE
+      answer(response)
+    },
+    error = function(error) answer_failure(error, is_apps, request$fields$HTTP_X_REQUEST_ID),
     interrupt = function(condition) interrupted <<- TRUE
   )
   # Somebody ends this process, not this request.
@@ -216,10 +224,13 @@ response_head <- function(status, headers) {
   list(status = as.numeric(status), names = names, values = as.character(values))
 }
 
-# In httpuv's words, so that an app's errors look the same however it is served.
-answer_failure <- function(error) {
-  message("Error while handling a request: ", conditionMessage(error))
-  answer_text(500L, paste("ERROR:", conditionMessage(error), collapse = "\n"))
+# What httpuv tells the client: an app's own error in its words, so that it looks the same however the app is served. What is
+# wrong with the answer itself, and all that faucet has to say, is for whoever reads the log. Nothing in here may fail.
+answer_failure <- function(error, is_apps = FALSE, id = NULL) {
+  why <- tryCatch(paste(conditionMessage(error), collapse = "\n"), error = function(error) "(an error without a message)")
+  message("Error while handling request ", if (is.null(id)) "(without an id)" else id, ": ", why)
+  is_told <- is_apps && !inherits(error, "faucet_error")
+  answer_text(500L, if (is_told) paste("ERROR:", why) else "An exception occurred.")
 }
 
 answer_text <- function(status, text) {

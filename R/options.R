@@ -170,9 +170,18 @@ setting_definitions <- function() {
       )
     ),
     max_failures = local_setting(
-      "count", 5L, "Failed starts in a row after which a worker is given up.",
+      "count", 5L,
+      paste(
+        "Failed starts in a row after which a worker counts as `failed`. It is tried again for ever, at pauses that grow up",
+        "to a minute; while all workers have failed, requests get 503 at once."
+      ),
       min = 1,
       elsewhere = "Kubernetes runs the workers, and starts them again and again."
+    ),
+    give_up_after = local_setting(
+      "duration", Inf,
+      "How long there may be no worker that serves. Then `/__faucet__/livez` answers 503, for a supervisor to act on.",
+      infinite = TRUE
     ),
     trusted_proxies = setting(
       "strings", character(),

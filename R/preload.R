@@ -86,7 +86,10 @@ become_worker <- function(worker) {
   Sys.setenv(
     FAUCET_FORK = "true", FAUCET_WORKER_ID = worker$id, FAUCET_PORT = worker$port, FAUCET_SOCKET = worker$socket
   )
-  # Reads the environment.
+  # R's own temporary folder is the template's; that of libraries and of other processes need not be.
+  temporary <- file.path(dirname(Sys.getenv("TMPDIR")), basename(worker$socket))
+  if (dir.exists(temporary)) Sys.setenv(TMPDIR = temporary)
+  # When the environment is the worker's, as it looks there.
   worker_watch()
   exit_with_errors()
   suppressWarnings(rm(".Random.seed", envir = globalenv()))

@@ -50,7 +50,7 @@ faucet_server <- R6::R6Class(
     #'     not.
     #'   - `state` (character): `"starting"`; `"ready"`; `"busy"`, which has a request; `"suspended"`, which is a replica that
     #'     cannot be reached and is tried again and again; `"draining"`, which finishes what it has; `"stopping"`; `"dead"`;
-    #'     `"failed"`, which was given up.
+    #'     `"failed"`, whose last starts have all failed (`max_failures`), and which is tried again now and then.
     #'   - `type` (character): who serves in it. `"native"` or `"http"`, and for a replica `"faucet"` if it runs
     #'     faucet itself, or else `"http"`. `NA` while that is not known.
     #'   - `slots` (integer): how many requests it takes at a time. `0` while it takes none.
@@ -60,6 +60,7 @@ faucet_server <- R6::R6Class(
     #'   - `memory` (double): resident, in bytes. `NA` for replicas.
     #'   - `started` (POSIXct): when its process was started, or when the replica was found.
     #'   - `boot` (double): seconds from then, or from its fork, until it accepted requests.
+    #'   - `next_try` (POSIXct): when it is started again, if it is `"dead"` or `"failed"`. `NA` otherwise.
     status = function() {
       status <- server_state(private$link, call = rlang::current_env())
       data.frame(
@@ -74,7 +75,8 @@ faucet_server <- R6::R6Class(
         restarts = status$restarts,
         memory = status$memory,
         started = .POSIXct(status$started),
-        boot = status$boot
+        boot = status$boot,
+        next_try = .POSIXct(status$next_try)
       )
     },
 
@@ -220,13 +222,23 @@ format_running <- function(link, status, lookup) {
   c(counts, format_lookup(lookup), table)
 }
 
-# How many workers there are, and how many replicas cannot be reached.
+# How many workers there are, how many replicas cannot be reached, and how many workers do not start.
 format_counts <- function(link, status) {
   # One that leaves and the one that takes its place have the same number.
   count <- length(unique(status$worker))
   suspended <- sum(status$state == "suspended")
+  failed <- status$state == "failed"
   noun <- if (is.null(link$replicas)) "worker" else "replica"
-  paste0(count, " ", noun, if (count != 1) "s", if (suspended > 0) paste0(" (", suspended, " suspended)"))
+  paste0(
+    count, " ", noun, if (count != 1) "s",
+    if (suspended > 0) paste0(" (", suspended, " suspended)"),
+    if (any(failed)) paste0(" (", sum(failed), " failed, ", format_next_try(status$next_try[failed]), ")")
+  )
+}
+
+format_next_try <- function(times) {
+  times <- times[!is.na(times)]
+  if (length(times) == 0) "not tried yet" else paste("next try at", format(.POSIXct(min(times)), "%H:%M:%S"))
 }
 
 # Nothing, as long as all is well.

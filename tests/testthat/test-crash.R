@@ -81,19 +81,22 @@ test_that("a worker that closes what it serves on is replaced", {
   }
 })
 
-test_that("a worker that cannot start any more is given up, while the others serve", {
+test_that("a worker that cannot start any more is tried again, while the others serve", {
   dir <- local_code("plumber.R" = c(
     "if (file.exists(\"broken\")) stop(\"broken for good\")",
     "#* @get /pid", "#* @serializer unboxedJSON", "function() list(pid = Sys.getpid())"
   ))
   server <- local_server(dir, workers = 2, max_failures = 2)
+  status <- NULL
   before <- wait_for_workers(server, 2)
   file.create(file.path(dir, "broken"))
   tools::pskill(before$pid[[1]], sig[["kill"]])
   events <- messages_until(server, "failed" %in% server$status()$state)
-  expect_match(events, "given up after 2 failed starts", all = FALSE)
-  status <- server$status()
-  expect_setequal(status$state, c("failed", "ready"))
+  expect_match(events, "has failed to start 2 times in a row", all = FALSE)
+  # Between two tries.
+  wait_until(setequal((status <<- server$status())$state, c("failed", "ready")))
+  expect_false(is.na(status$next_try[status$state == "failed"]))
+  expect_true(is.na(status$next_try[status$state == "ready"]))
   expect_identical(json(request(server, "/pid"))$pid, before$pid[[2]])
   expect_true(server$is_running())
 })

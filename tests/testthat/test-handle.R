@@ -8,7 +8,8 @@ test_that("the handle tells how the server is doing", {
   status <- wait_for_workers(server, 2)
   expect_identical(class(status), "data.frame")
   columns <- c(
-    "worker", "pid", "address", "state", "type", "slots", "in_flight", "requests", "restarts", "memory", "started", "boot"
+    "worker", "pid", "address", "state", "type", "slots", "in_flight", "requests", "restarts", "memory", "started", "boot",
+    "next_try"
   )
   expect_named(status, columns)
   expect_identical(status$worker, 1:2)
@@ -23,6 +24,8 @@ test_that("the handle tells how the server is doing", {
   expect_s3_class(status$started, "POSIXct")
   expect_true(all(abs(as.numeric(Sys.time()) - as.numeric(status$started)) < 600))
   expect_true(all(status$boot > 0 & status$boot < 600))
+  expect_s3_class(status$next_try, "POSIXct")
+  expect_true(all(is.na(status$next_try)))
   expect_true(all(status$type %in% c("native", "http")))
   expect_error(server$url <- "x", class = "faucet_error")
   # Nobody looks its workers up.

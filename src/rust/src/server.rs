@@ -180,6 +180,10 @@ fn server_status(handle: Robj) -> List {
                 "boot",
                 column(&|worker| worker.boot.map(|boot| boot.as_secs_f64())),
             ),
+            (
+                "next_try",
+                column(&|worker| worker.next_try.map(unix_seconds)),
+            ),
             ("queue", (status.queue as i32).into()),
         ])
     }))

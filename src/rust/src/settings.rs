@@ -196,6 +196,7 @@ fn local(named: &Named) -> Result<LocalSettings, Failure> {
         max_requests: named.whole("max_requests")?,
         max_memory: named.whole("max_memory")?,
         max_failures: named.count("max_failures")?,
+        give_up_after: named.seconds("give_up_after")?,
     })
 }
 

@@ -17,7 +17,13 @@ use nix::sys::socket::{recvmsg, ControlMessageOwned, MsgFlags};
 use nix::sys::wait::{waitpid, WaitStatus};
 use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout, fork, getppid, setpgid, ForkResult, Pid};
 
-use crate::watch::{set_front, take_stdin};
+use crate::watch::{abandoned, remember_held, remove_held, set_front, take_stdin};
+
+/// What is received stays out of programs that are started meanwhile.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const WITHOUT_CHILDREN: MsgFlags = MsgFlags::MSG_CMSG_CLOEXEC;
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+const WITHOUT_CHILDREN: MsgFlags = MsgFlags::empty();
 
 /// A worker's standard input, output and error.
 type Streams = [OwnedFd; 3];
@@ -68,7 +74,7 @@ impl Template {
             self.front.as_raw_fd(),
             &mut pieces,
             Some(&mut space),
-            MsgFlags::empty(),
+            WITHOUT_CHILDREN,
         );
         let Ok(message) = message else {
             return Heard::Nothing;
@@ -124,6 +130,8 @@ fn template_start() {
         return;
     };
     set_front(getppid());
+    remember_held();
+    at_exit();
     TEMPLATE.with(|template| {
         *template.borrow_mut() = Some(Template {
             front,
@@ -175,7 +183,11 @@ fn template_next(timeout_ms: i32) -> Robj {
         (Heard::Nothing, order)
     });
     match heard {
-        Some((Heard::End, _)) | None => List::from_pairs([("end", Robj::from(true))]).into(),
+        Some((Heard::End, _)) | None => {
+            // The front is gone, or so are all workers that were forked from here.
+            abandoned();
+            List::from_pairs([("end", Robj::from(true))]).into()
+        }
         Some((_, Some([id, port, socket]))) => List::from_pairs([
             ("end", Robj::from(false)),
             ("id", id.into()),
@@ -220,6 +232,16 @@ fn template_fork() -> bool {
     }
 }
 
+/// Sees to this process's temporary files when all of R has ended.
+pub fn at_exit() {
+    extern "C" fn remove() {
+        remove_held();
+    }
+    // SAFETY: a function that lives as long as this library, which is never unloaded (see `inst/worker/worker.R`).
+    // Without it, the next server removes them.
+    let _ = unsafe { nix::libc::atexit(remove) };
+}
+
 /// Writes out what C's streams hold: a fork would have it twice.
 /// @noRd
 #[extendr(invisible)]
@@ -233,6 +255,7 @@ fn flush_streams() {
 /// @noRd
 #[extendr]
 fn fork_exit(status: i32) {
+    remove_held();
     // SAFETY: NULL means all streams; nothing of Rust's is to be dropped on the way.
     unsafe {
         nix::libc::fflush(std::ptr::null_mut());

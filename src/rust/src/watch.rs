@@ -3,16 +3,19 @@
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicI32, Ordering};
-use std::sync::Once;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::{Mutex, Once, PoisonError};
 use std::time::Duration;
 
 use extendr_api::prelude::*;
 use faucet_core::environment::Environment;
 use faucet_core::signals;
+use faucet_core::sources::local::{leave, Hold};
 use nix::sys::signal::{kill, killpg, SigSet, Signal};
 use nix::unistd::{dup2_stdin, getpgrp, getpid, getppid, Pid};
+
+use crate::template::at_exit;
 
 /// How long R may take to run its exit hooks when the front has vanished.
 const GRACE: Duration = Duration::from_secs(1);
@@ -27,20 +30,91 @@ pub fn set_front(pid: Pid) {
     FRONT.store(pid.as_raw(), Ordering::Relaxed);
 }
 
+/// What this process has in the file system by the front's will.
+struct Held {
+    /// Whose it is: a process that R forks has this value, but nothing of what it names.
+    owner: Pid,
+    /// Its parent while the front, or the template, lives.
+    parent: Pid,
+    socket: Option<PathBuf>,
+    /// Its temporary files.
+    temporary: Option<PathBuf>,
+    /// Those are in use.
+    _hold: Option<Hold>,
+}
+
+static HELD: Mutex<Option<Held>> = Mutex::new(None);
+
+/// Nobody else removes what this process holds.
+static ABANDONED: AtomicBool = AtomicBool::new(false);
+
+/// Remembers what the front has said. To be called on R's thread, and before the app may say other things in the environment.
+pub fn remember_held() {
+    let environment = Environment::read();
+    let variables = environment.variables();
+    let path = |name: &str| {
+        let mut named = variables.iter().filter(|(known, _)| known == name);
+        named.next().map(|(_, path)| PathBuf::from(path))
+    };
+    let temporary = path("TMPDIR");
+    let held = Held {
+        owner: getpid(),
+        parent: getppid(),
+        socket: path("FAUCET_SOCKET"),
+        _hold: temporary.as_deref().and_then(Hold::of),
+        temporary,
+    };
+    let before = HELD
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .replace(held);
+    // In a process that was forked: its template's, which both use, and to give up a lock would give it up for both.
+    std::mem::forget(before);
+}
+
+/// From now on the front is not expected to remove anything.
+pub fn abandoned() {
+    ABANDONED.store(true, Ordering::Relaxed);
+}
+
+/// Removes what this process has, if nobody else does. The last thing it does: R's exit hooks may need their temporary files.
+pub fn remove_held() {
+    let Some(held) = HELD.lock().unwrap_or_else(PoisonError::into_inner).take() else {
+        return;
+    };
+    if held.owner != getpid() {
+        return;
+    }
+    // The system may have told R of the front's end before the watch saw it.
+    let known = FRONT.load(Ordering::Relaxed);
+    let is_gone = if known == 0 {
+        getppid() != held.parent
+    } else {
+        kill(Pid::from_raw(known), None).is_err()
+    };
+    if is_gone || ABANDONED.load(Ordering::Relaxed) {
+        if let Some(temporary) = held.temporary {
+            leave(&temporary);
+        }
+        if let Some(socket) = held.socket {
+            leave(&socket);
+        }
+    }
+}
+
 /// Ends this process when standard input ends: the front holds its other end, and whatever becomes of
 /// the front, the system closes it.
 /// @noRd
 #[extendr(invisible)]
 fn worker_watch() {
     WATCHING.call_once(|| {
+        remember_held();
+        at_exit();
         let Ok(front) = take_stdin() else {
             return;
         };
         // Without the thread there is still the system's own notice (Linux).
-        let socket = socket();
-        let _ = signals::start_thread("faucet-watch", signals::SMALL_STACK, move || {
-            watch(front, socket);
-        });
+        let _ = signals::start_thread("faucet-watch", signals::SMALL_STACK, move || watch(front));
     });
 }
 
@@ -64,7 +138,7 @@ pub fn take_stdin() -> std::io::Result<File> {
     Ok(front.into())
 }
 
-fn watch(mut front: File, socket: Option<PathBuf>) {
+fn watch(mut front: File) {
     let alive = front_is_alive();
     let (sender, ended) = std::sync::mpsc::channel();
     let reader = signals::start_thread("faucet-stdin", signals::SMALL_STACK, move || {
@@ -91,15 +165,15 @@ fn watch(mut front: File, socket: Option<PathBuf>) {
         }
     }
     // Nobody will connect there, and R may be gone before this is.
-    if let Some(socket) = socket {
-        remove_sockets(&socket);
-    }
+    remove_sockets();
+    abandoned();
     let deadline = std::time::Instant::now() + GRACE;
     while std::time::Instant::now() < deadline {
         // One interrupt may only abort what R is doing; the next one ends it.
         let _ = kill(getpid(), Signal::SIGINT);
         std::thread::sleep(Duration::from_millis(200));
     }
+    remove_held();
     let _ = killpg(getpgrp(), Signal::SIGKILL);
 }
 
@@ -117,21 +191,12 @@ fn front_is_alive() -> impl Fn() -> bool {
     }
 }
 
-/// Where this process serves, if it is native. On R's thread alone.
-fn socket() -> Option<PathBuf> {
-    let environment = Environment::read();
-    let variables = environment.variables();
-    let mut named = variables.iter().filter(|(name, _)| name == "FAUCET_SOCKET");
-    named.next().map(|(_, path)| path.into())
-}
-
 /// What a front that vanished has left in the file system: its folder goes with the last worker.
-fn remove_sockets(socket: &Path) {
-    let _ = std::fs::remove_file(socket);
-    let _ = std::fs::remove_file(faucet_core::worker::native::control_path(socket));
-    if let Some(folder) = socket.parent() {
-        // Fails while others are there.
-        let _ = std::fs::remove_dir(folder);
+fn remove_sockets() {
+    let held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(socket) = held.as_ref().and_then(|held| held.socket.as_deref()) {
+        leave(&faucet_core::worker::native::control_path(socket));
+        leave(socket);
     }
 }
 

@@ -4,7 +4,7 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::local::{is_alive, wait_until, Local};
+use common::local::{is_alive, wait_until, Local, BALLAST};
 use faucet_core::ops::status::State;
 use faucet_core::server::Request;
 
@@ -109,19 +109,19 @@ fn a_first_start_that_fails_is_tried_again_when_others_came_up() {
 }
 
 #[test]
-fn workers_are_given_up_in_the_end_and_a_reload_revives_them() {
+fn workers_that_fail_again_and_again_are_tried_anew_by_a_reload() {
     let mut local = Local::ready(2, "", |settings| settings.local.max_failures = 2);
     local.write("fail");
     local.get("/die");
     local.get("/die");
-    wait_until("both are given up", || {
+    wait_until("both have failed", || {
         local.in_state(State::Failed).len() == 2
     });
     // At once: the queue's patience is endless here.
     wait_until("requests are refused", || local.get("/says").0 == 503);
 
     assert!(local.ask(Request::Reload).is_err(), "the code is still bad");
-    wait_until("it is given up again", || {
+    wait_until("they have failed again", || {
         local.in_state(State::Failed).len() == 2
     });
     local.write("says:well");
@@ -200,4 +200,35 @@ fn a_worker_that_needs_too_much_memory_is_recycled() {
         assert_eq!(status, 200, "a request was lost");
         pid != before
     });
+}
+
+#[test]
+fn a_limit_of_memory_below_what_a_worker_needs_recycles_ever_more_rarely_and_warns_once() {
+    let mut local = Local::ready(1, "ballast", |settings| {
+        settings.local.max_memory = Some(BALLAST as u64 / 2);
+    });
+    let pauses = |local: &Local| -> Vec<f64> {
+        let lines = local.lines.iter();
+        let told = lines.filter_map(|line| line.split_once("from the start: it is recycled in "));
+        told.filter_map(|(_, pause)| pause.trim_end_matches(" s").parse().ok())
+            .collect()
+    };
+    let mut seen = Vec::new();
+    wait_until("it was recycled twice", || {
+        local.take_lines();
+        seen = pauses(&local);
+        seen.len() == 3
+    });
+    assert!(seen[0] < seen[1] && seen[1] < seen[2], "{seen:?}");
+    let warnings = local.lines.iter();
+    let warnings: Vec<_> = warnings
+        .filter(|line| line.contains("`max_memory`"))
+        .collect();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].contains("(32 MB) is less than"), "{warnings:?}");
+    // One that grows on is replaced all the same.
+    let before = local.get("/pid").1;
+    while local.get("/pid").1 == before {
+        local.get("/grow");
+    }
 }

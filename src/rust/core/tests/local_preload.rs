@@ -153,14 +153,14 @@ fn without_a_template_workers_start_as_ordinary_processes() {
 }
 
 #[test]
-fn a_template_that_always_fails_is_given_up_and_a_reload_revives_it() {
+fn a_template_that_fails_again_and_again_is_tried_anew_by_a_reload() {
     let mut local = Local::ready(1, "native", |settings| {
         preload(settings);
         settings.local.max_failures = 2;
     });
     local.write("native only:0 fail");
     slay(template(&local));
-    local.until_logged("the template is given up");
+    local.until_logged("the template has failed to start 2 times in a row");
     wait_until("that shows", || {
         let state = local.status().template.map(|template| template.state);
         state == Some(State::Failed)

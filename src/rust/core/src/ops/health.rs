@@ -3,7 +3,7 @@
 use hyper::StatusCode;
 use serde_json::{json, Value};
 
-use super::status::{LookupStatus, Status};
+use super::status::{rfc3339, LookupStatus, Status};
 
 /// Paths below this one are faucet's own; no worker sees them.
 pub const PREFIX: &str = "/__faucet__/";
@@ -17,7 +17,16 @@ pub fn is_check(path: &str) -> bool {
 /// The answer to a health path; `None` if there is no such path.
 pub fn answer(path: &str, status: impl FnOnce() -> Status) -> Option<(StatusCode, Value)> {
     match path.strip_prefix(PREFIX)? {
-        "livez" => Some((StatusCode::OK, json!({"status": "live"}))),
+        "livez" => {
+            let status = status();
+            Some(if status.is_live() {
+                (StatusCode::OK, json!({"status": "live"}))
+            } else {
+                let unserved = status.unserved.map(|unserved| unserved.as_secs_f64());
+                let body = json!({"status": "given up", "unserved": unserved});
+                (StatusCode::SERVICE_UNAVAILABLE, body)
+            })
+        }
         "readyz" => {
             let status = status();
             let (code, word) = if status.is_ready() {
@@ -32,6 +41,7 @@ pub fn answer(path: &str, status: impl FnOnce() -> Status) -> Option<(StatusCode
                 "workers": status.workers.len(),
                 "serving": status.serving(),
                 "failed": status.failed(),
+                "next_try": status.next_try().map(rfc3339),
                 "queue": status.queue,
                 "lookup": status.lookup.as_ref().map(LookupStatus::to_json),
             });

@@ -48,6 +48,7 @@ pub struct Metrics {
     queue_wait: Histogram,
     queue_length: Gauge,
     workers: Family<ByState, Gauge>,
+    unserved: Gauge<f64, AtomicU64>,
     restarts: Family<ByReason, Counter>,
     cancelled: Family<ByReason, Counter>,
     lookups: Family<ByOutcome, Counter>,
@@ -95,6 +96,13 @@ impl Default for Metrics {
         );
         let workers = Family::<ByState, Gauge>::default();
         registry.register("workers", "Workers, by state", workers.clone());
+        let unserved = Gauge::<f64, AtomicU64>::default();
+        registry.register_with_unit(
+            "unserved",
+            "How long no worker has taken requests; 0 while one does",
+            Unit::Seconds,
+            unserved.clone(),
+        );
         let restarts = Family::<ByReason, Counter>::default();
         registry.register("restarts", "Workers replaced, by reason", restarts.clone());
         let cancelled = Family::<ByReason, Counter>::default();
@@ -133,6 +141,7 @@ impl Default for Metrics {
             queue_wait,
             queue_length,
             workers,
+            unserved,
             restarts,
             cancelled,
             lookups,
@@ -195,6 +204,8 @@ impl Metrics {
                 })
                 .set(count as i64);
         }
+        let unserved = status.unserved.unwrap_or_default();
+        self.unserved.set(unserved.as_secs_f64());
         self.connections.set(connections as i64);
         let tunnels: usize = status.workers.iter().map(|worker| worker.tunnels).sum();
         self.tunnels.set(tunnels as i64);

@@ -21,7 +21,7 @@ pub enum State {
     Dead,
     /// Cannot be reached; looked at again and again.
     Suspended,
-    /// Given up after too many failed starts in a row.
+    /// Too many starts in a row have failed: tried again now and then.
     Failed,
 }
 
@@ -95,6 +95,8 @@ pub struct WorkerStatus {
     pub started: Option<SystemTime>,
     /// From its start, or its fork, until it accepted connections.
     pub boot: Option<Duration>,
+    /// When its next start is due, if it waits for one.
+    pub next_try: Option<SystemTime>,
     pub tunnels: usize,
 }
 
@@ -103,6 +105,8 @@ pub struct WorkerStatus {
 pub struct TemplateStatus {
     pub pid: Option<u32>,
     pub state: State,
+    /// When its next start is due, if it waits for one.
+    pub next_try: Option<SystemTime>,
 }
 
 /// How the last lookup of a name ended.
@@ -167,6 +171,10 @@ pub struct Status {
     pub queue: usize,
     /// The server takes no new requests.
     pub draining: bool,
+    /// How long no worker has taken requests; none while one does.
+    pub unserved: Option<Duration>,
+    /// That has lasted so long that a supervisor should act.
+    pub given_up: bool,
 }
 
 impl Status {
@@ -175,9 +183,23 @@ impl Status {
         self.count(|state| matches!(state, State::Ready | State::Busy))
     }
 
-    /// Workers given up.
+    /// Workers whose starts have failed again and again.
     pub fn failed(&self) -> usize {
         self.count(|state| state == State::Failed)
+    }
+
+    /// When the next of them is tried again.
+    pub fn next_try(&self) -> Option<SystemTime> {
+        let failed = self
+            .workers
+            .iter()
+            .filter(|worker| worker.state == State::Failed);
+        failed.filter_map(|worker| worker.next_try).min()
+    }
+
+    /// Whether the server, which may be draining, is worth keeping.
+    pub fn is_live(&self) -> bool {
+        self.draining || !self.given_up
     }
 
     fn count(&self, which: impl Fn(State) -> bool) -> usize {
@@ -211,6 +233,7 @@ impl Status {
                     "memory": worker.memory,
                     "started": worker.started.map(rfc3339),
                     "boot": worker.boot.map(|boot| boot.as_secs_f64()),
+                    "next_try": worker.next_try.map(rfc3339),
                     "tunnels": worker.tunnels,
                 })
             })
@@ -218,18 +241,20 @@ impl Status {
         json!({
             "ready": self.is_ready(),
             "draining": self.draining,
+            "unserved": self.unserved.map(|unserved| unserved.as_secs_f64()),
             "queue": self.queue,
             "workers": workers,
             "lookup": self.lookup.as_ref().map(LookupStatus::to_json),
             "template": self.template.map(|template| json!({
                 "pid": template.pid,
                 "state": template.state.name(),
+                "next_try": template.next_try.map(rfc3339),
             })),
         })
     }
 }
 
-fn rfc3339(time: SystemTime) -> String {
+pub(super) fn rfc3339(time: SystemTime) -> String {
     humantime::format_rfc3339_millis(time).to_string()
 }
 

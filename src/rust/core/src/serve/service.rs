@@ -1,7 +1,7 @@
 //! One request over HTTP: its body is read, the handler is asked, its answer is sent.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use hyper::header::{HeaderName, HeaderValue};
 use hyper::{HeaderMap, Request as HttpRequest, Response, StatusCode};
 
 use super::answer::Answer;
@@ -19,6 +20,11 @@ use super::request::Request;
 use crate::body::{Buffered, Store};
 use crate::environment::SystemError;
 use crate::worker::native::{BODY_FILE, REQUEST_NUMBER};
+
+/// What clients are told of a failure whose reason is none of their business: in httpuv's words.
+const EXCEPTION: &str = "An exception occurred.";
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The body of a response.
 pub(super) enum Reply {
@@ -82,6 +88,7 @@ pub(super) async fn serve(
 ) -> Result<Response<Reply>, std::convert::Infallible> {
     let (mut parts, body) = request.into_parts();
     let number = take_number(&mut parts.headers);
+    let id = parts.headers.get(REQUEST_ID).cloned();
     let rest = parts.headers.remove(BODY_FILE);
     // Its sender has seen to limits and times.
     let read = async {
@@ -102,7 +109,7 @@ pub(super) async fn serve(
     };
     let body = match read.await {
         Ok(body) => body,
-        Err(error) => return Ok(unreadable(&error)),
+        Err(error) => return Ok(unreadable(&error, id.as_ref())),
     };
     let method = parts.method.clone();
     let gzip = compress::is_accepted(&parts.headers);
@@ -142,12 +149,18 @@ pub(super) fn parse_rest(value: &[u8]) -> Option<(u64, &str)> {
     Some((length.parse().ok()?, path))
 }
 
-fn unreadable(error: &io::Error) -> Response<Reply> {
-    let text = format!(
-        "the request's body could not be read: {}",
+/// The reason is for the front, which shows what a worker prints, and nothing for the client.
+fn unreadable(error: &io::Error, id: Option<&HeaderValue>) -> Response<Reply> {
+    let id = id.map_or("(without an id)".into(), |id| {
+        String::from_utf8_lossy(id.as_bytes())
+    });
+    let line = format!(
+        "The body of request {id} could not be read: {}\n",
         SystemError(error)
     );
-    let mut response = Response::new(Reply::whole(text.into()));
+    // A front that does not read it is gone, and so is this worker soon.
+    let _ = io::stderr().write_all(line.as_bytes());
+    let mut response = Response::new(Reply::whole(EXCEPTION.into()));
     *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
     response
 }

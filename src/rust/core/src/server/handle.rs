@@ -148,7 +148,8 @@ impl Server {
             }
         };
         // Nobody joins the thread: its end shows in what is shared.
-        let prepared = settings.source.prepare(&environment).map_err(system)?;
+        let source = settings.source.listening_at(address);
+        let prepared = source.prepare(&environment).map_err(system)?;
         signals::start_thread("faucet", signals::STACK, move || main(prepared)).map_err(system)?;
         Ok(Self {
             shared,

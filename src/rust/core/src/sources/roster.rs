@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::lock::{MemberView, Table};
 use crate::ops::status::{LookupStatus, State, Status, TemplateStatus, WorkerStatus};
@@ -20,6 +20,8 @@ pub struct Entry {
     pub restarts: u32,
     pub started: Option<SystemTime>,
     pub boot: Option<Duration>,
+    /// When its next start is due, if it waits for one.
+    pub next_try: Option<SystemTime>,
     pub worker: Option<Arc<Worker>>,
 }
 
@@ -42,6 +44,10 @@ pub struct Roster {
     template: Mutex<Option<TemplateStatus>>,
     lookup: Mutex<Option<LookupStatus>>,
     draining: AtomicBool,
+    /// Since when no worker has taken requests; none while one does.
+    unserved: Mutex<Option<Instant>>,
+    /// How long that may last before the server counts as lost.
+    give_up_after: OnceLock<Duration>,
 }
 
 impl Roster {
@@ -52,6 +58,8 @@ impl Roster {
             template: Mutex::default(),
             lookup: Mutex::default(),
             draining: AtomicBool::new(false),
+            unserved: Mutex::new(Some(Instant::now())),
+            give_up_after: OnceLock::new(),
         }
     }
 
@@ -71,7 +79,10 @@ impl Roster {
     /// Replaces what is known of all workers, in the order of their numbers and generations, and of the template that
     /// they are forked from.
     pub fn set(&self, entries: Vec<Entry>, template: Option<TemplateStatus>) {
-        *self.lock() = entries;
+        let mut now = self.lock();
+        *now = entries;
+        self.look(&now);
+        drop(now);
         *self.template() = template;
     }
 
@@ -83,6 +94,7 @@ impl Roster {
             Ok(at) => entries[at] = entry,
             Err(at) => entries.insert(at, entry),
         }
+        self.look(&entries);
     }
 
     /// Forgets one worker.
@@ -90,6 +102,29 @@ impl Roster {
         let mut entries = self.lock();
         if let Ok(at) = entries.binary_search_by_key(&(id, generation), key) {
             entries.remove(at);
+        }
+        self.look(&entries);
+    }
+
+    /// Sees whether anything serves.
+    fn look(&self, entries: &[Entry]) {
+        let serves = entries.iter().any(|entry| entry.state == State::Ready);
+        let mut unserved = self.since_unserved();
+        match (serves, *unserved) {
+            (true, Some(_)) => *unserved = None,
+            (false, None) => *unserved = Some(Instant::now()),
+            _ => {}
+        }
+    }
+
+    fn since_unserved(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.unserved.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How long nothing may serve before the server counts as lost: `None` for any time. To be said once.
+    pub fn set_give_up_after(&self, limit: Option<Duration>) {
+        if let Some(limit) = limit {
+            let _ = self.give_up_after.set(limit);
         }
     }
 
@@ -158,12 +193,19 @@ impl Roster {
                     memory: None,
                     started: entry.started,
                     boot: entry.boot,
+                    next_try: entry.next_try,
                     tunnels: worker.map_or(0, |worker| worker.tunnels.count()),
                 }
             })
             .collect();
+        let unserved = self.since_unserved().map(|since| since.elapsed());
+        let limit = self.give_up_after.get();
         Status {
             workers,
+            unserved,
+            given_up: unserved
+                .zip(limit)
+                .is_some_and(|(unserved, limit)| unserved >= *limit),
             template: *self.template(),
             lookup: self.lookup().clone(),
             queue: table.waiting,

@@ -2,12 +2,13 @@
 
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::local::{LocalSettings, Pool, Sockets, Spawner};
+use super::local::{LocalSettings, Pool, Scratch, Sockets, Spawner};
 use super::replicas::{Replicas, Settings as ReplicasSettings};
 use super::{Failure, Roster};
 use crate::environment::Environment;
@@ -75,7 +76,7 @@ pub enum Source {
 
 /// A source with all that it needs from the system.
 pub enum Prepared {
-    Local(LocalSettings, Option<Sockets>, Spawner),
+    Local(LocalSettings, Option<Sockets>, Scratch, Spawner),
     Replicas(ReplicasSettings),
 }
 
@@ -88,6 +89,19 @@ impl Source {
         }
     }
 
+    /// Lets workers that are started here know where the clients' requests arrive.
+    #[must_use]
+    pub fn listening_at(mut self, address: SocketAddr) -> Self {
+        if let Self::Local(settings) = &mut self {
+            let mut tell = |name: &str, value: String| settings.env.insert(name.into(), value);
+            tell("FAUCET_SERVER_PORT", address.port().to_string());
+            if !address.ip().is_unspecified() {
+                tell("FAUCET_SERVER_NAME", address.ip().to_string());
+            }
+        }
+        self
+    }
+
     /// Gets from the system what the source needs.
     ///
     /// # Errors
@@ -95,12 +109,16 @@ impl Source {
     pub fn prepare(self, environment: &Environment) -> io::Result<Prepared> {
         Ok(match self {
             Self::Local(settings) => {
+                let parent = environment.temporary_directory();
                 let sockets = match settings.worker {
                     Some(Kind::Http) => None,
-                    _ => Some(Sockets::make_in(environment.temporary_directory())?),
+                    _ => Some(Sockets::make(parent)?),
                 };
+                let others = sockets.as_ref().and_then(Sockets::parent);
+                let others = others.into_iter().filter(|other| other != parent);
+                let scratch = Scratch::make(parent, others.collect())?;
                 let spawner = Spawner::start(environment.clone())?;
-                Prepared::Local(settings, sockets, spawner)
+                Prepared::Local(settings, sockets, scratch, spawner)
             }
             Self::Replicas(settings) => Prepared::Replicas(settings),
         })
@@ -111,8 +129,8 @@ impl Prepared {
     /// The source's work, to be run in a runtime, and its ear.
     pub fn start(self, ground: Ground) -> (Work, Asker) {
         match self {
-            Self::Local(settings, sockets, spawner) => {
-                let (pool, asker) = Pool::new(settings, sockets, spawner, ground);
+            Self::Local(settings, sockets, scratch, spawner) => {
+                let (pool, asker) = Pool::new(settings, sockets, scratch, spawner, ground);
                 (Box::pin(pool.run()), asker)
             }
             Self::Replicas(settings) => {

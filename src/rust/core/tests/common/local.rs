@@ -96,6 +96,7 @@ impl Local {
             max_requests: None,
             max_memory: None,
             max_failures: 5,
+            give_up_after: None,
         };
         let settings = Settings {
             host: "127.0.0.1".into(),
@@ -227,11 +228,16 @@ impl Local {
         self.ask(Request::Stop(Some(PATIENCE)))
     }
 
+    /// Adds to `lines` what was logged since.
+    pub fn take_lines(&mut self) {
+        let (lines, _) = self.server.take_lines();
+        self.lines.extend(lines.into_iter().map(|line| line.text));
+    }
+
     /// Waits for a line of the log.
     pub fn until_logged(&mut self, part: &str) {
         wait_until(part, || {
-            let (lines, _) = self.server.take_lines();
-            self.lines.extend(lines.into_iter().map(|line| line.text));
+            self.take_lines();
             self.lines.iter().any(|line| line.contains(part))
         });
     }
@@ -260,7 +266,8 @@ pub fn get(url: &str, path: &str) -> io::Result<(u16, String)> {
 /// The main function of a worker, which every file of tests that uses [`Local`] calls in a test named
 /// `a_worker`; in the tests' own run it does nothing. The words of its code, in order:
 ///
-/// - `fail`: prints two lines and ends with status 7; `fail-once:ID`: so does the first process of a worker;
+/// - `fail`: prints two lines and ends with status 7; `fail:ID`: so does that worker; `fail-once:ID`: so does the first
+///   process of a worker;
 /// - `wait:FILE`: goes on when the file exists;
 /// - `hang`: never does anything more;
 /// - `only:ID`: the rest is for that worker alone;
@@ -285,7 +292,11 @@ pub fn be_a_worker() {
     let (mut says, mut native) = ("", false);
     for word in code.split_whitespace() {
         match word.split_once(':').unwrap_or((word, "")) {
-            ("fail", _) => fail(),
+            ("fail", which) => {
+                if which.is_empty() || which == id {
+                    fail();
+                }
+            }
             ("fail-once", which) => {
                 if which == id && first_time(&format!("failed-{id}")) {
                     fail();

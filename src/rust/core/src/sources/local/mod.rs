@@ -2,18 +2,22 @@
 
 mod boot;
 mod death;
+mod folder;
 mod memory;
 mod output;
 mod pool;
 mod position;
 mod process;
+mod scratch;
 mod sockets;
 mod spawn;
 mod streams;
 mod template;
 
+pub use folder::{leave, Hold};
 pub use memory::resident_memory;
 pub use pool::Pool;
+pub use scratch::Scratch;
 pub use sockets::Sockets;
 pub use spawn::Spawner;
 
@@ -45,8 +49,10 @@ pub struct LocalSettings {
     pub max_requests: Option<u64>,
     /// Bytes of resident memory above which it is replaced; `None` for never.
     pub max_memory: Option<u64>,
-    /// Failed starts in a row after which a worker is given up.
+    /// Failed starts in a row after which a worker counts as failed, and is tried again more rarely.
     pub max_failures: u32,
+    /// How long nothing may serve before the server says that it is not live; `None` for ever.
+    pub give_up_after: Option<Duration>,
 }
 
 impl LocalSettings {

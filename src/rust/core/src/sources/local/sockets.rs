@@ -1,42 +1,52 @@
 //! The folder that the workers' Unix sockets are in: nobody else's, and gone with the server.
 
-use std::fs::{remove_file, Permissions};
+use std::fs::remove_file;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use tempfile::TempDir;
-
+use super::folder::{Folder, NAME};
 use crate::worker::native::control_path;
 
 /// What the system takes as the path of a socket on every Unix, in bytes.
 const LONGEST: usize = 103;
 
-/// What a path has after the temporary folder: ours, a generation, the name's end.
-const REST: usize = "/faucet-123456/12345678901234567890.control".len();
+/// What a path has after the folder's: a generation, the name's end.
+const REST: usize = "/12345678901234567890.control".len();
+
+/// Where the folder is if the path of the system's own temporary folder is too long.
+const SHORT: &str = "/tmp";
 
 /// A private folder with a name for each process's socket.
-pub struct Sockets(TempDir);
+pub struct Sockets(Folder);
 
 impl Sockets {
-    /// In a folder for temporary files, unless its path is too long for a socket's.
+    /// Names in `parent`, if they are short enough there.
     ///
     /// # Errors
     /// The folder cannot be made.
-    pub fn make_in(temporary: &Path) -> io::Result<Self> {
-        let long = temporary.as_os_str().as_bytes().len() + REST > LONGEST;
-        let parent = if long { Path::new("/tmp") } else { temporary };
-        tempfile::Builder::new()
-            .prefix("faucet-")
-            .permissions(Permissions::from_mode(0o700))
-            .tempdir_in(parent)
-            .map(Self)
+    pub fn make(parent: &Path) -> io::Result<Self> {
+        let length = parent.as_os_str().as_bytes().len() + NAME.len() + REST;
+        let parent = if length > LONGEST {
+            Path::new(SHORT)
+        } else {
+            parent
+        };
+        Folder::make(parent).map(Self)
     }
 
     /// Where the process of a generation listens, if it is native.
-    pub fn path(&self, generation: u64) -> PathBuf {
-        self.0.path().join(generation.to_string())
+    ///
+    /// # Errors
+    /// The folder is gone, and there can be no other.
+    pub fn path(&mut self, generation: u64) -> io::Result<PathBuf> {
+        self.0.ensure()?;
+        Ok(self.0.path().join(generation.to_string()))
+    }
+
+    /// Where killed servers may have left such folders.
+    pub fn parent(&self) -> Option<PathBuf> {
+        self.0.path().parent().map(Path::to_owned)
     }
 }
 
@@ -52,18 +62,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_folder_is_private_and_goes_with_its_owner() {
-        let sockets = Sockets::make_in(&std::env::temp_dir()).expect("a folder");
-        let folder = sockets.0.path().to_owned();
-        let mode = folder.metadata().expect("it exists").permissions().mode();
-        assert_eq!(mode & 0o777, 0o700);
-        let socket = sockets.path(u64::MAX);
+    fn paths_are_short_enough_for_a_socket_and_cleared() {
+        let deep = tempfile::tempdir().expect("a folder");
+        let deep = deep.path().join("a-name-of-many-characters".repeat(4));
+        std::fs::create_dir(&deep).expect("made");
+        let mut sockets = Sockets::make(&deep).expect("a folder");
+        let socket = sockets.path(u64::MAX).expect("a path");
         assert!(control_path(&socket).as_os_str().len() <= LONGEST);
         let listener = std::os::unix::net::UnixListener::bind(&socket).expect("a socket");
         drop(listener);
         clear(&socket);
         assert!(!socket.exists());
-        drop(sockets);
-        assert!(!folder.exists());
     }
 }

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -97,6 +97,7 @@ fn spawn(launch: Launch, variables: &Variables, files: (u64, u64)) -> io::Result
         // A front that is itself a worker must not pass on what it was told.
         .env_remove("FAUCET_SOCKET")
         .env_remove("FAUCET_TEMPLATE")
+        .env_remove("FAUCET_SERVER_NAME")
         .envs(&launch.env)
         .stdin(launch.stdin.map_or_else(Stdio::piped, Stdio::from))
         .stdout(Stdio::piped())
@@ -106,6 +107,7 @@ fn spawn(launch: Launch, variables: &Variables, files: (u64, u64)) -> io::Result
     // SAFETY: only async-signal-safe system calls between fork and exec, and no allocation.
     unsafe {
         command.pre_exec(move || {
+            keep_descriptors();
             // The server's threads block all signals; a worker must hear them, with default actions.
             sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
             for signal in [
@@ -134,4 +136,98 @@ fn spawn(launch: Launch, variables: &Variables, files: (u64, u64)) -> io::Result
         });
     }
     command.spawn()
+}
+
+/// The first descriptor that is not a standard stream.
+const FIRST: RawFd = 3;
+
+/// Keeps from a worker what the front's process has open: R opens files, and its packages pipes, that every program
+/// they start inherits. Marks them only, as the standard library still needs one of its own until the worker's program runs.
+fn keep_descriptors() {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    if keep_range().is_ok() || keep_listed().is_ok() {
+        return;
+    }
+    keep_possible();
+}
+
+/// All at once: since Linux 5.11, if no sandbox forbids it.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn keep_range() -> io::Result<()> {
+    use nix::libc::{c_uint, syscall, SYS_close_range, CLOSE_RANGE_CLOEXEC};
+    // SAFETY: takes numbers, and closes nothing with this flag.
+    let kept = unsafe { syscall(SYS_close_range, FIRST, c_uint::MAX, CLOSE_RANGE_CLOEXEC) };
+    match kept {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Those that the system lists, read without allocation.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn keep_listed() -> io::Result<()> {
+    use rustix::fs::{openat, Mode, OFlags, RawDir, CWD};
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let folder = openat(CWD, "/proc/self/fd", flags, Mode::empty())?;
+    let mut space = [std::mem::MaybeUninit::<u8>::uninit(); 2048];
+    let mut entries = RawDir::new(&folder, &mut space);
+    while let Some(entry) = entries.next() {
+        let name = entry?;
+        let number = name.file_name().to_str().ok();
+        if let Some(number) = number.and_then(|name| name.parse::<RawFd>().ok()) {
+            keep(number);
+        }
+    }
+    Ok(())
+}
+
+/// All that the process may have: where the system has no list of them.
+fn keep_possible() {
+    // Enough for what is found in practice; one that is not open costs a system call.
+    const MOST: u64 = 65536;
+    let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(MOST, |(soft, _)| soft.min(MOST));
+    for number in FIRST..limit as RawFd {
+        keep(number);
+    }
+}
+
+fn keep(number: RawFd) {
+    use nix::libc::{fcntl, FD_CLOEXEC, F_SETFD};
+    if number >= FIRST {
+        // SAFETY: one that is not open is an error, which does not matter.
+        unsafe { fcntl(number, F_SETFD, FD_CLOEXEC) };
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::os::fd::AsRawFd;
+
+    use super::*;
+
+    #[test]
+    fn no_way_of_keeping_descriptors_lets_one_through() {
+        let leak = std::fs::File::open("/dev/null").expect("a file");
+        let leak = nix::unistd::dup(&leak).expect("one without close-on-exec");
+        let seen = |keep: Option<fn()>| {
+            let mut command = Command::new("sh");
+            command.args(["-c", "ls -l /proc/self/fd"]);
+            if let Some(keep) = keep {
+                // SAFETY: as above.
+                unsafe {
+                    command.pre_exec(move || {
+                        keep();
+                        Ok(())
+                    })
+                };
+            }
+            let output = command.output().expect("a shell").stdout;
+            let number = format!(" {} -> /dev/null", leak.as_raw_fd());
+            String::from_utf8_lossy(&output).contains(&number)
+        };
+        assert!(seen(None), "it would leak");
+        assert!(!seen(Some(keep_descriptors)));
+        assert!(!seen(Some(|| keep_listed().expect("a list"))));
+        assert!(!seen(Some(keep_possible)));
+    }
 }

@@ -169,6 +169,7 @@ impl Replica {
             state: self.standing.state(),
             restarts: self.returns,
             started: Some(self.found.0),
+            next_try: None,
             boot: self.joined,
             worker: Some(self.worker.clone()),
         }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::Pool;
-use crate::sources::local::position::{Place, Position};
+use crate::sources::local::position::Position;
 use crate::sources::{Failure, Reply};
 
 /// New workers that someone waits for.
@@ -46,10 +46,11 @@ impl Pool {
 
     /// Lets the positions go that are too many: those that serve nobody first, then the last ones.
     pub(super) async fn shrink(&mut self, count: u32) {
+        let max_failures = self.settings.max_failures;
         let mut ids: Vec<(bool, u32)> = self
             .positions
             .iter()
-            .map(|(id, position)| (position.place == Place::GivenUp, *id))
+            .map(|(id, position)| (position.is_failing(max_failures), *id))
             .collect();
         ids.sort_unstable();
         let surplus: Vec<u32> = ids
@@ -75,7 +76,7 @@ impl Pool {
                 self.roll_next().await;
             }
         }
-        self.refuse_if_all_given_up();
+        self.refuse_if_all_fail();
     }
 
     /// A process that someone may wait for is ready, or will never be.

@@ -8,6 +8,7 @@ use crate::lock::MemberId;
 use crate::ops::status::State;
 use crate::sources::local::boot::ReservedPort;
 use crate::sources::local::process::Process;
+use crate::sources::local::scratch::Temporary;
 use crate::sources::local::sockets;
 use crate::worker::{Address, Worker};
 
@@ -27,12 +28,20 @@ pub(super) struct Member {
     pub(super) port: ReservedPort,
     /// Where it listens if it is native; none if it must not be.
     pub(super) socket: Option<PathBuf>,
+    /// What its temporary files are in, removed with it.
+    pub(super) temporary: Temporary,
+    /// The same of the template that it was forked from, which is R's `tempdir()` here, too.
+    pub(super) inherited: Option<Arc<Temporary>>,
     pub(super) worker: Option<Arc<Worker>>,
     pub(super) lease_id: Option<MemberId>,
     /// The process that leaves when this one is ready.
     pub(super) replaces: Option<(u64, Reason)>,
     /// Its last replacement failed: none before this.
     pub(super) recycle_after: Option<Instant>,
+    /// Memory that it needed before it had served, in bytes; known if that is limited.
+    pub(super) fresh: Option<u64>,
+    /// That was over the limit: to replace it helps nothing, and is not done before this.
+    pub(super) heavy_until: Option<Instant>,
     /// Why it was killed while it started.
     pub(super) problem: Option<BootProblem>,
 }

@@ -28,10 +28,10 @@ use self::preload::{Preload, Unloaded};
 use self::recycle::MEMORY_LOOK;
 use self::rollout::Rollout;
 use self::start::{Newborn, NotBorn};
-use super::position::{Place, Position};
+use super::position::{Due, Place, Position};
 use super::process::{Exit, Process};
 use super::spawn::Spawner;
-use super::{LocalSettings, Sockets};
+use super::{LocalSettings, Scratch, Sockets};
 use crate::lock::Table;
 use crate::ops::status::{Kind, State};
 use crate::ops::Ops;
@@ -43,17 +43,19 @@ enum Event {
     /// A worker was forked, or was not.
     Born(u64, Result<Newborn, NotBorn>),
     Started(u64, Result<Address, BootProblem>),
+    /// What a worker needs that has not served yet, in bytes.
+    Weighed(u64, u64),
     Exited(u64, Exit),
     Reported(u64, Report),
     RecycleDue(u64, Reason),
     Drained(u64),
-    RestartDue(u32),
+    RestartDue(u32, Due),
     /// A worker that the front has set aside serves, or what is wrong with it.
     Probed(u64, Result<(), &'static str>),
     LookAtMemory,
     TemplateLoaded(u64, Result<(), Unloaded>),
     TemplateExited(u64, Exit),
-    TemplateDue,
+    TemplateDue(Due),
 }
 
 /// Owns the worker processes of one server.
@@ -61,6 +63,7 @@ pub struct Pool {
     settings: LocalSettings,
     /// None if no worker may be native.
     sockets: Option<Sockets>,
+    scratch: Scratch,
     spawner: Spawner,
     table: Arc<Table<Worker>>,
     roster: Arc<Roster>,
@@ -74,6 +77,10 @@ pub struct Pool {
     ever_ready: bool,
     /// First starts that failed while others may still come up.
     first_failures: Vec<(u32, Failure)>,
+    /// No worker came up at its last tries: requests are refused until one does.
+    failing: bool,
+    /// It was said that `max_memory` is too small.
+    warned_of_memory: bool,
     preload: Preload,
     rollout: Option<Rollout>,
     growth: Vec<Growth>,
@@ -84,6 +91,7 @@ impl Pool {
     pub fn new(
         settings: LocalSettings,
         sockets: Option<Sockets>,
+        scratch: Scratch,
         spawner: Spawner,
         ground: Ground,
     ) -> (Self, Asker) {
@@ -93,6 +101,7 @@ impl Pool {
             ops,
             notify,
         } = ground;
+        roster.set_give_up_after(settings.give_up_after);
         let (sender, events) = mpsc::unbounded_channel();
         let asker = {
             let sender = sender.clone();
@@ -104,6 +113,7 @@ impl Pool {
         let pool = Self {
             settings,
             sockets,
+            scratch,
             spawner,
             table,
             roster,
@@ -116,6 +126,8 @@ impl Pool {
             next_generation: 0,
             ever_ready: false,
             first_failures: Vec::new(),
+            failing: false,
+            warned_of_memory: false,
             preload: Preload::default(),
             rollout: None,
             growth: Vec::new(),
@@ -141,6 +153,7 @@ impl Pool {
             self.handle(event).await;
             self.publish();
         }
+        self.scratch.end().await;
         for reply in self.stopping.take().into_iter().flatten() {
             let _ = reply.send(Ok(()));
         }
@@ -164,15 +177,17 @@ impl Pool {
             }
             Event::Started(generation, Ok(address)) => self.ready(generation, address).await,
             Event::Started(generation, Err(problem)) => self.miscarried(generation, problem),
+            Event::Weighed(generation, memory) => self.weighed(generation, memory),
             Event::Exited(generation, exit) => self.exited(generation, exit).await,
             Event::Reported(generation, report) => self.reported(generation, report).await,
             Event::RecycleDue(generation, reason) => self.recycle(generation, reason).await,
             Event::Drained(generation) => self.end(generation, STOP_GRACE),
-            Event::RestartDue(id) => {
+            Event::RestartDue(id, due) => {
+                // One that waited for another time has been tried since.
                 let waits = self
                     .positions
                     .get(&id)
-                    .is_some_and(|position| position.place == Place::Waiting);
+                    .is_some_and(|position| position.place == Place::Waiting(due));
                 if waits && self.stopping.is_none() {
                     self.start_unasked(id, None).await;
                 }
@@ -181,7 +196,7 @@ impl Pool {
             Event::LookAtMemory => self.look_at_memory(),
             Event::TemplateLoaded(serial, loaded) => self.template_loaded(serial, loaded).await,
             Event::TemplateExited(serial, exit) => self.template_exited(serial, exit).await,
-            Event::TemplateDue => self.template_due().await,
+            Event::TemplateDue(due) => self.template_due(due).await,
         }
     }
 
@@ -219,6 +234,7 @@ impl Pool {
                 restarts: restarts(&member.id),
                 started: Some(member.started),
                 boot: member.boot,
+                next_try: None,
                 worker: member.worker.clone(),
             })
             .collect();
@@ -227,9 +243,9 @@ impl Pool {
                 .iter()
                 .any(|entry| entry.id == *id && entry.state != State::Stopping);
             let state = match position.place {
-                Place::GivenUp => State::Failed,
-                Place::Waiting => State::Dead,
                 Place::Filled => State::Starting,
+                _ if position.is_failing(self.settings.max_failures) => State::Failed,
+                Place::Waiting(_) | Place::Undecided => State::Dead,
             };
             if empty && (position.place != Place::Filled || self.awaits_template(*id)) {
                 entries.push(Entry {
@@ -240,12 +256,14 @@ impl Pool {
                     restarts: position.restarts,
                     started: None,
                     boot: None,
+                    next_try: position.due().map(|due| due.time),
                     worker: None,
                 });
             }
         }
         entries.sort_by_key(|entry| (entry.id, entry.generation));
-        self.roster.set(entries, self.preload.status());
+        let max_failures = self.settings.max_failures;
+        self.roster.set(entries, self.preload.status(max_failures));
         self.ops.log.ring();
     }
 }

@@ -5,18 +5,20 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::ending::SHORT_GRACE;
+use super::start::{temporary_env, why_not_started};
 use super::{Event, Notice, Pool};
-use crate::environment::SystemError;
 use crate::ops::status::{Kind, State, TemplateStatus};
 use crate::sources::local::boot::{accepts, ReservedPort, LOOK};
-use crate::sources::local::position::{Place, Position};
+use crate::sources::local::position::{Due, Place, Position};
 use crate::sources::local::process::{Exit, Process};
+use crate::sources::local::scratch::Temporary;
 use crate::sources::local::spawn::Launch;
 use crate::sources::local::template::{Conversation, Line};
 use crate::sources::Failure;
@@ -45,6 +47,8 @@ pub(super) struct Template {
     problem: Option<String>,
     conversation: JoinHandle<()>,
     _port: ReservedPort,
+    /// The workers that are forked from it have theirs there, too.
+    temporary: Arc<Temporary>,
 }
 
 impl Drop for Template {
@@ -62,9 +66,10 @@ pub(super) enum Unloaded {
 
 impl Preload {
     /// The template that forks, if there is one.
-    pub(super) fn template(&self) -> Option<(u64, Line)> {
+    pub(super) fn template(&self) -> Option<(u64, Line, Arc<Temporary>)> {
         let serial = self.ready?;
-        Some((serial, self.running.get(&serial)?.line.clone()?))
+        let template = self.running.get(&serial)?;
+        Some((serial, template.line.clone()?, template.temporary.clone()))
     }
 
     /// Whether workers wait for the first one.
@@ -94,16 +99,22 @@ impl Preload {
         }
     }
 
-    pub(super) fn status(&self) -> Option<TemplateStatus> {
+    pub(super) fn status(&self, max_failures: u32) -> Option<TemplateStatus> {
         let pid = |serial| Some(self.running.get(&serial)?.process.pid());
-        let (pid, state) = match (self.ready, self.coming, self.position.place) {
-            (Some(serial), ..) => (pid(serial), State::Ready),
-            (_, Some(serial), _) => (pid(serial), State::Starting),
-            (_, _, Place::GivenUp) => (None, State::Failed),
-            _ if self.wanted => (None, State::Dead),
-            _ => return None,
+        let (pid, state) = match (self.ready, self.coming) {
+            (Some(serial), _) => (pid(serial), State::Ready),
+            (_, Some(serial)) => (pid(serial), State::Starting),
+            _ if !self.wanted => return None,
+            _ if self.position.is_failing(max_failures) => (None, State::Failed),
+            _ => (None, State::Dead),
         };
-        Some(TemplateStatus { pid, state })
+        let waits = matches!(state, State::Failed | State::Dead);
+        let due = self.position.due().filter(|_| waits);
+        Some(TemplateStatus {
+            pid,
+            state,
+            next_try: due.map(|due| due.time),
+        })
     }
 }
 
@@ -164,21 +175,21 @@ impl Pool {
                 self.preload.coming = Some(serial);
             }
             Err(error) => {
-                let failure = Failure {
-                    class: "boot",
-                    message: format!("The template could not be started: {}", SystemError(&error)),
-                    lines: Vec::new(),
-                };
+                let why = why_not_started(&self.settings.dir, &error);
+                let failure =
+                    Failure::new("boot", format!("The template could not be started: {why}."));
                 self.template_failed(failure).await;
             }
         }
     }
 
-    async fn launch_template(&self, serial: u64) -> io::Result<Template> {
+    async fn launch_template(&mut self, serial: u64) -> io::Result<Template> {
         let port = ReservedPort::take()?;
         let (conversation, line, word, stdin) = Conversation::new()?;
         let mut env = self.worker_env(0, &port);
         env.insert("FAUCET_TEMPLATE".into(), "1".into());
+        let temporary = Arc::new(self.scratch.take(serial)?);
+        env.extend(temporary_env(&temporary));
         let launch = Launch {
             command: self.settings.command.clone(),
             dir: self.settings.dir.clone(),
@@ -226,6 +237,7 @@ impl Pool {
             problem: None,
             conversation,
             _port: port,
+            temporary,
         })
     }
 
@@ -313,17 +325,18 @@ impl Pool {
         template.process.ender().kill();
         if self.preload.coming.is_none() {
             let since = template.ready_since.unwrap_or_else(Instant::now);
-            let pause = self.preload.position.died(since);
-            self.template_later(pause);
+            let due = self.preload.position.died(since);
+            self.template_later(due);
         }
     }
 
-    fn template_later(&mut self, pause: Duration) {
-        self.later(pause, Event::TemplateDue);
+    fn template_later(&mut self, due: Due) {
+        let pause = due.at.saturating_duration_since(Instant::now());
+        self.later(pause, Event::TemplateDue(due));
     }
 
-    pub(super) async fn template_due(&mut self) {
-        if self.preload.wanted && self.preload.position.place == Place::Waiting {
+    pub(super) async fn template_due(&mut self, due: Due) {
+        if self.preload.wanted && self.preload.position.place == Place::Waiting(due) {
             self.start_template().await;
         }
     }
@@ -345,28 +358,27 @@ impl Pool {
         if !self.ever_ready && self.members.is_empty() {
             self.preload.wanted = false;
             for position in self.positions.values_mut() {
-                position.place = Place::GivenUp;
+                position.place = Place::Undecided;
             }
             let _ = self.notify.send(Notice::BootFailed(failure));
             return;
         }
         let max_failures = self.settings.max_failures;
-        match self.preload.position.start_failed(max_failures) {
-            Some(pause) => {
-                tracing::error!(
-                    "{} Trying again in {:.1} s. {last}",
-                    failure.message,
-                    pause.as_secs_f64()
-                );
-                self.template_later(pause);
-            }
-            None => {
-                tracing::error!(
-                    "the template is given up after {max_failures} failed starts: {} {last}",
-                    failure.message
-                );
-            }
+        let was_failing = self.preload.position.is_failing(max_failures);
+        let due = self.preload.position.start_failed();
+        let pause = due.at.saturating_duration_since(Instant::now());
+        if self.preload.position.is_failing(max_failures) && !was_failing {
+            tracing::error!(
+                "the template has failed to start {max_failures} times in a row, and is tried again from now on at \
+                 pauses of up to a minute"
+            );
         }
+        tracing::error!(
+            "{} Trying again in {:.1} s. {last}",
+            failure.message,
+            pause.as_secs_f64()
+        );
+        self.template_later(due);
         self.fill().await;
     }
 }

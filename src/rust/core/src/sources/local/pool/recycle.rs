@@ -11,6 +11,12 @@ use crate::sources::backoff;
 /// Between two looks at the workers' memory, if it is limited.
 pub(super) const MEMORY_LOOK: Duration = Duration::from_secs(1);
 
+/// How much a worker that is over the limit from the start may grow until it is replaced all the same.
+const GROWTH: u64 = 2;
+
+/// So many times in a row a worker grows beyond the limit at once, before it is said.
+const OFTEN: u32 = 3;
+
 /// Recycling happens at 90 to 100 % of `max_requests`, so that workers do not leave all at once.
 const RECYCLE_JITTER: f64 = 0.1;
 
@@ -26,9 +32,57 @@ impl Pool {
                 .recycle_after
                 .map_or(true, |after| after <= Instant::now());
         let under_way = !self.of(id, State::Starting).is_empty();
-        if due && !under_way && self.positions.contains_key(&id) {
+        let (lived, fresh) = (
+            member.ready_since.map(|since| since.elapsed()),
+            member.fresh,
+        );
+        let Some(position) = self.positions.get_mut(&id) else {
+            return;
+        };
+        if due && !under_way {
             tracing::info!(worker = id, "recycles: {}", reason.name());
+            let grown =
+                reason == Reason::MaxMemory && position.grown(lived.unwrap_or_default()) == OFTEN;
+            if let (true, Some(fresh)) = (grown, fresh) {
+                self.warn_of_memory("leaves little room above", fresh);
+            }
             self.start_unasked(id, Some((generation, reason))).await;
+        }
+    }
+
+    /// A worker is about to serve, and needs this much memory.
+    pub(super) fn weighed(&mut self, generation: u64, fresh: u64) {
+        let Some(limit) = self.settings.max_memory else {
+            return;
+        };
+        let Some(member) = self.members.get_mut(&generation) else {
+            return;
+        };
+        member.fresh = Some(fresh);
+        let Some(position) = self.positions.get_mut(&member.id) else {
+            return;
+        };
+        if let Some(pause) = position.weighed(fresh > limit) {
+            member.heavy_until = Some(Instant::now() + pause);
+            tracing::info!(
+                worker = member.id,
+                "needs {} from the start: it is recycled in {:.1} s",
+                in_megabytes(fresh),
+                pause.as_secs_f64()
+            );
+            self.warn_of_memory("is less than", fresh);
+        }
+    }
+
+    /// Says once that a limit was set which makes no sense.
+    fn warn_of_memory(&mut self, how: &str, fresh: u64) {
+        let limit = self.settings.max_memory.unwrap_or(u64::MAX);
+        if !std::mem::replace(&mut self.warned_of_memory, true) {
+            tracing::warn!(
+                "`max_memory` ({}) {how} what a worker needs before it has served ({}): workers are recycled again and again",
+                in_megabytes(limit),
+                in_megabytes(fresh)
+            );
         }
     }
 
@@ -36,12 +90,16 @@ impl Pool {
         let Some(limit) = self.settings.max_memory else {
             return;
         };
+        let now = Instant::now();
         let looks: Vec<_> = self
             .members
             .iter()
             .filter(|(_, member)| member.state == State::Ready)
             .filter_map(|(generation, member)| {
-                Some((*generation, member.process.as_ref()?.own_memory()))
+                let heavy = member.heavy_until.is_some_and(|until| until > now);
+                let grown = member.fresh.filter(|_| heavy);
+                let limit = grown.map_or(limit, |fresh| limit.max(fresh.saturating_mul(GROWTH)));
+                Some((*generation, limit, member.process.as_ref()?.own_memory()))
             })
             .collect();
         let sender = self.sender.clone();
@@ -51,8 +109,8 @@ impl Pool {
             let _ = signals::start_thread("faucet-memory", signals::SMALL_STACK, move || {
                 let over = looks
                     .into_iter()
-                    .filter(|(_, memory)| memory().is_some_and(|memory| memory > limit));
-                let _ = reply.send(over.map(|(generation, _)| generation).collect::<Vec<_>>());
+                    .filter(|(_, limit, memory)| memory().is_some_and(|memory| memory > *limit));
+                let _ = reply.send(over.map(|(generation, ..)| generation).collect::<Vec<_>>());
             });
             for generation in over.await.unwrap_or_default() {
                 let _ = sender.send(Event::RecycleDue(generation, Reason::MaxMemory));
@@ -68,4 +126,8 @@ impl Pool {
             (most - less).max(1)
         })
     }
+}
+
+fn in_megabytes(bytes: u64) -> String {
+    format!("{} MB", bytes.div_ceil(1 << 20))
 }

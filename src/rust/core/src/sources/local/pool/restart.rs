@@ -1,4 +1,4 @@
-//! What follows a death: a restart, at once or later, or giving the worker up.
+//! What follows a death: a restart, at once or later, for as long as the worker is wanted.
 
 use std::time::Instant;
 
@@ -75,14 +75,15 @@ impl Pool {
         let Some(position) = self.positions.get_mut(&id) else {
             return;
         };
-        let pause = position.died(ready_since.unwrap_or_else(Instant::now));
+        let due = position.died(ready_since.unwrap_or_else(Instant::now));
+        let pause = due.at.saturating_duration_since(Instant::now());
         if replaced {
             position.place = Place::Filled;
         } else if pause.is_zero() {
             self.start_unasked(id, None).await;
         } else {
             tracing::warn!(worker = id, "restarts in {:.1} s", pause.as_secs_f64());
-            self.later(pause, Event::RestartDue(id));
+            self.later(pause, Event::RestartDue(id, due));
         }
     }
 
@@ -119,7 +120,7 @@ impl Pool {
         if !self.ever_ready {
             // The first boot: an error of `run()`, once it is clear that no worker comes up.
             if let Some(position) = self.positions.get_mut(&id) {
-                position.place = Place::GivenUp;
+                position.place = Place::Undecided;
             }
             let hope = self
                 .positions
@@ -133,45 +134,62 @@ impl Pool {
             return;
         }
         self.ops.metrics.restart(Reason::BootFailed.name());
-        let max_failures = self.settings.max_failures;
-        let pause = self
-            .positions
-            .get_mut(&id)
-            .and_then(|position| position.start_failed(max_failures));
-        match pause {
-            Some(pause) => {
-                tracing::error!(
-                    "{} Trying again in {:.1} s. {last}",
-                    failure.message,
-                    pause.as_secs_f64()
-                );
-                self.later(pause, Event::RestartDue(id));
-            }
-            None => {
-                tracing::error!(
-                    worker = id,
-                    "is given up after {max_failures} failed starts: {} {last}",
-                    failure.message
-                );
-                self.refuse_if_all_given_up();
-            }
+        let Some(position) = self.positions.get_mut(&id) else {
+            return;
+        };
+        let was_failing = position.is_failing(self.settings.max_failures);
+        let due = position.start_failed();
+        let failing = position.is_failing(self.settings.max_failures);
+        let pause = due.at.saturating_duration_since(Instant::now());
+        if failing && !was_failing {
+            tracing::error!(
+                worker = id,
+                "has failed to start {} times in a row, and is tried again from now on at pauses of up to a minute",
+                self.settings.max_failures
+            );
         }
+        tracing::error!(
+            "{} Trying again in {:.1} s. {last}",
+            failure.message,
+            pause.as_secs_f64()
+        );
+        self.later(pause, Event::RestartDue(id, due));
+        self.refuse_if_all_fail();
     }
 
-    pub(super) fn refuse_if_all_given_up(&self) {
+    /// Waiting for a worker makes no sense while none comes up: one may in a second, or in a week.
+    pub(super) fn refuse_if_all_fail(&mut self) {
+        let max_failures = self.settings.max_failures;
         let all = self
             .positions
             .values()
-            .all(|position| position.place == Place::GivenUp);
-        if all {
-            tracing::error!("no worker is left: requests are refused until a reload");
+            .all(|position| position.is_failing(max_failures));
+        if all && !self.failing {
+            self.failing = true;
+            tracing::error!("no worker starts: requests are refused until one does");
             self.table.refuse(Refused::NoWorkers);
         }
     }
 
-    pub(super) fn table_admits(&self) {
+    /// One worker came up after many failures: whatever kept all of them from starting may be over.
+    pub(super) fn hurry_others(&mut self) {
+        let max_failures = self.settings.max_failures;
+        let mut due = Vec::new();
+        for (id, position) in &mut self.positions {
+            if position.is_failing(max_failures) && position.due().is_some() {
+                due.push((*id, position.hurry()));
+            }
+        }
+        for (id, due) in due {
+            // In the order of other events: the one that came up is told of first.
+            let _ = self.sender.send(Event::RestartDue(id, due));
+        }
+    }
+
+    pub(super) fn table_admits(&mut self) {
         // What was refused because of the end stays refused.
         if self.stopping.is_none() && !self.roster.is_draining() {
+            self.failing = false;
             self.table.admit();
         }
     }

@@ -34,6 +34,7 @@ impl Pool {
             return;
         }
         tracing::info!("reload begins");
+        self.warned_of_memory = false;
         self.rollout = Some(Rollout {
             left: self.positions.keys().copied().collect(),
             current: None,

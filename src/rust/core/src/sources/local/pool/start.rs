@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -15,6 +16,7 @@ use crate::ops::status::State;
 use crate::sources::local::boot::{accepts, ReservedPort, LOOK};
 use crate::sources::local::position::{Place, Position};
 use crate::sources::local::process::{Exit, Process};
+use crate::sources::local::scratch::Temporary;
 use crate::sources::local::sockets;
 use crate::sources::local::spawn::Launch;
 use crate::sources::local::streams::Streams;
@@ -53,7 +55,7 @@ impl Pool {
                 Ok(generation)
             }
             Err(error) => {
-                let failure = not_started(id, &error);
+                let failure = not_started(id, &self.settings.dir, &error);
                 self.start_failed(id, replaces, failure.clone());
                 Err(failure)
             }
@@ -67,15 +69,15 @@ impl Pool {
     }
 
     async fn launch(
-        &self,
+        &mut self,
         id: u32,
         generation: u64,
         replaces: Option<(u64, Reason)>,
     ) -> io::Result<Member> {
-        let socket = self
-            .sockets
-            .as_ref()
-            .map(|sockets| sockets.path(generation));
+        let socket = match &mut self.sockets {
+            Some(sockets) => Some(sockets.path(generation)?),
+            None => None,
+        };
         let mut member = Member {
             id,
             state: State::Starting,
@@ -86,14 +88,19 @@ impl Pool {
             ready_since: None,
             port: ReservedPort::take()?,
             socket,
+            temporary: self.scratch.take(generation)?,
+            inherited: None,
             worker: None,
             lease_id: None,
             replaces,
             recycle_after: None,
+            fresh: None,
+            heavy_until: None,
             problem: None,
         };
         match (self.preload.template(), member.socket.clone()) {
-            (Some((serial, line)), Some(socket)) => {
+            (Some((serial, line, temporary)), Some(socket)) => {
+                member.inherited = Some(temporary);
                 let (streams, its_streams) = Streams::new()?;
                 let fork = Fork {
                     id,
@@ -127,6 +134,7 @@ impl Pool {
         if let Some(socket) = &member.socket {
             env.insert("FAUCET_SOCKET".into(), socket.display().to_string());
         }
+        env.extend(temporary_env(&member.temporary));
         let launch = Launch {
             command: self.settings.command.clone(),
             dir: self.settings.dir.clone(),
@@ -135,8 +143,14 @@ impl Pool {
         };
         let (name, log) = (worker_name(member.id), self.ops.log.clone());
         let (process, exit) = Process::start(&self.spawner, launch, name, log).await?;
+        self.watch(
+            generation,
+            member.addresses(),
+            LOOK,
+            process.own_memory(),
+            exit,
+        );
         member.process = Some(process);
-        self.watch(generation, member.addresses(), LOOK, exit);
         Ok(())
     }
 
@@ -156,9 +170,11 @@ impl Pool {
         generation: u64,
         addresses: Vec<Address>,
         look: Duration,
+        memory: impl FnOnce() -> Option<u64> + Send + 'static,
         exit: oneshot::Receiver<Exit>,
     ) {
         let (sender, timeout) = (self.sender.clone(), self.settings.boot_timeout);
+        let limited = self.settings.max_memory.is_some();
         let (mut booting, exited) = oneshot::channel::<()>();
         tokio::spawn(async move {
             // Ends early with the process: what answers on its port then is not ours.
@@ -166,6 +182,13 @@ impl Pool {
                 ready = tokio::time::timeout(timeout, accepts(&addresses, look)) => ready,
                 () = booting.closed() => return,
             };
+            if limited && ready.is_ok() {
+                // Before the first request, and where it holds nobody up: a large process takes a while.
+                let memory = tokio::task::spawn_blocking(memory).await;
+                if let Ok(Some(memory)) = memory {
+                    let _ = sender.send(Event::Weighed(generation, memory));
+                }
+            }
             let _ = sender.send(Event::Started(
                 generation,
                 ready.map_err(|_| BootProblem::Timeout),
@@ -191,8 +214,9 @@ impl Pool {
                 if !wanted {
                     tokio::spawn(process.ender().stop(SHORT_GRACE));
                 }
+                let memory = process.own_memory();
+                self.watch(generation, member.addresses(), FORKED_LOOK, memory, exit);
                 member.process = Some(process);
-                self.watch(generation, member.addresses(), FORKED_LOOK, exit);
                 self.members.insert(generation, member);
             }
             Err(NotBorn { serial, failed }) => {
@@ -207,12 +231,13 @@ impl Pool {
                     // A child that nobody got to know may have come as far as this; it ends with its streams.
                     sockets::clear(socket);
                 }
+                member.inherited = None;
                 match self.spawn(generation, &mut member).await {
                     Ok(()) => {
                         self.members.insert(generation, member);
                     }
                     Err(error) => {
-                        let failure = not_started(member.id, &error);
+                        let failure = not_started(member.id, &self.settings.dir, &error);
                         self.stillborn(generation, &member, failure).await;
                     }
                 }
@@ -278,15 +303,20 @@ impl Pool {
         member.worker = Some(worker.clone());
         member.lease_id = Some(self.table.add(worker, 1));
         let (id, replaces) = (member.id, member.replaces.take());
+        let max_failures = self.settings.max_failures;
         if let Some(position) = self.positions.get_mut(&id) {
+            let was_failing = position.is_failing(max_failures);
             position.started();
+            if was_failing {
+                self.hurry_others();
+            }
         }
         self.table_admits();
         if !self.ever_ready {
             self.ever_ready = true;
             let _ = self.notify.send(Notice::Ready);
             for (id, failure) in std::mem::take(&mut self.first_failures) {
-                let still = |position: &Position| position.place == Place::GivenUp;
+                let still = |position: &Position| position.place == Place::Undecided;
                 if self.positions.get(&id).is_some_and(still) {
                     self.start_failed(id, None, failure);
                 }
@@ -303,14 +333,27 @@ impl Pool {
     }
 }
 
+/// Where a process is to have its temporary files.
+pub(super) fn temporary_env(temporary: &Temporary) -> Option<(String, String)> {
+    let path = temporary.path().to_str()?;
+    Some(("TMPDIR".into(), path.into()))
+}
+
 fn worker_name(id: u32) -> String {
     format!("worker {id}")
 }
 
-fn not_started(id: u32, error: &io::Error) -> Failure {
-    Failure {
-        class: "boot",
-        message: format!("Worker {id} could not be started: {}", SystemError(error)),
-        lines: Vec::new(),
+fn not_started(id: u32, dir: &Path, error: &io::Error) -> Failure {
+    let why = why_not_started(dir, error);
+    Failure::new("boot", format!("Worker {id} could not be started: {why}."))
+}
+
+/// The system does not say which file is missing.
+pub(super) fn why_not_started(dir: &Path, error: &io::Error) -> String {
+    let error = SystemError(error);
+    if dir.is_dir() {
+        error.to_string()
+    } else {
+        format!("{error} ({} is gone)", dir.display())
     }
 }

@@ -28,6 +28,7 @@ async fn pool() -> (Pool, Arc<Worker>) {
         max_requests: None,
         max_memory: None,
         max_failures: 5,
+        give_up_after: None,
     };
     let table = Table::new(10);
     let log = Arc::new(Log::default());
@@ -41,8 +42,11 @@ async fn pool() -> (Pool, Arc<Worker>) {
         }),
         notify: mpsc::unbounded_channel().0,
     };
-    let spawner = Spawner::start(Environment::read()).expect("a thread");
-    let (mut pool, _) = Pool::new(settings, None, spawner, ground);
+    let environment = Environment::read();
+    let temporary = environment.temporary_directory();
+    let scratch = Scratch::make(temporary, Vec::new()).expect("a folder");
+    let spawner = Spawner::start(environment.clone()).expect("a thread");
+    let (mut pool, _) = Pool::new(settings, None, scratch, spawner, ground);
     pool.positions.insert(1, Position::default());
     let port = ReservedPort::take().expect("a free port");
     let address = Address::Tcp(port.address);
@@ -56,10 +60,14 @@ async fn pool() -> (Pool, Arc<Worker>) {
         ready_since: None,
         port,
         socket: None,
+        temporary: pool.scratch.take(0).expect("a folder"),
+        inherited: None,
         worker: None,
         lease_id: None,
         replaces: None,
         recycle_after: None,
+        fresh: None,
+        heavy_until: None,
         problem: None,
     };
     pool.next_generation = 1;
