@@ -111,7 +111,7 @@ test_that("promtool has nothing to say about the metrics, and OpenMetrics is for
   expect_identical(samples(page$text), samples(open$text))
 })
 
-test_that("the admin port answers to its own names, and to those in `admin_hosts`", {
+test_that("the admin port answers to its own names, and to those in admin_hosts", {
   ask <- function(server, host, path = "/status") {
     request(server$admin_url, path, headers = list(Host = host))
   }

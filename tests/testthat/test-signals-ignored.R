@@ -63,3 +63,19 @@ test_that("workers hear what the front ignores", {
   front$process$signal(sig[["term"]])
   wait_for_exit(front)
 })
+
+test_that("USR1 and HUP open the log again", {
+  dir <- local_app("basic")
+  log <- withr::local_tempfile()
+  front <- local_front(dir, workers = 1L, access_log = "text", log_file = log)
+  for (signal in c(tools::SIGUSR1, sig[["hup"]])) {
+    request(front$url, "/pid?before")
+    wait_until(file.exists(log) && any(grepl("/pid?before", readLines(log), fixed = TRUE)))
+    file.rename(log, paste0(log, ".moved"))
+    front$process$signal(signal)
+    wait_until(file.exists(log), what = "a new file")
+    request(front$url, "/pid?after")
+    wait_until(any(grepl("/pid?after", readLines(log), fixed = TRUE)))
+    expect_false(any(grepl("/pid?after", readLines(paste0(log, ".moved")), fixed = TRUE)))
+  }
+})
