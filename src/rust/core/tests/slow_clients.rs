@@ -176,3 +176,27 @@ async fn a_response_streams_while_it_is_made() {
     gate.open(1);
     assert_eq!(client.response().await.text(), "firstsecond");
 }
+
+#[tokio::test]
+async fn what_a_client_sends_after_its_last_request_takes_nothing_of_the_answer_back() {
+    let worker = worker(false).await;
+    let house = house(&[&worker], |_| {}).await;
+    for (extra, count) in [
+        ("\r\n", 1),
+        ("GET /never HTTP/1.1\r\nHost: test\r\n\r\n", 2),
+    ] {
+        let mut slow = house.client().await;
+        slow.send("POST /echo HTTP/1.1\r\nHost: test\r\nConnection: close\r\nContent-Length: 1048576\r\n\r\n")
+            .await;
+        slow.send(pattern(MEGABYTE)).await;
+        // It is no part of what was read with the request.
+        worker.arrived(count).await;
+        slow.send(extra).await;
+        // The system has the rest of the answer, and the front's side is closed.
+        until("all was written", || house.front.connections.count() == 0).await;
+        let response = slow.response().await;
+        assert!(response.body == pattern(MEGABYTE), "differs");
+        assert!(slow.is_closed().await);
+    }
+    assert_eq!(worker.targets(), ["/echo"; 2]);
+}

@@ -20,7 +20,7 @@ use super::cause::Cause;
 use super::client_io::ClientIo;
 use super::departure::{departed, IS_WATCHED};
 use super::http2;
-use super::listener::Entered;
+use super::listener::{self, Entered};
 use super::raw_head::{Doubt, Framing, RawHead};
 use super::service::{Peer, Serving};
 use super::turn::Held;
@@ -113,12 +113,21 @@ impl Service<Request<Incoming>> for Handler {
     }
 }
 
-async fn serve_http1(peer: Arc<Peer>, stream: (TcpStream, Entered)) {
-    let head = Arc::new(RawHead::default());
-    let (stream, entered) = stream;
+async fn serve_http1(peer: Arc<Peer>, (stream, entered): (TcpStream, Entered)) {
     let stream = Arc::new(stream);
+    converse_to_the_end(&peer, &stream, entered).await;
+    if peer.watch.phase() != Phase::Tunnel {
+        // Nobody else has it any more.
+        if let Some(stream) = Arc::into_inner(stream) {
+            listener::close(&peer.front.connections, stream);
+        }
+    }
+}
+
+async fn converse_to_the_end(peer: &Arc<Peer>, stream: &Arc<TcpStream>, entered: Entered) {
+    let head = Arc::new(RawHead::default());
     let mut io = ClientIo::new((stream.clone(), entered), peer.clone(), head.clone());
-    while let Some(kept) = converse(&peer, &stream, io, &head).await {
+    while let Some(kept) = converse(peer, stream, io, &head).await {
         io = match kept {
             Kept::Crowded(io) => io,
             Kept::Quiet(io) if wakes_up(&io, &peer.watch, &peer.front.limits).await => io,
