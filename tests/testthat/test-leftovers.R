@@ -36,7 +36,8 @@ test_that("neither workers nor their template get what this session has open", {
   # Ends when it is closed.
   pipe <- pipe("cat >/dev/null", "w")
   withr::defer(close(pipe))
-  own <- open_files(Sys.getpid())
+  # What has no name of its own (`anon_inode:[eventpoll]`) tells nothing.
+  own <- grep("^anon_inode:", open_files(Sys.getpid()), invert = TRUE, value = TRUE)
   expect_true(normalizePath(path) %in% own)
   for (preload in c(FALSE, TRUE)) {
     server <- local_server(local_place(), workers = 2, preload = preload, worker = "native", admin_port = 0)
