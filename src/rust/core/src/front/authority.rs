@@ -5,6 +5,18 @@ use std::net::Ipv6Addr;
 /// Whether this is a host, perhaps with a port, as RFC 3986 (3.2) has them. Userinfo is none of a server's business
 /// (RFC 9110, 4.2.4).
 pub fn is_valid(authority: &[u8]) -> bool {
+    // Nearly all are a plain name or IPv4 address, and a port: one look at each byte is enough.
+    let plain = authority.iter().position(|byte| !is_plain(*byte));
+    match plain {
+        None => return !authority.is_empty(),
+        Some(end) if end > 0 && authority[end] == b':' => {
+            let port = &authority[end + 1..];
+            if (1..=4).contains(&port.len()) && port.iter().all(u8::is_ascii_digit) {
+                return true;
+            }
+        }
+        Some(_) => {}
+    }
     let Ok(text) = std::str::from_utf8(authority) else {
         return false;
     };
@@ -24,6 +36,10 @@ pub fn is_valid(authority: &[u8]) -> bool {
 fn is_port(port: &str) -> bool {
     port.is_empty()
         || (port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok())
+}
+
+fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-')
 }
 
 fn is_name(name: &[u8]) -> bool {

@@ -86,7 +86,7 @@ enum Driver {
     /// Its request may switch protocols.
     Switching(Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>),
     /// Over. What is left may be read again.
-    Over(Option<Parts<TokioIo<Stream>>>),
+    Over(Option<Box<Parts<TokioIo<Stream>>>>),
 }
 
 impl Driver {
@@ -100,7 +100,7 @@ impl Driver {
         // the connection before, is told so only by the driver's end: it must not outlive that.
         if over {
             *self = match std::mem::replace(self, Self::Over(None)) {
-                Self::Plain(connection) => Self::Over(Some(connection.into_parts())),
+                Self::Plain(connection) => Self::Over(Some(Box::new(connection.into_parts()))),
                 _ => Self::Over(None),
             };
         }
