@@ -52,7 +52,7 @@ test_that("no thread of a front or of a native worker takes a signal", {
     body <- as.raw(rep(1:100, 30000))
     response <- request(front$url, "/body", "POST", body, type = "application/octet-stream")
     expect_identical(response$body, body)
-    expect_blocked(front$pid, c("faucet", "faucet-log", "faucet-spawn", "faucet-wait", "faucet-blocking"))
+    expect_blocked(front$pid, c("faucet", "faucet-log", "faucet-spawn", "faucet-wait", "faucet-files"))
     parents <- vapply(list.files("/proc", "^[0-9]+$"), function(pid) {
       stat <- tryCatch(suppressWarnings(readLines(file.path("/proc", pid, "stat"))), error = function(e) "")
       as.integer(strsplit(sub("^.*\\) ", "", stat[[1]]), " ")[[1]][2])
