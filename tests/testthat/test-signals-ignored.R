@@ -71,13 +71,13 @@ test_that("USR1 and HUP open the log again", {
   logs <- function(path, text) any(grepl(text, readLines(path), fixed = TRUE))
   for (signal in c(tools::SIGUSR1, sig[["hup"]])) {
     moved <- paste0(log, ".", signal)
-    request(front$url, paste0("/pid?before=", signal))
-    wait_until(file.exists(log) && logs(log, paste0("/pid?before=", signal)))
+    request(front$url, paste0("/pid?before=", signal, "&"))
+    wait_until(file.exists(log) && logs(log, paste0("/pid?before=", signal, "&")))
     file.rename(log, moved)
     front$process$signal(signal)
     wait_until(file.exists(log), what = "a new file")
-    request(front$url, paste0("/pid?after=", signal))
-    wait_until(logs(log, paste0("/pid?after=", signal)))
-    expect_false(logs(moved, paste0("/pid?after=", signal)))
+    request(front$url, paste0("/pid?after=", signal, "&"))
+    wait_until(logs(log, paste0("/pid?after=", signal, "&")))
+    expect_false(logs(moved, paste0("/pid?after=", signal, "&")))
   }
 })
