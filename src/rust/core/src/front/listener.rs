@@ -125,7 +125,7 @@ impl Connections {
         }
     }
 
-    /// Whether a request is being served on any of them.
+    /// Whether a request is being served on any of them, or its answer still being sent.
     pub fn any_busy(&self) -> bool {
         self.lock().iter().any(|watch| watch.is_busy())
     }
