@@ -240,7 +240,7 @@ async fn a_refused_upgrade_waits_for_its_turn_as_well() {
     let house = far(&[&pod], |_| {}).await;
     let mut client = house.client().await;
     client
-        .send("GET /ws HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
+        .send("GET /ws HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: a\r\n\r\n")
         .await;
     let answer = client.response().await;
     assert_eq!(answer.status, 101);
