@@ -136,7 +136,7 @@ async fn echoing(port: &Port, replica: u16) -> Upstream {
 async fn tunnel(server: &Replicas) -> Client {
     let mut client = server.client().await;
     client
-        .send("GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
+        .send("GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: a\r\n\r\n")
         .await;
     assert_eq!(client.response().await.status, 101);
     client
