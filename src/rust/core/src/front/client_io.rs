@@ -121,8 +121,12 @@ impl ClientIo {
         self.stream.poll_read_ready(cx).map(|_| ())
     }
 
-    /// Says goodbye to a client whose head did not arrive in time, as far as its socket takes it at once.
+    /// Says goodbye to a client whose head is not read to its end, as far as its socket takes it at once.
     pub fn reject_now(&self, cause: Cause) {
+        // In the middle of the answer before, it would be taken for a part of that.
+        if self.peer.watch.is_sending() {
+            return;
+        }
         // The connection is closed either way.
         let _ = self.stream.try_write(&self.peer.reject(cause));
     }

@@ -14,17 +14,19 @@ use hyper::server::conn::http1;
 use hyper::service::Service;
 use hyper::Request;
 use hyper_util::rt::TokioIo;
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 use super::cause::Cause;
 use super::client_io::ClientIo;
 use super::departure::{departed, IS_WATCHED};
 use super::http2;
-use super::listener::{self, Entered};
+use super::listener::{linger, Entered};
 use super::raw_head::{Doubt, Framing, RawHead};
 use super::service::{Peer, Serving};
 use super::turn::Held;
 use super::watch::{Order, Phase, Watch};
+use super::Front;
 use crate::heads::ROOM_FOR_HEADERS;
 
 /// A connection looks this soon, then ever more rarely, at what it is doing: whether its deadline has
@@ -35,8 +37,10 @@ pub(super) const LAST_LOOK: Duration = Duration::from_secs(5);
 /// Idle for this long, a connection gives its HTTP machinery (some 12 kB) back until it is used again.
 const QUIET: Duration = Duration::from_millis(100);
 
-/// A client that has sent `P` or `PR` may be about to speak HTTP/2; nothing tells when the next byte comes.
+/// A client that has sent `P` or `PR` may be about to speak HTTP/2; nothing tells when the next byte comes. It is looked
+/// at this soon, then ever more rarely: many that send no more would keep us busy with nothing.
 const PREFACE_LOOK: Duration = Duration::from_millis(5);
+const LAST_PREFACE_LOOK: Duration = Duration::from_millis(500);
 
 /// hyper refuses a smaller read buffer.
 const MIN_HEADER: usize = 8192;
@@ -74,15 +78,18 @@ pub async fn serve(stream: TcpStream, address: SocketAddr, entered: Entered) {
 /// Looks at the first bytes without taking them. No method other than the preface's begins with `PRI`.
 pub(super) async fn speaks_http2(stream: &TcpStream) -> io::Result<bool> {
     let mut first = [0u8; 3];
+    let mut look = PREFACE_LOOK;
     loop {
+        let ready = stream.ready(Interest::READABLE).await?;
         let seen = stream.peek(&mut first).await?;
         if seen == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        if seen == 3 || !b"PRI".starts_with(&first[..seen]) {
+        if seen == 3 || !b"PRI".starts_with(&first[..seen]) || ready.is_read_closed() {
             return Ok(&first == b"PRI");
         }
-        tokio::time::sleep(PREFACE_LOOK).await;
+        tokio::time::sleep(look).await;
+        look = (look * 2).min(LAST_PREFACE_LOOK);
     }
 }
 
@@ -114,20 +121,10 @@ impl Service<Request<Incoming>> for Handler {
 }
 
 async fn serve_http1(peer: Arc<Peer>, (stream, entered): (TcpStream, Entered)) {
-    let stream = Arc::new(stream);
-    converse_to_the_end(&peer, &stream, entered).await;
-    if peer.watch.phase() != Phase::Tunnel {
-        // Nobody else has it any more.
-        if let Some(stream) = Arc::into_inner(stream) {
-            listener::close(&peer.front.connections, stream);
-        }
-    }
-}
-
-async fn converse_to_the_end(peer: &Arc<Peer>, stream: &Arc<TcpStream>, entered: Entered) {
     let head = Arc::new(RawHead::default());
+    let stream = Arc::new(stream);
     let mut io = ClientIo::new((stream.clone(), entered), peer.clone(), head.clone());
-    while let Some(kept) = converse(peer, stream, io, &head).await {
+    while let Some(kept) = converse(&peer, &stream, io, &head).await {
         io = match kept {
             Kept::Crowded(io) => io,
             Kept::Quiet(io) if wakes_up(&io, &peer.watch, &peer.front.limits).await => io,
@@ -135,9 +132,28 @@ async fn converse_to_the_end(peer: &Arc<Peer>, stream: &Arc<TcpStream>, entered:
                 if peer.watch.phase() == Phase::Head && !peer.watch.ends() {
                     io.reject_now(Cause::HeaderTimeout);
                 }
-                return;
+                // It is the last that has the socket.
+                drop(io);
+                break;
             }
         };
+    }
+    // Whoever is closed for others was not answered. In a tunnel, the socket lives on.
+    if peer.watch.order() != Order::Close {
+        if let Some(stream) = Arc::into_inner(stream) {
+            part(&peer.front, stream);
+        }
+    }
+}
+
+/// Lets go of a client that has its answer. Were the connection closed with something of the client's unread, the system
+/// would reset it and throw away what is still on its way.
+fn part(front: &Front, stream: TcpStream) {
+    let mut unread = [std::mem::MaybeUninit::uninit()];
+    // Tokio would answer from memory.
+    let read = socket2::SockRef::from(&stream).recv(&mut unread);
+    if matches!(read, Ok(1)) {
+        linger(&front.connections, stream);
     }
 }
 

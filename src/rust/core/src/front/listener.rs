@@ -1,6 +1,6 @@
 //! The listening socket, and how many clients may be connected.
 
-use std::io::{self, Read};
+use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -125,7 +125,7 @@ impl Connections {
         }
     }
 
-    /// Whether a request is being served on any of them.
+    /// Whether a request is being served on any of them, or its answer still being sent.
     pub fn any_busy(&self) -> bool {
         self.lock().iter().any(|watch| watch.is_busy())
     }
@@ -290,17 +290,6 @@ pub fn linger(connections: &Connections, stream: TcpStream) {
             let _place = place;
             let _ = tokio::time::timeout(TURN_AWAY, turn_away(stream, Vec::new())).await;
         });
-    }
-}
-
-/// Closes a connection whose last answer was written. With bytes of its client unread, the system would reset it, and take
-/// back what of the answer the client has not read yet.
-pub fn close(connections: &Connections, stream: TcpStream) {
-    let mut unread = [0u8; 4096];
-    // It does not block; tokio may not know yet that something has come.
-    let read = (&*socket2::SockRef::from(&stream)).read(&mut unread);
-    if read.is_ok_and(|count| count > 0) {
-        linger(connections, stream);
     }
 }
 

@@ -194,6 +194,12 @@ impl Watch {
         self.stalled.store(0, Ordering::Relaxed);
     }
 
+    /// Whether something is left to send that the client has not taken yet, maybe of an answer that nobody works on any
+    /// more.
+    pub fn is_sending(&self) -> bool {
+        self.stalled.load(Ordering::Relaxed) != 0
+    }
+
     /// When this connection has done nothing for too long, on [`coarse_millis`]; `None` while a worker works for it.
     fn deadline(&self, limits: &Limits) -> Option<u64> {
         let after = |since: u64, patience: Duration| since + patience.as_millis() as u64;
@@ -227,7 +233,7 @@ impl Watch {
     /// Whether nothing has happened for `time`, and nothing is left to send.
     pub fn is_quiet(&self, time: Duration) -> bool {
         self.phase() == Phase::Idle
-            && self.stalled.load(Ordering::Relaxed) == 0
+            && !self.is_sending()
             && coarse_millis().saturating_sub(self.since.load(Ordering::Relaxed))
                 >= time.as_millis() as u64
     }
@@ -240,9 +246,10 @@ impl Watch {
     /// - within a body: since it last made [progress](PROGRESS);
     /// - with several requests (HTTP/2), all of whose bodies are still arriving: the same.
     ///
-    /// Whoever has sent one complete request that is not answered stays, and so does a tunnel (`None`).
+    /// Whoever has sent one complete request that is not answered, to the last byte, stays, and so does a tunnel (`None`).
     pub fn incomplete_since(&self) -> Option<u64> {
         match self.phase() {
+            Phase::Head | Phase::Idle if self.is_sending() => None,
             Phase::Head | Phase::Idle => Some(self.since.load(Ordering::Relaxed)),
             Phase::Busy => (self.is_receiving()
                 && self.receiving.load(Ordering::Relaxed) == self.requests.load(Ordering::Relaxed))
@@ -255,9 +262,13 @@ impl Watch {
         self.receiving.load(Ordering::Relaxed) > 0
     }
 
-    /// Whether a request is being served.
+    /// Whether a request is being served, or its answer still being sent.
     pub fn is_busy(&self) -> bool {
-        self.phase() == Phase::Busy
+        match self.phase() {
+            Phase::Busy => true,
+            Phase::Head | Phase::Idle => self.is_sending(),
+            Phase::Tunnel => false,
+        }
     }
 
     /// Makes this connection go, for others. Whose request is arriving is told so first; if it does not listen to that, it
@@ -399,5 +410,32 @@ impl Wake for Watch {
     fn wake_by_ref(self: &Arc<Self>) {
         self.departure.stir();
         self.rouse();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_served_until_its_last_byte_is_taken() {
+        let watch = Watch::default();
+        watch.request_started();
+        assert!(watch.is_busy() && watch.incomplete_since().is_none());
+        watch.write_stalled();
+        watch.request_ended();
+        // The next head may begin meanwhile.
+        for begun in [false, true] {
+            if begun {
+                watch.bytes_read();
+            }
+            assert!(watch.is_busy() && watch.is_sending());
+            assert!(watch.incomplete_since().is_none());
+        }
+        watch.write_moved();
+        assert!(!watch.is_busy() && watch.incomplete_since().is_some());
+        watch.becomes_tunnel();
+        watch.write_stalled();
+        assert!(!watch.is_busy() && watch.incomplete_since().is_none());
     }
 }
