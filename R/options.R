@@ -342,6 +342,9 @@ nearest_name <- function(name, known) {
 # An environment variable is text; this gives it the type that its setting takes. What does not fit stays text, which
 # the check then shows.
 parse_setting <- function(text, definition) {
+  if (!validEnc(text)) {
+    return(text)
+  }
   number <- function(text) {
     value <- suppressWarnings(as.numeric(text))
     if (is.na(value)) text else value
@@ -386,7 +389,8 @@ check_setting <- function(value, name, definition, source = c("argument", "optio
     dns = check_dns,
     flag = check_flag
   )
-  checked <- check(value, limits)
+  # Bytes that are no text make R's own functions fail.
+  checked <- if (!is.character(value) || all(validEnc(value))) check(value, limits)
   if (!is.null(checked)) {
     return(checked)
   }
@@ -521,7 +525,12 @@ describe_value <- function(value) {
   if (is.null(value)) {
     "NULL"
   } else if (is.atomic(value) && !is.object(value) && length(value) == 1) {
-    if (is.character(value) && !is.na(value)) encodeString(value, quote = "\"") else format(value, digits = 15)
+    if (is.character(value) && !is.na(value)) {
+      # In any encoding, so that the message can be formatted.
+      encodeString(iconv(value, to = "UTF-8", sub = "byte"), quote = "\"")
+    } else {
+      format(value, digits = 15)
+    }
   } else if (is.atomic(value) && !is.object(value)) {
     paste0("a ", typeof(value), " vector of length ", length(value))
   } else {

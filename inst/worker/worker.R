@@ -55,6 +55,7 @@ local({ # nolint: cyclocomp_linter. It holds functions, each of which counts.
       httpuv <- asNamespace("httpuv")
       original <- httpuv$runServer
       replacement <- function(host, port, app, ...) {
+        kept$served <- TRUE
         faucet <- load_faucet()
         if (is.null(faucet)) {
           original(host, port, app, ...)
@@ -115,7 +116,8 @@ local({ # nolint: cyclocomp_linter. It holds functions, each of which counts.
     value <- source(file, local = new.env(parent = globalenv()), encoding = "UTF-8")$value
     if (inherits(value, "Plumber")) {
       run_router(value)
-    } else {
+    } else if (!isTRUE(kept$served)) {
+      # A template returns from what would serve.
       message(file, " has ended: it runs no server on FAUCET_PORT and returned no plumber router.")
     }
   }

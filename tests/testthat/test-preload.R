@@ -249,6 +249,23 @@ test_that("an app that cannot be forked is served by ordinary workers, unless na
   expect_match(conditionMessage(error), "WebSockets")
 })
 
+test_that("a template that cannot be forked from says nothing untrue of its app", {
+  dir <- local_code("entrypoint.R" = c(
+    "app <- list(call = function(req) NULL, onWSOpen = function(ws) NULL)",
+    "httpuv::runServer(\"127.0.0.1\", as.integer(Sys.getenv(\"FAUCET_PORT\")), app)",
+    "message(\"goes on\")"
+  ))
+  withr::local_dir(dir)
+  # Without a front, which would interrupt it as soon as it has said that it is unable.
+  withr::local_envvar(
+    FAUCET_TEMPLATE = "1", FAUCET_PORT = "1", FAUCET_LIB = getNamespaceInfo("faucet", "DLLs")[["faucet"]][["path"]],
+    R_LIBS = paste(.libPaths(), collapse = ":")
+  )
+  worker <- system.file("worker", "worker.R", package = "faucet")
+  said <- system2(file.path(R.home("bin"), "Rscript"), shQuote(worker), stdin = "/dev/null", stdout = TRUE, stderr = TRUE)
+  expect_identical(as.character(said), "goes on")
+})
+
 test_that("a session's router can be preloaded", {
   value <- 6
   router <- plumber::pr_get(plumber::pr(), "/", function() value * 7, serializer = plumber::serializer_text())

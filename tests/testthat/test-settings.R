@@ -97,6 +97,21 @@ test_that("the environment's text becomes each setting's type", {
   expect_identical(settings$host, "0.0.0.0")
 })
 
+test_that("bytes that are no text are a value that no setting takes", {
+  bytes <- "\xff\xfe"
+  for (name in names(setting_definitions())) {
+    variables <- rlang::set_names(bytes, setting_variable(name))
+    withr::with_envvar(variables, {
+      error <- expect_error(resolve_setting(name), class = "faucet_error_option", info = name)
+      expect_identical(error$source, "variable")
+      expect_match(conditionMessage(error), "must be .*, not", info = name)
+    })
+    expect_error(
+      check_setting(bytes, name, setting_definitions()[[name]]), class = "faucet_error_option", info = name
+    )
+  }
+})
+
 test_that("an empty environment variable counts as not set", {
   withr::local_envvar(FAUCET_QUEUE = "")
   expect_identical(resolve()$queue, 1024L)

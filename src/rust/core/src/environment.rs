@@ -63,8 +63,24 @@ pub struct SystemError<'a>(pub &'a io::Error);
 impl fmt::Display for SystemError<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0.raw_os_error() {
-            Some(code) => f.write_str(Errno::from_raw(code).desc()),
+            Some(code) => f.write_str(match Errno::from_raw(code) {
+                // "Try again", which nobody but a program can.
+                Errno::EAGAIN => "Resource temporarily unavailable",
+                code => code.desc(),
+            }),
             None => self.0.fmt(f),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_system_says_is_said_plainly() {
+        let said = |code: Errno| SystemError(&io::Error::from(code)).to_string();
+        assert_eq!(said(Errno::EAGAIN), "Resource temporarily unavailable");
+        assert_eq!(said(Errno::ENOSPC), "No space left on device");
     }
 }

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::environment::SystemError;
 use crate::signals;
 
 /// What waits for a reader at most, in bytes.
@@ -152,7 +153,7 @@ impl Outlet {
             return None;
         }
         let mut state = self.lock();
-        let why = state.failure.as_ref()?.to_string();
+        let why = SystemError(state.failure.as_ref()?).to_string();
         if state.reported.is_some_and(|at| at.elapsed() < REPORTS) {
             return None;
         }

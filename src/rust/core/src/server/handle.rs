@@ -13,7 +13,7 @@ use super::shared::{Ending, Phase, Shared};
 use super::{system, Settings};
 use crate::body::{self, Store};
 use crate::descriptors::Descriptors;
-use crate::environment::Environment;
+use crate::environment::{Environment, SystemError};
 use crate::front::{Connections, Front, Fronts};
 use crate::lock::Table;
 use crate::ops::access::AccessLog;
@@ -70,7 +70,11 @@ impl Server {
                 let path = file.path.clone();
                 AccessLog::to_file(format, file, log.clone()).map_err(|error| Failure {
                     class: "option",
-                    message: format!("`log_file` cannot be written: {}: {error}", path.display()),
+                    message: format!(
+                        "`log_file` cannot be written: {}: {}",
+                        path.display(),
+                        SystemError(&error)
+                    ),
                     lines: Vec::new(),
                 })?
             }

@@ -25,4 +25,48 @@ impl Failure {
     pub fn stopping() -> Self {
         Self::new("stopped", "The server is stopping.")
     }
+
+    /// The line that says why, where there is room for one: R prints more behind it.
+    pub fn reason(&self) -> &str {
+        let trace = self
+            .lines
+            .iter()
+            .rposition(|line| line.trim() == "Backtrace:");
+        let before = &self.lines[..trace.unwrap_or(self.lines.len())];
+        let says = |line: &&str| {
+            !line.is_empty() && *line != "Execution halted" && !line.starts_with("Calls: ")
+        };
+        let mut lines = before.iter().rev().map(|line| line.trim());
+        lines.find(says).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reason_is_not_what_r_prints_behind_it() {
+        let reason = |lines: &[&str]| {
+            let mut failure = Failure::new("boot", "");
+            failure.lines = lines.iter().map(|line| (*line).to_owned()).collect();
+            failure.reason().to_owned()
+        };
+        let error = "Error: no database";
+        assert_eq!(reason(&["loads", error]), error);
+        let calls = "Calls: local ... source -> connect";
+        assert_eq!(reason(&[error, calls, "Execution halted", ""]), error);
+        let cause = "! no database";
+        let trace = [
+            "Error in `connect()`:",
+            cause,
+            "Backtrace:",
+            "    \u{2586}",
+            " 1. connect()",
+            "Execution halted",
+        ];
+        assert_eq!(reason(&trace), cause);
+        assert_eq!(reason(&[]), "");
+        assert_eq!(reason(&["Execution halted"]), "");
+    }
 }

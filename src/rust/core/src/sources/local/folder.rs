@@ -25,7 +25,7 @@ pub struct Folder {
     dir: TempDir,
     parent: PathBuf,
     /// None where the file system has no locks.
-    _lock: Option<Flock<File>>,
+    lock: Option<Flock<File>>,
 }
 
 impl Folder {
@@ -44,12 +44,11 @@ impl Folder {
                 Err(Unlocked::Taken) => continue,
                 Err(Unlocked::Impossible) => None,
             };
-            // Nobody removes it without this.
-            fs::write(dir.path().join(MARK), std::process::id().to_string())?;
+            mark(dir.path())?;
             return Ok(Self {
                 dir,
                 parent: parent.to_owned(),
-                _lock: lock,
+                lock,
             });
         }
     }
@@ -59,16 +58,36 @@ impl Folder {
     }
 
     /// Makes another one if this one was removed, as by a worker or by whoever tidies up there. Not in the same place, which
-    /// another user may have taken meanwhile.
+    /// another user may have taken meanwhile. One that has lost only its mark, an old file, is still in use, and stays.
     ///
     /// # Errors
     /// It cannot be made.
     pub fn ensure(&mut self) -> io::Result<()> {
-        if !is_marked(self.path()) {
-            *self = Self::make(&self.parent)?;
+        if is_marked(self.path()) {
+            return Ok(());
         }
+        let locked = self.lock.as_ref().and_then(|lock| place(lock.metadata()));
+        if locked.is_some() && locked == place(fs::symlink_metadata(self.path())) {
+            return mark(self.path());
+        }
+        let gone = std::mem::replace(self, Self::make(&self.parent)?);
+        // What has its name now is not ours.
+        let _ = gone.dir.keep();
         Ok(())
     }
+}
+
+/// Says whose the folder is: nobody removes it without this.
+fn mark(folder: &Path) -> io::Result<()> {
+    fs::write(folder.join(MARK), std::process::id().to_string())
+}
+
+/// The system's own name of a file.
+type Place = (u64, u64);
+
+fn place(metadata: io::Result<fs::Metadata>) -> Option<Place> {
+    let metadata = metadata.ok()?;
+    Some((metadata.dev(), metadata.ino()))
 }
 
 enum Unlocked {
@@ -86,10 +105,6 @@ fn lock(folder: &Path) -> Result<Flock<File>, Unlocked> {
         nix::errno::Errno::EWOULDBLOCK => Unlocked::Taken,
         _ => Unlocked::Impossible,
     })?;
-    let place = |metadata: io::Result<fs::Metadata>| {
-        let metadata = metadata.ok()?;
-        Some((metadata.dev(), metadata.ino()))
-    };
     // It may have been removed in between.
     let named = place(fs::symlink_metadata(folder));
     if named.is_some() && named == place(lock.metadata()) {
@@ -197,8 +212,8 @@ mod tests {
 
     /// One whose owner was killed.
     fn left_behind(parent: &Path) -> PathBuf {
-        let Folder { dir, _lock, .. } = Folder::make(parent).expect("a folder");
-        drop(_lock);
+        let Folder { dir, lock, .. } = Folder::make(parent).expect("a folder");
+        drop(lock);
         dir.keep()
     }
 
@@ -253,6 +268,25 @@ mod tests {
         fs::remove_dir_all(&before).expect("removed");
         folder.ensure().expect("another one");
         assert!(folder.path() != before && folder.path().exists());
+    }
+
+    /// Whoever tidies up takes old files, not what is in use beside them.
+    #[test]
+    fn one_that_has_lost_its_mark_stays_with_all_that_is_in_it() {
+        let parent = parent();
+        let mut folder = Folder::make(parent.path()).expect("a folder");
+        let before = folder.path().to_owned();
+        fs::create_dir(before.join("1")).expect("made");
+        fs::remove_file(before.join(MARK)).expect("removed");
+        folder.ensure().expect("it is there");
+        assert_eq!(folder.path(), before);
+        assert!(before.join("1").exists() && is_marked(&before));
+        // One of another user in its place is none of ours.
+        fs::rename(&before, parent.path().join("moved")).expect("moved");
+        fs::create_dir(&before).expect("made");
+        fs::write(before.join("kept"), "").expect("written");
+        folder.ensure().expect("another one");
+        assert!(folder.path() != before && before.join("kept").exists());
     }
 
     #[test]

@@ -19,6 +19,22 @@ use tokio::sync::oneshot;
 use crate::environment::{Environment, Variables};
 use crate::signals;
 
+/// All that processes are told by their front. One that is itself a worker has been told the same by its own, and must not
+/// pass it on: its workers would serve another app, or end as other processes do.
+const TOLD: [&str; 11] = [
+    "FAUCET_APP",
+    "FAUCET_FORK",
+    "FAUCET_HOST",
+    "FAUCET_LIB",
+    "FAUCET_PORT",
+    "FAUCET_SERVER_NAME",
+    "FAUCET_SERVER_PORT",
+    "FAUCET_SOCKET",
+    "FAUCET_TEMPLATE",
+    "FAUCET_WORKER",
+    "FAUCET_WORKER_ID",
+];
+
 /// What to start.
 #[derive(Debug)]
 pub struct Launch {
@@ -86,6 +102,10 @@ fn spawn(launch: Launch, variables: &Variables, files: (u64, u64)) -> io::Result
         .split_first()
         .ok_or_else(|| io::Error::other("the worker's command is empty"))?;
     let parent = nix::unistd::getpid();
+    let inherited = variables
+        .iter()
+        .filter(|(name, _)| !TOLD.iter().any(|told| name == told))
+        .map(|(name, value)| (name, value));
     #[allow(clippy::disallowed_methods)]
     let mut command = Command::new(program);
     command
@@ -93,11 +113,7 @@ fn spawn(launch: Launch, variables: &Variables, files: (u64, u64)) -> io::Result
         .current_dir(&launch.dir)
         // What is inherited is read at this moment, while R may change it: it is handed on instead.
         .env_clear()
-        .envs(variables.iter().map(|(name, value)| (name, value)))
-        // A front that is itself a worker must not pass on what it was told.
-        .env_remove("FAUCET_SOCKET")
-        .env_remove("FAUCET_TEMPLATE")
-        .env_remove("FAUCET_SERVER_NAME")
+        .envs(inherited)
         .envs(&launch.env)
         .stdin(launch.stdin.map_or_else(Stdio::piped, Stdio::from))
         .stdout(Stdio::piped())
@@ -204,6 +220,25 @@ mod tests {
     use std::os::fd::AsRawFd;
 
     use super::*;
+
+    #[test]
+    fn what_a_front_was_told_as_a_worker_is_not_passed_on() {
+        let mut variables: Variables = TOLD.map(|name| (name.into(), "mine".into())).into();
+        variables.push(("FAUCET_QUEUE".into(), "7".into()));
+        let launch = Launch {
+            command: vec!["/usr/bin/env".into()],
+            dir: "/".into(),
+            env: BTreeMap::from([("FAUCET_PORT".into(), "1".into())]),
+            stdin: None,
+        };
+        let files = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
+        let child = spawn(launch, &variables, files).expect("a process");
+        let output = child.wait_with_output().expect("its end").stdout;
+        let output = String::from_utf8_lossy(&output);
+        let mut got: Vec<_> = output.lines().collect();
+        got.sort_unstable();
+        assert_eq!(got, ["FAUCET_PORT=1", "FAUCET_QUEUE=7"]);
+    }
 
     #[test]
     fn no_way_of_keeping_descriptors_lets_one_through() {

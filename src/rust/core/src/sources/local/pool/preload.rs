@@ -343,7 +343,7 @@ impl Pool {
 
     /// A template did not become ready.
     async fn template_failed(&mut self, failure: Failure) {
-        let last = failure.lines.last().cloned().unwrap_or_default();
+        let why = failure.reason().to_owned();
         let reloads = self
             .rollout
             .as_ref()
@@ -374,7 +374,7 @@ impl Pool {
             );
         }
         tracing::error!(
-            "{} Trying again in {:.1} s. {last}",
+            "{} Trying again in {:.1} s. {why}",
             failure.message,
             pause.as_secs_f64()
         );

@@ -94,7 +94,7 @@ impl Pool {
         replaces: Option<(u64, Reason)>,
         failure: Failure,
     ) {
-        let last = failure.lines.last().cloned().unwrap_or_default();
+        let why = failure.reason().to_owned();
         if let Some((old, reason)) = replaces {
             let old = self
                 .members
@@ -108,7 +108,7 @@ impl Pool {
                     old.recycle_after = Some(Instant::now() + pause);
                     tracing::error!(
                         worker = id,
-                        "could not be replaced ({}), the old process stays: {} {last}",
+                        "could not be replaced ({}), the old process stays: {} {why}",
                         reason.name(),
                         failure.message
                     );
@@ -149,7 +149,7 @@ impl Pool {
             );
         }
         tracing::error!(
-            "{} Trying again in {:.1} s. {last}",
+            "{} Trying again in {:.1} s. {why}",
             failure.message,
             pause.as_secs_f64()
         );
