@@ -3,9 +3,11 @@
 
 mod authority;
 mod cause;
+mod check;
 mod chunks;
 mod client_io;
 mod connection;
+mod deadline;
 mod departure;
 mod exchange;
 mod flight;

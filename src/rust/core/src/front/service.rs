@@ -12,18 +12,17 @@ use hyper::header::{self, HeaderValue};
 use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, Response, StatusCode, Version};
 
-use super::authority;
 use super::cause::Cause;
-use super::exchange::{exchange, Answer, AnswerBody, Failed, Terms};
+use super::check::check;
+use super::deadline::exchange_within;
+use super::exchange::{Answer, AnswerBody, Failed};
 use super::flight::{BreakOff, Flight, Recall};
 use super::headers::{self, X_REQUEST_ID};
 use super::incoming::{discard, sendable, take_upgrade};
-use super::pump::Deadline;
 use super::queue;
 use super::record::{Call, Record};
 use super::reply::Reply;
 use super::request_id::new_request_id;
-use super::sendable::Sendable;
 use super::tunnel;
 use super::turn::{self, Held};
 use super::watch::Watch;
@@ -33,7 +32,7 @@ use crate::heads;
 use crate::ops;
 use crate::ops::status::Kind;
 use crate::worker::native::STREAM;
-use crate::worker::{is_known_to_http_workers, remote, Report, Unwanted};
+use crate::worker::{is_known_to_http_workers, remote};
 
 /// How many workers of this machine may turn out unreachable before a request gives up. Elsewhere, it is looked for
 /// until it has waited for too long.
@@ -198,80 +197,6 @@ async fn serve(
     let cause = cause.filter(|_| !call.has_client_left());
     record.answered(response.status(), cause);
     response.map(|reply| reply.recorded(record, http2))
-}
-
-/// What must hold for a request before anything is done for it.
-fn check(request: &Request<Incoming>) -> Result<(), Cause> {
-    if request.method() == Method::CONNECT {
-        return Err(Cause::BadRequest("this server is no forward proxy"));
-    }
-    let headers = request.headers();
-    if heads::has_too_many(headers) {
-        return Err(Cause::TooManyHeaders);
-    }
-    check_target(request)?;
-    let mut hosts = headers.get_all(header::HOST).iter();
-    let host = hosts.next();
-    match request.version() {
-        Version::HTTP_11 if host.is_none() || hosts.next().is_some() => {
-            return Err(Cause::BadRequest("a request has exactly one Host header"));
-        }
-        Version::HTTP_10 if hosts.next().is_some() => {
-            return Err(Cause::BadRequest("a request has at most one Host header"));
-        }
-        Version::HTTP_2 => check_http2(request)?,
-        _ => {}
-    }
-    // It is empty where a client knows no name of ours (RFC 9112, 3.2).
-    let named = host.filter(|host| !host.is_empty());
-    if named.is_some_and(|host| !authority::is_valid(host.as_bytes())) {
-        return Err(Cause::BadRequest("the Host header is not a host"));
-    }
-    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
-    let chunked = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
-    if codings.next().is_some_and(|first| !chunked(first)) || codings.next().is_some() {
-        return Err(Cause::NotImplemented(
-            "of all transfer codings, chunked alone is served",
-        ));
-    }
-    Ok(())
-}
-
-/// A path, a whole URL, or `*` for OPTIONS (RFC 9112, 3.2).
-fn check_target(request: &Request<Incoming>) -> Result<(), Cause> {
-    let uri = request.uri();
-    match (uri.scheme(), uri.authority()) {
-        (None, Some(_)) => Err(Cause::BadRequest(
-            "the request's target is neither a path nor a URL",
-        )),
-        (_, Some(name)) if !authority::is_valid(name.as_str().as_bytes()) => {
-            Err(Cause::BadRequest("the request's authority is not a host"))
-        }
-        _ if uri.path() == "*" && request.method() != Method::OPTIONS => {
-            Err(Cause::BadRequest("only OPTIONS is for the whole server"))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// `:authority`, `Host`, or both if they say the same (RFC 9113, 8.3.1).
-fn check_http2(request: &Request<Incoming>) -> Result<(), Cause> {
-    let authority = request
-        .uri()
-        .authority()
-        .map(|name| name.as_str().as_bytes());
-    let mut hosts = request.headers().get_all(header::HOST).iter();
-    let host = hosts.next().map(HeaderValue::as_bytes);
-    let agreed = match (authority, host) {
-        (Some(authority), Some(host)) => authority.eq_ignore_ascii_case(host),
-        (None, None) => false,
-        _ => true,
-    };
-    let named = authority.or(host).unwrap_or_default();
-    if hosts.next().is_some() || !agreed || named.is_empty() {
-        return Err(Cause::BadRequest("a request says once whom it is for"));
-    }
-    Ok(())
 }
 
 /// Health paths: answered here, whatever the workers do.
@@ -492,87 +417,6 @@ async fn recallable<T>(exchange: impl Future<Output = T>, recall: Recall, call: 
         polled
     })
     .await
-}
-
-/// One exchange, limited by `timeout` if there is one.
-async fn exchange_within(
-    front: &Front,
-    flight: Flight,
-    request: Box<Sendable>,
-) -> Result<Answer, Failed> {
-    let terms = Terms {
-        body_memory: front.limits.body_memory,
-        patience: front.limits.idle_timeout,
-        deadline: None,
-    };
-    match front.limits.timeout {
-        None => exchange(flight, request, &front.store, terms).await,
-        Some(timeout) if flight.breaks_off() => {
-            Box::pin(until_deadline(front, flight, request, terms, timeout)).await
-        }
-        Some(timeout) => Box::pin(with_deadline(front, flight, request, terms, timeout)).await,
-    }
-}
-
-/// Past the deadline the client gets its `504`, and the exchange is broken off, which the other side sees. Whether the
-/// worker is free then is for its source to find out.
-async fn until_deadline(
-    front: &Front,
-    flight: Flight,
-    request: Box<Sendable>,
-    terms: Terms,
-    timeout: Duration,
-) -> Result<Answer, Failed> {
-    let deadline = Deadline::new(timeout);
-    let terms = Terms {
-        deadline: Some(deadline),
-        ..terms
-    };
-    let late = flight.late();
-    let exchange = exchange(flight, request, &front.store, terms);
-    match tokio::time::timeout_at(deadline.at, exchange).await {
-        Ok(outcome) => outcome,
-        Err(_) => {
-            late.give_up();
-            Err(Failed::Lost(Cause::Timeout))
-        }
-    }
-}
-
-/// Past the deadline the client gets its `504`, and the exchange goes on in a task of its own: the
-/// worker is still busy, so its lease stays.
-async fn with_deadline(
-    front: &Front,
-    flight: Flight,
-    request: Box<Sendable>,
-    terms: Terms,
-    timeout: Duration,
-) -> Result<Answer, Failed> {
-    let store = front.store.clone();
-    let deadline = Deadline::new(timeout);
-    let terms = Terms {
-        deadline: Some(deadline),
-        ..terms
-    };
-    let (worker, number) = (flight.worker().clone(), flight.own_number());
-    let recall = flight.recall();
-    let (done, outcome) = tokio::sync::oneshot::channel();
-    tokio::spawn(async move {
-        // The receiver is gone after the deadline; then nobody wants the answer.
-        let _ = done.send(exchange(flight, request, &store, terms).await);
-    });
-    match tokio::time::timeout_at(deadline.at, outcome).await {
-        Ok(Ok(outcome)) => outcome,
-        // Its task ended without a word: only the end of the runtime does that.
-        Ok(Err(_)) => Err(Failed::Lost(Cause::WorkerDied)),
-        Err(_) => {
-            match recall {
-                Some(recall) => recall.deadline_passed(),
-                None => worker.report(Report::Stuck(Unwanted::Deadline, number)),
-            }
-            Err(Failed::Lost(Cause::Timeout))
-        }
-    }
 }
 
 fn respond(
