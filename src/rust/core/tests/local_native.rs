@@ -62,7 +62,9 @@ fn a_native_worker_is_restarted_and_replaced_as_any_other() {
     local.write("native says:new");
     local.ask(Request::Reload).expect("a good reload");
     assert_eq!(local.get("/says").1, "new");
-    assert_eq!(kinds(&local), [Some(Kind::Native)]);
+    wait_until("the old one has left", || {
+        kinds(&local) == [Some(Kind::Native)]
+    });
 }
 
 #[test]
