@@ -15,7 +15,7 @@ hostile_clients <- function(url, env = parent.frame()) {
       connection <- socketConnection("127.0.0.1", port, open = "r+b", blocking = TRUE, timeout = 5)
       if (hold) held <<- c(held, list(connection)) else on.exit(close(connection))
       writeBin(if (is.raw(bytes)) bytes else charToRaw(bytes), connection)
-      if (read > 0 && socketSelect(list(connection), timeout = 1)) readBin(connection, "raw", read)
+      read_there(connection, read)
     }), error = function(error) NULL)
   }
   list(
@@ -41,6 +41,17 @@ hostile_clients <- function(url, env = parent.frame()) {
     crash = function(how = "kill") send(get_head(paste0("/crash?how=", how)), read = 1),
     leave = leave
   )
+}
+
+# At most so many bytes of what comes within a second: a blocking connection waits until it has all that it is asked for.
+read_there <- function(connection, most) {
+  bytes <- raw()
+  while (length(bytes) < most && socketSelect(list(connection), timeout = 1)) {
+    byte <- readBin(connection, "raw", 1)
+    if (length(byte) == 0) break
+    bytes <- c(bytes, byte)
+  }
+  bytes
 }
 
 get_head <- function(path, headers = "") paste0("GET ", path, " HTTP/1.1\r\nHost: storm\r\n", headers, "\r\n")
