@@ -43,13 +43,19 @@ hostile_clients <- function(url, env = parent.frame()) {
   )
 }
 
-# At most so many bytes of what comes within a second: a blocking connection waits until it has all that it is asked for.
+# At most so many bytes of what comes within a second. A blocking connection waits until it has all that it is asked for,
+# and R begins its timeout anew whenever an event handler of the session (of later, say) runs.
 read_there <- function(connection, most) {
   bytes <- raw()
-  while (length(bytes) < most && socketSelect(list(connection), timeout = 1)) {
-    byte <- readBin(connection, "raw", 1)
-    if (length(byte) == 0) break
-    bytes <- c(bytes, byte)
+  deadline <- proc.time()[["elapsed"]] + 1
+  while (length(bytes) < most && proc.time()[["elapsed"]] < deadline) {
+    if (socketSelect(list(connection), timeout = 0)) {
+      byte <- readBin(connection, "raw", 1)
+      if (length(byte) == 0) break
+      bytes <- c(bytes, byte)
+    } else {
+      Sys.sleep(0.01)
+    }
   }
   bytes
 }

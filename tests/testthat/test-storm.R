@@ -1,5 +1,7 @@
 # Everything at once, and then nothing of it is left. What one client, worker or operator may do alone is tested elsewhere.
 
+skip_on_cran()
+
 # A front whose R session scales when a number of workers is in the file `orders`.
 stormy_front <- function(dir, worker, env = parent.frame()) {
   code <- paste0(
