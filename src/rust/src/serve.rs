@@ -1,6 +1,6 @@
 //! A native worker's own side, as R drives it: the next request, its answer, its stream.
 //!
-//! All of it belongs to R's main thread; the thread that speaks HTTP is behind the desk.
+//! All of it belongs to R's main thread; the thread that speaks HTTP is behind the dispatcher.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use extendr_api::AsTypedSlice;
 use faucet_core::body::{self, Buffered};
 use faucet_core::environment::Environment;
 use faucet_core::serve::{
-    pipe, Answer, Content, Desk, PipeWriter, Request, Server, Settings, Written,
+    pipe, Answer, Content, Dispatcher, PipeWriter, Request, Server, Settings, Written,
 };
 use nix::sys::pthread::{pthread_kill, pthread_self};
 use nix::sys::signal::Signal;
@@ -70,7 +70,7 @@ fn serve_start(socket: String, host: String, port: String) -> List {
     // Requests are interrupted as a user would do it: R's handler runs on this thread, and system
     // calls that wait are broken off.
     let main = pthread_self();
-    let desk = Desk::new(move || {
+    let dispatcher = Dispatcher::new(move || {
         // The main thread lives as long as the process.
         let _ = pthread_kill(main, Signal::SIGINT);
     });
@@ -80,7 +80,7 @@ fn serve_start(socket: String, host: String, port: String) -> List {
         socket: socket.into(),
         body_memory: 1 << 20,
     };
-    match Server::start(settings, Arc::new(desk)) {
+    match Server::start(settings, Arc::new(dispatcher)) {
         Err(error) => bad(&failure("boot", format!("Cannot serve: {error}"))),
         Ok(server) => {
             let constants = [
@@ -119,7 +119,7 @@ fn serve_stop() {
 #[extendr]
 fn serve_next(timeout_ms: f64) -> Robj {
     let next = with(|serving| {
-        let request = serving.server.desk().next(patience(timeout_ms))?;
+        let request = serving.server.dispatcher().next(patience(timeout_ms))?;
         serving.body = request.body.clone();
         serving.stream = Stream::None;
         Some((request, serving.constants.clone()))
@@ -262,7 +262,7 @@ fn begin(status: f64, names: &Strings, values: &Strings, content: Content) -> Ro
         Err(error) => bad(&failure("response", error.to_string())).into(),
         Ok(answer) => {
             // Whoever wanted it may be gone.
-            with(|serving| serving.server.desk().answer(answer));
+            with(|serving| serving.server.dispatcher().answer(answer));
             r!(NULL)
         }
     }
@@ -302,7 +302,7 @@ fn serve_stream_end() {
 fn serve_is_open() -> bool {
     with(|serving| {
         let read = serving.stream.writer().is_some_and(PipeWriter::is_open);
-        read && !serving.server.desk().is_cancelled()
+        read && !serving.server.dispatcher().is_cancelled()
     })
     .unwrap_or(false)
 }
@@ -318,7 +318,7 @@ fn serve_has_streamed() -> bool {
 /// @noRd
 #[extendr]
 fn serve_is_closed() -> bool {
-    with(|serving| serving.server.desk().is_closed()).unwrap_or(true)
+    with(|serving| serving.server.dispatcher().is_closed()).unwrap_or(true)
 }
 
 /// Whether an interrupt is pending in R: cheaper than to let R take it.
@@ -346,21 +346,21 @@ fn serve_is_rushed(milliseconds: f64) -> bool {
 /// @noRd
 #[extendr]
 fn serve_is_busy() -> bool {
-    with(|serving| serving.server.desk().is_busy()).unwrap_or(false)
+    with(|serving| serving.server.dispatcher().is_busy()).unwrap_or(false)
 }
 
 /// Whether the client of the request in hand has left, or its time is over.
 /// @noRd
 #[extendr]
 fn serve_is_cancelled() -> bool {
-    with(|serving| serving.server.desk().is_cancelled()).unwrap_or(false)
+    with(|serving| serving.server.dispatcher().is_cancelled()).unwrap_or(false)
 }
 
 /// Whether an interrupt was sent for the request in hand.
 /// @noRd
 #[extendr]
 fn serve_is_interrupted() -> bool {
-    with(|serving| serving.server.desk().is_interrupted()).unwrap_or(false)
+    with(|serving| serving.server.dispatcher().is_interrupted()).unwrap_or(false)
 }
 
 /// Begins (`TRUE`) or ends what a client that leaves does not interrupt.
@@ -368,11 +368,11 @@ fn serve_is_interrupted() -> bool {
 #[extendr(invisible)]
 fn serve_shield(on: bool) {
     with(|serving| {
-        let desk = serving.server.desk();
+        let dispatcher = serving.server.dispatcher();
         if on {
-            desk.shield();
+            dispatcher.shield();
         } else {
-            desk.unshield();
+            dispatcher.unshield();
         }
     });
 }
@@ -386,11 +386,11 @@ fn serve_finish() -> bool {
         // A stream that its handler did not end breaks off; the body is not needed any more.
         serving.stream = Stream::None;
         serving.body = Buffered::default();
-        serving.server.desk().finish()
+        serving.server.dispatcher().finish()
     });
     let interrupted = finished.is_some_and(|finished| finished.interrupted);
     if interrupted {
-        // The signal was sent before the desk let go; on its way back from a system call this thread has
+        // The signal was sent before the dispatcher let go; on its way back from a system call this thread has
         // taken it, so that whoever polls after this finds it.
         let _ = nix::sys::signal::SigSet::thread_get_mask();
     }

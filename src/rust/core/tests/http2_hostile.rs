@@ -11,7 +11,7 @@ use common::wire2::{
     NO_STREAM_YET, PING, RST_STREAM, SETTINGS,
 };
 use common::{house, until, House, Upstream, SOON};
-use faucet_core::front::Order;
+use faucet_core::front::Shutdown;
 use faucet_core::server::Request;
 
 const WINDOW: u32 = 65_535;
@@ -125,7 +125,7 @@ async fn a_drain_says_goodbye_and_finishes() {
     let mut client = Wire2::connect(house.address, WINDOW).await;
     client.get(1, "/first").await;
     worker.arrived(1).await;
-    house.front.connections.give_all(Order::End);
+    house.front.connections.shut_down_all(Shutdown::Graceful);
     assert_eq!(client.expect(GOAWAY, 0).await.word(0), NO_STREAM_YET);
     gate.open(1);
     // Once the ping that comes with it is answered, the last stream is known.
@@ -143,7 +143,7 @@ async fn what_is_cut_hears_goodbye() {
     let mut client = Wire2::connect(house.address, WINDOW).await;
     client.get(1, "/first").await;
     worker.arrived(1).await;
-    house.front.connections.give_all(Order::Close);
+    house.front.connections.shut_down_all(Shutdown::Immediate);
     assert_eq!(client.goodbye().await, (1, 0));
 }
 

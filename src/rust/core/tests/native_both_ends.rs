@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use common::native::{CANCEL, PATIENT};
 use common::{pattern, until, Client, Dice, House, Plan, SOON};
-use faucet_core::serve::{pipe, Answer, Content, Desk, Request, Server, Settings, Written};
+use faucet_core::serve::{pipe, Answer, Content, Dispatcher, Request, Server, Settings, Written};
 use faucet_core::worker::native::{Cancelling, Native};
 use faucet_core::worker::{Address, Report, Worker};
 
@@ -26,24 +26,24 @@ struct Whole {
 
 impl Whole {
     /// The handler gets a request and a flag that is set when it is to stop.
-    fn start(handle: impl Fn(&Desk, Request, &AtomicBool) + Send + 'static) -> Self {
+    fn start(handle: impl Fn(&Dispatcher, Request, &AtomicBool) + Send + 'static) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let stop = Arc::new(AtomicBool::new(false));
         let over = Arc::new(AtomicBool::new(false));
         let flag = stop.clone();
-        let desk = Arc::new(Desk::new(move || flag.store(true, Ordering::SeqCst)));
+        let dispatcher = Arc::new(Dispatcher::new(move || flag.store(true, Ordering::SeqCst)));
         let settings = Settings {
             socket: folder.path().join("1"),
             body_memory: 1000,
         };
-        let server = Server::start(settings, desk.clone()).expect("it starts");
+        let server = Server::start(settings, dispatcher.clone()).expect("it starts");
         let ended = over.clone();
         let handler = std::thread::spawn(move || {
             while !ended.load(Ordering::SeqCst) {
-                if let Some(request) = desk.next(Duration::from_millis(10)) {
+                if let Some(request) = dispatcher.next(Duration::from_millis(10)) {
                     assert!(!stop.load(Ordering::SeqCst), "interrupted for another");
-                    handle(&desk, request, &stop);
-                    desk.finish();
+                    handle(&dispatcher, request, &stop);
+                    dispatcher.finish();
                     stop.store(false, Ordering::SeqCst);
                 }
             }
@@ -84,9 +84,9 @@ impl Drop for Whole {
     }
 }
 
-fn answer(desk: &Desk, content: Content) {
+fn answer(dispatcher: &Dispatcher, content: Content) {
     let answer = Answer::new(200, [], content).expect("valid");
-    desk.answer(answer);
+    dispatcher.answer(answer);
 }
 
 fn bytes(text: impl Into<Bytes>) -> Content {
@@ -103,10 +103,10 @@ fn work(time: Duration, stop: &AtomicBool) {
 
 #[tokio::test]
 async fn clients_leave_at_any_moment_and_nobody_else_is_hit() {
-    let worker = Whole::start(|desk, request, stop| {
+    let worker = Whole::start(|dispatcher, request, stop| {
         let path = request.target.path().to_owned();
         work(Duration::from_micros(700), stop);
-        answer(desk, bytes(path));
+        answer(dispatcher, bytes(path));
     });
     let house = worker.house(PATIENT, |_| {}).await;
     let mut dice = Dice::new(7);
@@ -136,11 +136,11 @@ async fn clients_leave_at_any_moment_and_nobody_else_is_hit() {
 
 #[tokio::test]
 async fn a_worker_is_free_soon_after_its_client_or_its_deadline() {
-    let worker = Whole::start(|desk, request, stop| {
+    let worker = Whole::start(|dispatcher, request, stop| {
         if request.target.path() == "/long" {
             work(common::PATIENCE * 2, stop);
         }
-        answer(desk, bytes("done"));
+        answer(dispatcher, bytes("done"));
     });
     for timeout in [None, Some(SOON)] {
         let house = worker
@@ -149,7 +149,7 @@ async fn a_worker_is_free_soon_after_its_client_or_its_deadline() {
         let mut client = house.client().await;
         client.start_get("/long").await;
         match timeout {
-            None => until("it is at work", || worker.server.desk().is_busy()).await,
+            None => until("it is at work", || worker.server.dispatcher().is_busy()).await,
             Some(_) => assert_eq!(client.response().await.cause(), "timeout"),
         }
         drop(client);
@@ -160,9 +160,9 @@ async fn a_worker_is_free_soon_after_its_client_or_its_deadline() {
 
 #[tokio::test]
 async fn a_stream_ends_with_its_client_whether_it_is_finished_or_broken_off() {
-    let worker = Whole::start(|desk, request, stop| {
+    let worker = Whole::start(|dispatcher, request, stop| {
         let (writer, reader) = pipe();
-        answer(desk, Content::Stream(reader));
+        answer(dispatcher, Content::Stream(reader));
         let chunk = Bytes::from_static(&[0; 50_000]);
         while !stop.load(Ordering::SeqCst) {
             if writer.write(&chunk, Duration::from_millis(10)) == Written::Closed {
@@ -199,11 +199,11 @@ async fn bodies_and_files_travel_whole() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("copy");
     let target = path.clone();
-    let worker = Whole::start(move |desk, request, _| {
+    let worker = Whole::start(move |dispatcher, request, _| {
         let mut body = vec![0; request.body.len() as usize];
         request.body.copy_to(0, &mut body).expect("readable");
         std::fs::write(&target, body).expect("written");
-        answer(desk, Content::File(Path::to_owned(&target)));
+        answer(dispatcher, Content::File(Path::to_owned(&target)));
     });
     for body_memory in [0, 1_000_000, 100_000_000] {
         let house = worker

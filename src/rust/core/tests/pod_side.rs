@@ -9,7 +9,7 @@ use bytes::Bytes;
 use common::native::{stream, Asked, Control, NativeWorker, CANCEL};
 use common::pod::Pod;
 use common::{house, until, within, Client, Gate, House, Response, Seen, Upstream, Wire, SOON};
-use faucet_core::front::{accept, Networks, Order};
+use faucet_core::front::{accept, Networks, Shutdown};
 use http_body_util::Empty;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 
@@ -471,7 +471,7 @@ async fn a_drain_ends_turns() {
     waiting.start_get(TURN).await;
     house.queued(1).await;
     house.front.roster.set_draining();
-    house.front.connections.give_all(Order::Finish);
+    house.front.connections.shut_down_all(Shutdown::Lenient);
     refused(&waiting.response().await, "draining");
     let late = ask(&mut held, "/late").await;
     refused(&late, "draining");
@@ -567,7 +567,7 @@ async fn those_in_the_backlog_are_let_in_before_the_door_closes() {
     // Nobody accepts yet, and nobody will after these.
     let front = house.front.clone();
     front.roster.set_draining();
-    front.connections.give_all(Order::Finish);
+    front.connections.shut_down_all(Shutdown::Lenient);
     front.connections.close_door();
     let listener = tokio::net::TcpListener::from_std(listener).expect("a runtime");
     // The house's own listener takes the first word.

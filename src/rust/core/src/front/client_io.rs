@@ -10,10 +10,10 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::cause::Cause;
+use super::connection_state::Phase;
 use super::listener::Entered;
 use super::raw_head::RawHead;
 use super::service::Peer;
-use super::watch::Phase;
 use crate::body::Charge;
 use crate::heads::INLINE_HEADERS;
 
@@ -35,7 +35,7 @@ const SHORT_HEAD: usize = 8 * 1024;
 
 /// A client's connection.
 ///
-/// Besides moving bytes it does what can only be done here: it tells the [`Watch`] of progress, and
+/// Besides moving bytes it does what can only be done here: it tells the [`ConnectionState`] of progress, and
 /// it gives the rejections that hyper writes by itself (always while a head arrives) faucet's form.
 pub struct ClientIo {
     stream: Arc<TcpStream>,
@@ -124,7 +124,7 @@ impl ClientIo {
     /// Says goodbye to a client whose head is not read to its end, as far as its socket takes it at once.
     pub fn reject_now(&self, cause: Cause) {
         // In the middle of the answer before, it would be taken for a part of that.
-        if self.peer.watch.is_sending() {
+        if self.peer.connection.is_sending() {
             return;
         }
         // The connection is closed either way.
@@ -133,8 +133,8 @@ impl ClientIo {
 
     fn note_write(&self, polled: &Poll<io::Result<usize>>) {
         match polled {
-            Poll::Pending => self.peer.watch.write_stalled(),
-            Poll::Ready(_) => self.peer.watch.write_moved(),
+            Poll::Pending => self.peer.connection.write_stalled(),
+            Poll::Ready(_) => self.peer.connection.write_moved(),
         }
     }
 
@@ -159,7 +159,7 @@ impl ClientIo {
             } else {
                 Cause::of_rejected_head(status_of(hypers))
             };
-            (peer.reject(cause), peer.watch.departure.take_ahead())
+            (peer.reject(cause), peer.connection.departure.take_ahead())
         });
         while *sent < bytes.len() {
             *sent += ready!(poll_write(&self.stream, cx, &bytes[*sent..]))?;
@@ -170,11 +170,11 @@ impl ClientIo {
     /// Whether hyper writes its own rejection of a head: when no request is being served and every
     /// response has been written, it has nothing else to say. In a tunnel it has no say.
     fn rejects(&self, bytes: &[u8]) -> bool {
-        let phase = self.peer.watch.phase();
+        let phase = self.peer.connection.phase();
         phase != Phase::Tunnel
             && (self.rejection.is_some()
                 || (phase != Phase::Busy
-                    && self.peer.watch.is_flushed()
+                    && self.peer.connection.is_flushed()
                     && bytes.starts_with(b"HTTP/1.")))
     }
 }
@@ -197,11 +197,11 @@ impl AsyncRead for ClientIo {
         let read = &buf.filled()[before..];
         if !read.is_empty() {
             let more = read.len();
-            let phase = self.peer.watch.phase();
+            let phase = self.peer.connection.phase();
             if fresh && phase != Phase::Tunnel {
                 self.head.append(read);
             }
-            self.peer.watch.bytes_read();
+            self.peer.connection.bytes_read();
             if phase != Phase::Head {
                 self.head_is_complete();
             }
@@ -224,7 +224,7 @@ impl AsyncWrite for ClientIo {
         if self.rejects(buf) {
             return self.poll_rejection(cx, buf, buf.len());
         }
-        let departure = &self.peer.watch.departure;
+        let departure = &self.peer.connection.departure;
         departure.writing();
         let ahead = departure.take_ahead();
         if ahead > 0 {
@@ -247,7 +247,7 @@ impl AsyncWrite for ClientIo {
             let len = bufs.iter().map(|buf| buf.len()).sum();
             return self.poll_rejection(cx, first, len);
         }
-        let departure = &self.peer.watch.departure;
+        let departure = &self.peer.connection.departure;
         departure.writing();
         let ahead = departure.take_ahead();
         if ahead > 0 {
@@ -273,8 +273,8 @@ impl AsyncWrite for ClientIo {
 
     /// Hyper asks for this when it has written all it had.
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.peer.watch.flushed();
-        self.peer.watch.departure.drained();
+        self.peer.connection.flushed();
+        self.peer.connection.departure.drained();
         Poll::Ready(Ok(()))
     }
 

@@ -19,13 +19,13 @@ use tokio::net::TcpStream;
 
 use super::cause::Cause;
 use super::client_io::ClientIo;
+use super::connection_state::{ConnectionState, Phase, Shutdown};
 use super::departure::{departed, IS_WATCHED};
 use super::http2;
 use super::listener::{linger, Entered};
 use super::raw_head::{Doubt, Framing, RawHead};
 use super::service::{Peer, Serving};
-use super::turn::Held;
-use super::watch::{Order, Phase, Watch};
+use super::turn::ConnectionTurn;
 use super::Front;
 use crate::heads::ROOM_FOR_HEADERS;
 
@@ -47,17 +47,17 @@ const MIN_HEADER: usize = 8192;
 
 /// Serves one client until either side ends it.
 pub async fn serve(stream: TcpStream, address: SocketAddr, entered: Entered) {
-    let (front, watch) = (entered.front.clone(), entered.watch.clone());
+    let (front, connection) = (entered.front.clone(), entered.connection.clone());
     let ip = address.ip().to_canonical();
     let address_text = HeaderValue::from_str(&ip.to_string())
         .unwrap_or_else(|_| HeaderValue::from_static("unknown"));
     let peer = Arc::new(Peer {
         is_front: front.fronts.include(ip),
         front: front.clone(),
-        watch: watch.clone(),
+        connection: connection.clone(),
         address: ip,
         address_text,
-        turn: Held::default(),
+        turn: ConnectionTurn::default(),
     });
     // Loses at most some latency.
     let _ = stream.set_nodelay(true);
@@ -65,7 +65,7 @@ pub async fn serve(stream: TcpStream, address: SocketAddr, entered: Entered) {
     let first = tokio::select! {
         first = tokio::time::timeout(patience, speaks_http2(&stream)) => first,
         // Too many connections, or the end: nothing was asked yet.
-        () = watch.ended() => return,
+        () = connection.ended() => return,
     };
     match first {
         Ok(Ok(true)) => http2::serve(peer, (stream, entered)).await,
@@ -127,9 +127,9 @@ async fn serve_http1(peer: Arc<Peer>, (stream, entered): (TcpStream, Entered)) {
     while let Some(kept) = converse(&peer, &stream, io, &head).await {
         io = match kept {
             Kept::Crowded(io) => io,
-            Kept::Quiet(io) if wakes_up(&io, &peer.watch, &peer.front.limits).await => io,
+            Kept::Quiet(io) if wakes_up(&io, &peer.connection, &peer.front.limits).await => io,
             Kept::Quiet(io) => {
-                if peer.watch.phase() == Phase::Head && !peer.watch.ends() {
+                if peer.connection.phase() == Phase::Head && !peer.connection.is_ending() {
                     io.reject_now(Cause::HeaderTimeout);
                 }
                 // It is the last that has the socket.
@@ -139,7 +139,7 @@ async fn serve_http1(peer: Arc<Peer>, (stream, entered): (TcpStream, Entered)) {
         };
     }
     // Whoever is closed for others was not answered. In a tunnel, the socket lives on.
-    if peer.watch.order() != Order::Close {
+    if peer.connection.shutdown() != Shutdown::Immediate {
         if let Some(stream) = Arc::into_inner(stream) {
             part(&peer.front, stream);
         }
@@ -173,7 +173,7 @@ async fn converse(
     io: ClientIo,
     head: &Arc<RawHead>,
 ) -> Option<Kept> {
-    let (watch, limits) = (&peer.watch, &peer.front.limits);
+    let (connection, limits) = (&peer.connection, &peer.front.limits);
     let handler = Handler {
         peer: peer.clone(),
         head: head.clone(),
@@ -186,20 +186,20 @@ async fn converse(
     if io.is_roomy() {
         builder.max_headers(ROOM_FOR_HEADERS);
     }
-    let mut connection = builder
+    let mut http = builder
         .serve_connection(TokioIo::new(io), handler)
         .with_upgrades();
-    let departure = &watch.departure;
+    let departure = &connection.departure;
     let mut departed = pin!(departed(stream, departure));
-    let waker = Waker::from(watch.clone());
+    let waker = Waker::from(connection.clone());
     departure.stir();
     let mut crowded = false;
-    let ended = run(watch, limits, |cx, ends| {
-        let mut connection = Pin::new(&mut connection);
+    let ended = run(connection, limits, |cx, ends| {
+        let mut http = Pin::new(&mut http);
         if ends {
-            connection.as_mut().graceful_shutdown();
+            http.as_mut().graceful_shutdown();
         }
-        if connection.poll(cx).is_ready() {
+        if http.poll(cx).is_ready() {
             return Poll::Ready(());
         }
         crowded = head.take_crowded();
@@ -208,7 +208,7 @@ async fn converse(
                 .as_mut()
                 .poll(&mut Context::from_waker(&waker))
                 .is_ready();
-        let busy = watch.phase() == Phase::Busy;
+        let busy = connection.phase() == Phase::Busy;
         if crowded || left || departure.look(stream, busy).is_err() {
             return Poll::Ready(());
         }
@@ -222,17 +222,17 @@ async fn converse(
         Ended::Quiet => false,
     };
     // Absent after an upgrade: then the tunnel has the socket.
-    let parts = connection.into_parts()?;
+    let parts = http.into_parts()?;
     let mut io = parts.io.into_inner();
     if timed_out {
-        if watch.phase() == Phase::Head && !parts.read_buf.is_empty() {
+        if connection.phase() == Phase::Head && !parts.read_buf.is_empty() {
             io.reject_now(Cause::HeaderTimeout);
         }
         return None;
     }
     // Empty lines are no head.
     if parts.read_buf.iter().any(|byte| !b"\r\n".contains(byte)) {
-        watch.head_began();
+        connection.head_began();
     }
     io.unread(parts.read_buf);
     if crowded {
@@ -244,11 +244,11 @@ async fn converse(
 
 /// Waits, with next to nothing in hand, until a quiet client sends something (`true`), has to go, or
 /// has been idle for too long.
-async fn wakes_up(io: &ClientIo, watch: &Watch, limits: &super::Limits) -> bool {
-    let left = watch.patience_left(limits);
+async fn wakes_up(io: &ClientIo, connection: &ConnectionState, limits: &super::Limits) -> bool {
+    let left = connection.patience_left(limits);
     let mut timer = pin!(tokio::time::sleep(left.unwrap_or(Duration::MAX)));
     std::future::poll_fn(|cx| {
-        if watch.ends() || (left.is_some() && timer.as_mut().poll(cx).is_ready()) {
+        if connection.is_ending() || (left.is_some() && timer.as_mut().poll(cx).is_ready()) {
             return Poll::Ready(false);
         }
         io.poll_readable(cx).map(|()| true)
@@ -271,7 +271,7 @@ enum Ended {
 /// Polls a connection, telling it once when it is to end, and looking now and then at its deadline. One timer per
 /// connection, moved only when it fires: a request costs no timer.
 async fn run(
-    watch: &Watch,
+    connection: &ConnectionState,
     limits: &super::Limits,
     mut poll: impl FnMut(&mut Context<'_>, bool) -> Poll<()>,
 ) -> Ended {
@@ -281,13 +281,13 @@ async fn run(
     let mut told = false;
     std::future::poll_fn(|cx| {
         if !registered {
-            watch.register(cx.waker());
+            connection.register(cx.waker());
             registered = true;
         }
-        if watch.order() == Order::Close {
+        if connection.shutdown() == Shutdown::Immediate {
             return Poll::Ready(Ended::Ordered);
         }
-        let ends = !told && watch.ends();
+        let ends = !told && connection.is_ending();
         told |= ends;
         if poll(cx, ends).is_ready() {
             return Poll::Ready(Ended::Over);
@@ -295,11 +295,11 @@ async fn run(
         let mut looked = false;
         while timer.as_mut().poll(cx).is_ready() {
             looked = true;
-            let left = watch.patience_left(limits);
+            let left = connection.patience_left(limits);
             if left.is_some_and(|left| left.is_zero()) {
                 return Poll::Ready(Ended::Expired);
             }
-            if watch.is_quiet(QUIET) {
+            if connection.is_quiet(QUIET) {
                 return Poll::Ready(Ended::Quiet);
             }
             look = (look * 2).min(LAST_LOOK);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::cause::Cause;
 use super::exchange::{exchange, Answer, Failed, Terms};
-use super::flight::Flight;
+use super::in_flight::InFlight;
 use super::pump::Deadline;
 use super::sendable::Sendable;
 use super::Front;
@@ -13,7 +13,7 @@ use crate::worker::{Report, Unwanted};
 /// One exchange, limited by `timeout` if there is one.
 pub async fn exchange_within(
     front: &Front,
-    flight: Flight,
+    in_flight: InFlight,
     request: Box<Sendable>,
 ) -> Result<Answer, Failed> {
     let terms = Terms {
@@ -22,11 +22,11 @@ pub async fn exchange_within(
         deadline: None,
     };
     match front.limits.timeout {
-        None => exchange(flight, request, &front.store, terms).await,
-        Some(timeout) if flight.breaks_off() => {
-            Box::pin(until_deadline(front, flight, request, terms, timeout)).await
+        None => exchange(in_flight, request, &front.store, terms).await,
+        Some(timeout) if in_flight.breaks_off() => {
+            Box::pin(until_deadline(front, in_flight, request, terms, timeout)).await
         }
-        Some(timeout) => Box::pin(with_deadline(front, flight, request, terms, timeout)).await,
+        Some(timeout) => Box::pin(with_deadline(front, in_flight, request, terms, timeout)).await,
     }
 }
 
@@ -34,7 +34,7 @@ pub async fn exchange_within(
 /// worker is free then is for its source to find out.
 async fn until_deadline(
     front: &Front,
-    flight: Flight,
+    in_flight: InFlight,
     request: Box<Sendable>,
     terms: Terms,
     timeout: Duration,
@@ -44,8 +44,8 @@ async fn until_deadline(
         deadline: Some(deadline),
         ..terms
     };
-    let late = flight.late();
-    let exchange = exchange(flight, request, &front.store, terms);
+    let late = in_flight.late();
+    let exchange = exchange(in_flight, request, &front.store, terms);
     match tokio::time::timeout_at(deadline.at, exchange).await {
         Ok(outcome) => outcome,
         Err(_) => {
@@ -59,7 +59,7 @@ async fn until_deadline(
 /// worker is still busy, so its lease stays.
 async fn with_deadline(
     front: &Front,
-    flight: Flight,
+    in_flight: InFlight,
     request: Box<Sendable>,
     terms: Terms,
     timeout: Duration,
@@ -70,20 +70,20 @@ async fn with_deadline(
         deadline: Some(deadline),
         ..terms
     };
-    let (worker, number) = (flight.worker().clone(), flight.own_number());
-    let recall = flight.recall();
+    let (worker, number) = (in_flight.worker().clone(), in_flight.own_number());
+    let cancellation = in_flight.cancellation();
     let (done, outcome) = tokio::sync::oneshot::channel();
     tokio::spawn(async move {
         // The receiver is gone after the deadline; then nobody wants the answer.
-        let _ = done.send(exchange(flight, request, &store, terms).await);
+        let _ = done.send(exchange(in_flight, request, &store, terms).await);
     });
     match tokio::time::timeout_at(deadline.at, outcome).await {
         Ok(Ok(outcome)) => outcome,
         // Its task ended without a word: only the end of the runtime does that.
         Ok(Err(_)) => Err(Failed::Lost(Cause::WorkerDied)),
         Err(_) => {
-            match recall {
-                Some(recall) => recall.deadline_passed(),
+            match cancellation {
+                Some(cancellation) => cancellation.deadline_passed(),
                 None => worker.report(Report::Stuck(Unwanted::Deadline, number)),
             }
             Err(Failed::Lost(Cause::Timeout))

@@ -14,7 +14,7 @@ use hyper::upgrade::Upgraded;
 use hyper::{Method, Response, StatusCode};
 
 use super::cause::Cause;
-use super::flight::Flight;
+use super::in_flight::InFlight;
 use super::pump::{pump, Deadline, Pace, Patience};
 use super::sendable::Sendable;
 use crate::body::{is_shortage, spool, FileBody, Pieces, SpoolReader, Store};
@@ -53,7 +53,7 @@ pub enum AnswerBody {
     Piece(Bytes),
     /// The same in several.
     Pieces(Box<Pieces>, Option<HeaderMap>),
-    /// On its way; a task of its own holds the flight.
+    /// On its way; a task of its own holds the lease.
     Coming(SpoolReader),
     /// The same, written bit by bit for a client that listens.
     Streaming(SpoolReader),
@@ -73,39 +73,39 @@ pub enum Failed {
     Lost(Cause),
 }
 
-/// Sends `request` to the worker of `flight` and returns its answer. Whoever starts this must let it
-/// run to its end, whatever becomes of the client: it holds the flight.
+/// Sends `request` to the worker of `in_flight` and returns its answer. Whoever starts this must let it
+/// run to its end, whatever becomes of the client: it holds the lease.
 pub async fn exchange(
-    mut flight: Flight,
+    mut in_flight: InFlight,
     mut request: Box<Sendable>,
     store: &Store,
     terms: Terms,
 ) -> Result<Answer, Failed> {
     let may_switch = request.headers.contains_key(UPGRADE);
-    request.tell(&mut flight);
-    let (mut connection, response) = match send(&flight, &mut request, store, terms.patience).await
-    {
-        Ok(sent) => sent,
-        Err(None) => {
-            flight.report(Report::Unreachable);
-            request.untell(&flight);
-            return Err(Failed::Unreachable(flight.suspend(), request));
-        }
-        Err(Some(Cause::WorkerDied)) => return Err(died(flight)),
-        Err(Some(cause)) => return Err(doubtful(flight, cause)),
-    };
+    request.tell(&mut in_flight);
+    let (mut connection, response) =
+        match send(&in_flight, &mut request, store, terms.patience).await {
+            Ok(sent) => sent,
+            Err(None) => {
+                in_flight.report(Report::Unreachable);
+                request.untell(&in_flight);
+                return Err(Failed::Unreachable(in_flight.suspend(), request));
+            }
+            Err(Some(Cause::WorkerDied)) => return Err(died(in_flight)),
+            Err(Some(cause)) => return Err(doubtful(in_flight, cause)),
+        };
 
-    if flight.remote.is_some() {
-        flight.note(response.headers());
+    if in_flight.remote.is_some() {
+        in_flight.note(response.headers());
         if is_refusal(response.status(), response.headers()) {
-            return Err(Box::pin(refused(flight, connection, response, request)).await);
+            return Err(Box::pin(refused(in_flight, connection, response, request)).await);
         }
     }
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         if !may_switch {
-            return Err(doubtful(flight, Cause::BadResponse));
+            return Err(doubtful(in_flight, Cause::BadResponse));
         }
-        return Box::pin(switch(flight, connection, response)).await;
+        return Box::pin(switch(in_flight, connection, response)).await;
     }
 
     // httpuv sends a body where there must be none (to HEAD, at least); those bytes must not meet
@@ -116,11 +116,11 @@ pub async fn exchange(
             StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
         );
     let (parts, mut body) = response.into_parts();
-    let native = flight.number().is_some();
+    let native = in_flight.number().is_some();
     if native && parts.headers.contains_key(FILE) {
         let head = request.method == Method::HEAD;
         return Box::pin(from_file(
-            flight,
+            in_flight,
             connection,
             parts,
             body,
@@ -132,7 +132,7 @@ pub async fn exchange(
     }
     let length = body.size_hint().exact();
     // faucet's server knows what HEAD is, and when it streams.
-    let ours = native || flight.remote.as_ref().is_some_and(Remote::is_faucet);
+    let ours = native || in_flight.remote.as_ref().is_some_and(Remote::is_faucet);
     let streamed = ours && !bodiless && parts.headers.contains_key(STREAM);
     let body_memory = terms.body_memory;
     let fits = |length| length <= body_memory && (length <= LITTLE || !store.is_full());
@@ -141,11 +141,11 @@ pub async fn exchange(
             Ok(body) => {
                 // The same goes for a body that the app has announced to be empty: it is sent a moment later.
                 let spoilt = (bodiless || length == Some(0)) && !ours;
-                flight.landed(connection, spoilt).await;
+                in_flight.finish(connection, spoilt).await;
                 body
             }
-            Err(Broken::Silent) => return Err(doubtful(flight, Cause::BrokenOff)),
-            Err(Broken::Off) => return Err(died(flight)),
+            Err(Broken::Silent) => return Err(doubtful(in_flight, Cause::BrokenOff)),
+            Err(Broken::Off) => return Err(died(in_flight)),
         }
     } else {
         let (writer, reader) = spool(store, body_memory, length);
@@ -155,7 +155,7 @@ pub async fn exchange(
             drop(reader);
             let pace = Pace::Worker(terms.deadline);
             let patience = Patience::Always(terms.patience);
-            tokio::spawn(pump(flight, connection, body, writer, pace, patience));
+            tokio::spawn(pump(in_flight, connection, body, writer, pace, patience));
             return Err(Failed::Lost(Cause::Storage));
         }
         let (pace, answer) = if streamed {
@@ -171,7 +171,7 @@ pub async fn exchange(
             None if native => Patience::Always(None),
             None => Patience::Unheard(terms.patience),
         };
-        tokio::spawn(pump(flight, connection, body, writer, pace, patience));
+        tokio::spawn(pump(in_flight, connection, body, writer, pace, patience));
         answer
     };
     Ok(Answer {
@@ -261,7 +261,7 @@ async fn attempt(
 
 /// The faucet there has nobody free, or takes nothing any more. The request is as it was.
 async fn refused(
-    flight: Flight,
+    in_flight: InFlight,
     mut connection: Connection,
     response: Response<Incoming>,
     mut request: Box<Sendable>,
@@ -270,24 +270,24 @@ async fn refused(
     let mut body = response.into_body();
     let skipped = tokio::time::timeout(SKIP, skip(&mut connection, &mut body)).await;
     if matches!(skipped, Ok(true)) {
-        flight.keep_connection(connection);
+        in_flight.keep_connection(connection);
     }
-    request.untell(&flight);
-    Failed::Occupied(flight.occupied(had_turn), request)
+    request.untell(&in_flight);
+    Failed::Occupied(in_flight.occupied(had_turn), request)
 }
 
 /// The worker switches protocols: its connection becomes a tunnel, and the lease is given back.
 async fn switch(
-    flight: Flight,
+    in_flight: InFlight,
     mut connection: Connection,
     mut response: Response<Incoming>,
 ) -> Result<Answer, Failed> {
     let upgrade = hyper::upgrade::on(&mut response);
     let Ok(upgraded) = connection.drive(upgrade).await else {
-        return Err(died(flight));
+        return Err(died(in_flight));
     };
-    let tunnel = flight.tunnels.enter();
-    flight.served();
+    let tunnel = in_flight.tunnels.enter();
+    in_flight.served();
     let (parts, _) = response.into_parts();
     Ok(Answer {
         status: parts.status,
@@ -342,7 +342,7 @@ async fn whole(
 /// The body of the response is a file. It is opened before the lease is given back: what a later request
 /// does to the file's name is of no matter to this one.
 async fn from_file(
-    flight: Flight,
+    in_flight: InFlight,
     mut connection: Connection,
     mut parts: Parts,
     mut body: Incoming,
@@ -354,8 +354,8 @@ async fn from_file(
         match connection.drive_patiently(body.frame(), patience).await {
             Ok(None) => break,
             Ok(Some(Ok(_))) => {}
-            Ok(Some(Err(_))) => return Err(died(flight)),
-            Err(Silent) => return Err(doubtful(flight, Cause::BrokenOff)),
+            Ok(Some(Err(_))) => return Err(died(in_flight)),
+            Err(Silent) => return Err(doubtful(in_flight, Cause::BrokenOff)),
         }
     }
     parts.headers.remove(CONTENT_LENGTH);
@@ -371,8 +371,8 @@ async fn from_file(
             Some((FileBody::open(path.clone(), store).await, path))
         }
     };
-    let worker = flight.id;
-    flight.landed(connection, false).await;
+    let worker = in_flight.id;
+    in_flight.finish(connection, false).await;
     let body = match opened {
         None => AnswerBody::Piece(Bytes::new()),
         Some((Ok(file), _)) => {
@@ -399,18 +399,18 @@ async fn from_file(
 }
 
 /// An answer that is none, or stopped in the middle.
-fn doubtful(flight: Flight, cause: Cause) -> Failed {
-    flight.doubtful();
+fn doubtful(in_flight: InFlight, cause: Cause) -> Failed {
+    in_flight.doubtful();
     Failed::Lost(cause)
 }
 
 /// The connection ended before the answer did; so has the worker, or it has thrown the request out.
-fn died(flight: Flight) -> Failed {
-    let lives = flight.lives();
-    if lives && flight.number().is_some() {
-        return doubtful(flight, Cause::BrokenOff);
+fn died(in_flight: InFlight) -> Failed {
+    let lives = in_flight.lives();
+    if lives && in_flight.number().is_some() {
+        return doubtful(in_flight, Cause::BrokenOff);
     }
-    flight.broke_off();
+    in_flight.broke_off();
     Failed::Lost(if lives {
         Cause::BrokenOff
     } else {

@@ -15,12 +15,12 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::connection::{FIRST_LOOK, LAST_LOOK};
+use super::connection_state::{ConnectionState, Phase, Shutdown};
 use super::http2_io::Http2Io;
 use super::limits::Limits;
 use super::listener::Entered;
 use super::service::{Peer, Serving};
 use super::streams::{Found, Streams};
-use super::watch::{Order, Phase, Watch};
 use crate::clock::coarse_millis;
 
 /// Streams that one connection may have open, as nginx's `http2_max_concurrent_streams`.
@@ -56,7 +56,7 @@ impl Service<Request<Incoming>> for Handler {
 
 /// Serves a client until either side ends it. However it ends, the client is told by a `GOAWAY`, by h2 or else by the IO.
 pub async fn serve(peer: Arc<Peer>, stream: (TcpStream, Entered)) {
-    let (front, watch) = (peer.front.clone(), peer.watch.clone());
+    let (front, connection) = (peer.front.clone(), peer.connection.clone());
     let limits = &front.limits;
     let streams = Streams::default();
     let io = Http2Io::new(stream, peer.clone(), streams.clone());
@@ -74,28 +74,28 @@ pub async fn serve(peer: Arc<Peer>, stream: (TcpStream, Entered)) {
         .max_header_list_size(limits.max_header as u32)
         // A peer that vanished without a word is noticed, also while a worker works for it.
         .keep_alive_interval(limits.idle_timeout);
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(io), handler));
+    let mut http = pin!(builder.serve_connection(TokioIo::new(io), handler));
 
-    let mut clock = Clock::new(&watch, limits, streams);
+    let mut clock = Clock::new(&connection, limits, streams);
     let mut timer = pin!(tokio::time::sleep(FIRST_LOOK));
     let mut registered = false;
     let mut told = false;
     std::future::poll_fn(|cx| {
         if !registered {
-            watch.register(cx.waker());
+            connection.register(cx.waker());
             registered = true;
         }
-        if watch.order() == Order::Close {
+        if connection.shutdown() == Shutdown::Immediate {
             return Poll::Ready(());
         }
-        if !told && watch.ends() {
-            connection.as_mut().graceful_shutdown();
+        if !told && connection.is_ending() {
+            http.as_mut().graceful_shutdown();
             told = true;
         }
-        if connection.as_mut().poll(cx).is_ready() {
+        if http.as_mut().poll(cx).is_ready() {
             return Poll::Ready(());
         }
-        if clock.held_up && watch.phase() != Phase::Busy {
+        if clock.held_up && connection.phase() != Phase::Busy {
             return Poll::Ready(());
         }
         while timer.as_mut().poll(cx).is_ready() {
@@ -111,7 +111,7 @@ pub async fn serve(peer: Arc<Peer>, stream: (TcpStream, Entered)) {
 
 /// Looks now and then at what the client is doing, and at what it lets lie.
 struct Clock<'a> {
-    watch: &'a Watch,
+    connection: &'a ConnectionState,
     limits: &'a Limits,
     streams: Streams,
     look: Duration,
@@ -120,9 +120,9 @@ struct Clock<'a> {
 }
 
 impl<'a> Clock<'a> {
-    fn new(watch: &'a Watch, limits: &'a Limits, streams: Streams) -> Self {
+    fn new(connection: &'a ConnectionState, limits: &'a Limits, streams: Streams) -> Self {
         Self {
-            watch,
+            connection,
             limits,
             streams,
             look: FIRST_LOOK,
@@ -132,7 +132,7 @@ impl<'a> Clock<'a> {
 
     /// When to look again; `None` if the connection has had its time.
     fn look(&mut self) -> Option<Duration> {
-        let left = self.watch.patience_left(self.limits);
+        let left = self.connection.patience_left(self.limits);
         if left.is_some_and(|left| left.is_zero()) {
             return None;
         }
@@ -142,14 +142,14 @@ impl<'a> Clock<'a> {
         if let Some(patience) = self.limits.idle_timeout {
             let now = coarse_millis();
             let patience = patience.as_millis() as u64;
-            match self.streams.look(patience, now, self.watch.requests()) {
+            match self.streams.look(patience, now, self.connection.requests()) {
                 Found::Nothing(None) => {}
                 Found::Nothing(Some(at)) => {
                     next = next.min(Duration::from_millis(at.saturating_sub(now)));
                 }
                 Found::HeldUp => {
                     self.held_up = true;
-                    self.watch.give(Order::End);
+                    self.connection.shut_down(Shutdown::Graceful);
                 }
             }
         }

@@ -47,14 +47,14 @@ impl Http2Io {
     /// `bufs` were written as far as `polled` says.
     fn note_write(&mut self, polled: &Poll<io::Result<usize>>, bufs: &[io::IoSlice<'_>]) {
         let mut left = match polled {
-            Poll::Pending => return self.peer.watch.write_stalled(),
+            Poll::Pending => return self.peer.connection.write_stalled(),
             Poll::Ready(Ok(count)) => *count,
             Poll::Ready(Err(_)) => {
                 self.over = true;
                 0
             }
         };
-        self.peer.watch.write_moved();
+        self.peer.connection.write_moved();
         self.streams.frames(|frames| {
             let now = coarse_millis();
             for buf in bufs {
@@ -80,7 +80,7 @@ impl AsyncRead for Http2Io {
             let incomplete = this
                 .streams
                 .frames(|frames| frames.received(read, coarse_millis()));
-            this.peer.watch.set_incomplete(incomplete);
+            this.peer.connection.set_incomplete(incomplete);
         } else if polled.is_ready() {
             this.over = true;
         }
@@ -118,7 +118,7 @@ impl AsyncWrite for Http2Io {
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.peer.watch.flushed();
+        self.peer.connection.flushed();
         Poll::Ready(Ok(()))
     }
 

@@ -13,12 +13,12 @@ use hyper::upgrade::OnUpgrade;
 use hyper::{HeaderMap, Method, Request, Uri, Version};
 
 use super::cause::Cause;
+use super::connection_state::Receiving;
 use super::headers::{self, X_REQUEST_ID};
 use super::limits::Limits;
 use super::record::{Call, Record};
 use super::sendable::Sendable;
 use super::service::Peer;
-use super::watch::Receiving;
 use crate::body::{is_shortage, BufferError, Buffered};
 use crate::environment::SystemError;
 
@@ -153,7 +153,7 @@ async fn buffer(
     let mut left = false;
     let watched = Watched {
         body: &mut *body,
-        receiving: peer.watch.receive(),
+        receiving: peer.connection.receive(),
         left: &mut left,
     };
     let (memory, max) = (limits.body_memory, limits.max_body);
@@ -161,7 +161,7 @@ async fn buffer(
     let read = tokio::select! {
         biased;
         read = read => read,
-        () = peer.watch.evicted() => return Err(Cause::TooManyConnections),
+        () = peer.connection.evicted() => return Err(Cause::TooManyConnections),
     };
     if read.is_ok() && head.is_some() && !body.is_end_stream() {
         // The stream was reset with `CANCEL`, which hyper takes for an end.

@@ -13,8 +13,8 @@ use tokio::sync::{Notify, Semaphore};
 
 use super::cause::Cause;
 use super::connection::{self, speaks_http2};
+use super::connection_state::{ConnectionState, Shutdown};
 use super::frames::REFUSED;
-use super::watch::{Order, Watch};
 use super::Front;
 use crate::descriptors::Descriptor;
 use crate::environment::SystemError;
@@ -62,11 +62,11 @@ pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
 
 /// The client connections of one front.
 pub struct Connections {
-    open: Mutex<Vec<Arc<Watch>>>,
+    open: Mutex<Vec<Arc<ConnectionState>>>,
     /// Places for clients that are being told why they are not served; the others are just closed.
     turned_away: Arc<Semaphore>,
     /// What was said to all, newcomers included.
-    order: Mutex<Order>,
+    shutdown: Mutex<Shutdown>,
     /// Tells the listener to take no more.
     closing: Notify,
 }
@@ -76,7 +76,7 @@ impl Default for Connections {
         Self {
             open: Mutex::default(),
             turned_away: Arc::new(Semaphore::new(MOST_TURNED_AWAY)),
-            order: Mutex::new(Order::None),
+            shutdown: Mutex::new(Shutdown::None),
             closing: Notify::new(),
         }
     }
@@ -85,18 +85,18 @@ impl Default for Connections {
 /// A connection on the list, until it is closed.
 pub struct Entered {
     pub front: Arc<Front>,
-    pub watch: Arc<Watch>,
+    pub connection: Arc<ConnectionState>,
     _descriptor: Descriptor,
 }
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        self.front.connections.leave(&self.watch);
+        self.front.connections.leave(&self.connection);
     }
 }
 
 impl Connections {
-    fn lock(&self) -> MutexGuard<'_, Vec<Arc<Watch>>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Arc<ConnectionState>>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -104,21 +104,21 @@ impl Connections {
         self.lock().len()
     }
 
-    fn enter(&self, watch: &Arc<Watch>) {
+    fn enter(&self, connection: &Arc<ConnectionState>) {
         let mut open = self.lock();
-        watch.set_place(open.len());
-        open.push(watch.clone());
+        connection.set_place(open.len());
+        open.push(connection.clone());
         drop(open);
-        watch.give(self.standing_order());
+        connection.shut_down(self.requested_shutdown());
     }
 
-    fn standing_order(&self) -> Order {
-        *self.order.lock().unwrap_or_else(PoisonError::into_inner)
+    fn requested_shutdown(&self) -> Shutdown {
+        *self.shutdown.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn leave(&self, watch: &Watch) {
+    fn leave(&self, connection: &ConnectionState) {
         let mut open = self.lock();
-        let place = watch.place();
+        let place = connection.place();
         open.swap_remove(place);
         if let Some(moved) = open.get(place) {
             moved.set_place(place);
@@ -127,12 +127,14 @@ impl Connections {
 
     /// Whether a request is being served on any of them, or its answer still being sent.
     pub fn any_busy(&self) -> bool {
-        self.lock().iter().any(|watch| watch.is_busy())
+        self.lock().iter().any(|connection| connection.is_busy())
     }
 
     /// Whether a request may still come on any of them from a client that could not know better.
     pub fn any_awaited(&self, patience: Duration) -> bool {
-        self.lock().iter().any(|watch| watch.is_awaited(patience))
+        self.lock()
+            .iter()
+            .any(|connection| connection.is_awaited(patience))
     }
 
     /// Closes the listener, once whoever has connected by now is let in.
@@ -140,28 +142,28 @@ impl Connections {
         self.closing.notify_one();
     }
 
-    /// Gives the same order to all, and to whoever still comes in.
-    pub fn give_all(&self, order: Order) {
-        *self.order.lock().unwrap_or_else(PoisonError::into_inner) = order;
+    /// Shuts all down, and whoever still comes in.
+    pub fn shut_down_all(&self, stage: Shutdown) {
+        *self.shutdown.lock().unwrap_or_else(PoisonError::into_inner) = stage;
         let all: Vec<_> = self.lock().clone();
-        for watch in all {
-            watch.give(order);
+        for connection in all {
+            connection.shut_down(stage);
         }
     }
 
-    /// Closes the connections that have had [no complete request](Watch::incomplete_since) for longest, at least `least`
+    /// Closes the connections that have had [no complete request](ConnectionState::incomplete_since) for longest, at least `least`
     /// of them. Whether there were any.
     pub fn evict(&self, least: usize) -> bool {
-        let mut incomplete: Vec<(u64, Arc<Watch>)> = self
+        let mut incomplete: Vec<(u64, Arc<ConnectionState>)> = self
             .lock()
             .iter()
-            .filter(|watch| watch.order() != Order::Close)
-            .filter_map(|watch| Some((watch.incomplete_since()?, watch.clone())))
+            .filter(|connection| connection.shutdown() != Shutdown::Immediate)
+            .filter_map(|connection| Some((connection.incomplete_since()?, connection.clone())))
             .collect();
         let count = (incomplete.len() / EVICT_PART).max(least);
         incomplete.sort_unstable_by_key(|(since, _)| *since);
-        for (_, watch) in incomplete.iter().take(count) {
-            watch.evict();
+        for (_, connection) in incomplete.iter().take(count) {
+            connection.evict();
         }
         !incomplete.is_empty()
     }
@@ -259,11 +261,11 @@ fn let_in(front: &Arc<Front>, stream: TcpStream, address: SocketAddr) -> Room {
             return Room::None;
         }
     };
-    let watch = Arc::new(Watch::default());
-    connections.enter(&watch);
+    let connection = Arc::new(ConnectionState::default());
+    connections.enter(&connection);
     let entered = Entered {
         front: front.clone(),
-        watch,
+        connection,
         _descriptor: descriptor,
     };
     tokio::spawn(connection::serve(stream, address, entered));

@@ -7,10 +7,10 @@ mod check;
 mod chunks;
 mod client_io;
 mod connection;
+mod connection_state;
 mod deadline;
 mod departure;
 mod exchange;
-mod flight;
 mod frames;
 mod fronts;
 #[cfg(any(test, feature = "fuzz"))]
@@ -18,6 +18,7 @@ pub mod fuzz;
 mod headers;
 mod http2;
 mod http2_io;
+mod in_flight;
 mod incoming;
 mod limits;
 mod listener;
@@ -33,20 +34,19 @@ mod service;
 mod streams;
 mod tunnel;
 mod turn;
-mod watch;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 pub use cause::{Cause, FAUCET_ERROR};
+pub use connection_state::Shutdown;
 pub use fronts::Fronts;
 pub use headers::TrustedProxies;
 pub use limits::Limits;
 pub use listener::{accept, bind, Connections};
 pub use networks::{Networks, NotAnAddress};
 pub use queue::expire;
-pub use watch::Order;
 
 use crate::body::Store;
 use crate::lock::Table;

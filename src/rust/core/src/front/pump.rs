@@ -8,7 +8,7 @@ use hyper::body::Incoming;
 use hyper::HeaderMap;
 use tokio::time::Instant;
 
-use super::flight::{Flight, Outlived};
+use super::in_flight::{InFlight, Outlived};
 use crate::body::{Abort, SpoolWriter};
 use crate::environment::SystemError;
 use crate::worker::{Connection, Silent, Unwanted};
@@ -73,52 +73,52 @@ const UNHEARD: u64 = 64 << 20;
 
 /// Reads a response to its end, then gives its worker free.
 pub async fn pump(
-    flight: Flight,
+    in_flight: InFlight,
     mut connection: Connection,
     body: Incoming,
     writer: SpoolWriter,
     pace: Pace,
     patience: Patience,
 ) {
-    match copy(&flight, &mut connection, body, &writer, pace, patience).await {
+    match copy(&in_flight, &mut connection, body, &writer, pace, patience).await {
         Ok(trailers) => {
-            flight.landed(connection, false).await;
+            in_flight.finish(connection, false).await;
             writer.finish(trailers);
         }
         // What is closed is the other side's to give up.
         Err(Stopped::Left) => {
             drop(connection);
-            flight.left();
+            in_flight.left();
         }
         Err(Stopped::Late) => {
             writer.abort(Abort::Timeout);
-            flight.late().give_up();
+            in_flight.late().give_up();
             drop(connection);
         }
         Err(Stopped::Doubtful(why)) => {
             drop(connection);
             writer.abort(why);
-            flight.doubtful();
+            in_flight.doubtful();
         }
         Err(Stopped::Aborted(why)) => {
             drop(connection);
             let outlived = match why {
-                Abort::WorkerDied => flight.outlived().await,
+                Abort::WorkerDied => in_flight.outlived().await,
                 _ => Outlived::Gone,
             };
             match outlived {
                 Outlived::Free => {
                     writer.abort(Abort::BrokenOff);
-                    flight.served();
+                    in_flight.served();
                 }
                 Outlived::Frozen => {
                     writer.abort(Abort::BrokenOff);
-                    flight.frozen();
+                    in_flight.frozen();
                 }
                 Outlived::Gone => {
-                    let lives = why == Abort::WorkerDied && flight.lives();
+                    let lives = why == Abort::WorkerDied && in_flight.lives();
                     writer.abort(if lives { Abort::BrokenOff } else { why });
-                    flight.broke_off();
+                    in_flight.broke_off();
                 }
             }
         }
@@ -137,21 +137,21 @@ enum Stopped {
 }
 
 async fn copy(
-    flight: &Flight,
+    in_flight: &InFlight,
     connection: &mut Connection,
     mut body: Incoming,
     writer: &SpoolWriter,
     pace: Pace,
     patience: Patience,
 ) -> Result<Option<HeaderMap>, Stopped> {
-    let breaks_off = flight.breaks_off();
+    let breaks_off = in_flight.breaks_off();
     let (Pace::Worker(deadline) | Pace::Client(deadline)) = pace;
     let mut timer = pin!(tokio::time::sleep_until(
         deadline.map_or_else(Instant::now, |deadline| deadline.at)
     ));
     let mut late = false;
     let (mut heard, mut unheard) = (true, 0);
-    let mut recall = flight.recall();
+    let mut cancellation = in_flight.cancellation();
     let mut trailers = None;
     loop {
         let frame = tokio::select! {
@@ -168,17 +168,17 @@ async fn copy(
                 }
                 late = true;
                 writer.abort(Abort::Timeout);
-                match flight.recall() {
-                    Some(recall) => recall.deadline_passed(),
-                    None => flight.stuck(Unwanted::Deadline),
+                match in_flight.cancellation() {
+                    Some(cancellation) => cancellation.deadline_passed(),
+                    None => in_flight.stuck(Unwanted::Deadline),
                 }
                 timer.as_mut().reset(Instant::now() + LATE_ANSWER);
                 continue;
             }
             () = writer.left(), if heard => {
                 heard = false;
-                match recall.take() {
-                    Some(recall) => recall.client_left(),
+                match cancellation.take() {
+                    Some(cancellation) => cancellation.client_left(),
                     None if breaks_off => return Err(Stopped::Left),
                     None => {}
                 }

@@ -9,7 +9,7 @@ use hyper::header::HeaderValue;
 use hyper::{Method, StatusCode, Uri};
 
 use super::cause::Cause;
-use super::watch::Watch;
+use super::connection_state::ConnectionState;
 use crate::body::Abort;
 use crate::ops::access::Entry;
 use crate::ops::Ops;
@@ -58,7 +58,7 @@ impl Call {
 /// One request, from head to the last byte. Writes itself down on drop.
 pub struct Record {
     ops: Arc<Ops>,
-    watch: Arc<Watch>,
+    connection: Arc<ConnectionState>,
     call: Arc<Call>,
     started: Instant,
     pub id: HeaderValue,
@@ -78,14 +78,14 @@ pub struct Record {
 impl Record {
     pub fn new(
         ops: Arc<Ops>,
-        watch: Arc<Watch>,
+        connection: Arc<ConnectionState>,
         call: Arc<Call>,
         client: IpAddr,
         id: HeaderValue,
     ) -> Self {
         Self {
             ops,
-            watch,
+            connection,
             call,
             started: Instant::now(),
             id,
@@ -139,7 +139,7 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        self.watch.request_ended();
+        self.connection.request_ended();
         if !self.counts {
             return;
         }

@@ -3,7 +3,7 @@
 use hyper::header::HeaderValue;
 use hyper::{HeaderMap, Method, Request, Uri};
 
-use super::flight::Flight;
+use super::in_flight::InFlight;
 use crate::body::Buffered;
 use crate::worker::native::{BODY_FILE, REQUEST_NUMBER};
 use crate::worker::remote::{NO_WAIT, WAIT};
@@ -34,28 +34,28 @@ impl Sendable {
     }
 
     /// Adds what only a native worker is told, or a faucet elsewhere.
-    pub(super) fn tell(&mut self, flight: &mut Flight) {
-        if flight.remote.is_some() {
+    pub(super) fn tell(&mut self, in_flight: &mut InFlight) {
+        if in_flight.remote.is_some() {
             self.headers.insert(WAIT, NO_WAIT);
         }
-        let Some(number) = flight.number() else {
+        let Some(number) = in_flight.number() else {
             return;
         };
         self.headers.insert(REQUEST_NUMBER, number.into());
         if let Some(rest) = self.body.rest() {
             if let Ok(value) = HeaderValue::try_from(rest.to_string()) {
                 self.headers.insert(BODY_FILE, value);
-                flight.keep(rest);
+                in_flight.keep(rest);
             }
         }
     }
 
     /// The next worker may be of another kind.
-    pub(super) fn untell(&mut self, flight: &Flight) {
-        if flight.remote.is_some() {
+    pub(super) fn untell(&mut self, in_flight: &InFlight) {
+        if in_flight.remote.is_some() {
             self.headers.remove(WAIT);
         }
-        if flight.number().is_some() {
+        if in_flight.number().is_some() {
             self.headers.remove(REQUEST_NUMBER);
             self.headers.remove(BODY_FILE);
         }

@@ -14,18 +14,18 @@ use hyper::{Method, Request, Response, StatusCode, Version};
 
 use super::cause::Cause;
 use super::check::check;
+use super::connection_state::ConnectionState;
 use super::deadline::exchange_within;
 use super::exchange::{Answer, AnswerBody, Failed};
-use super::flight::{BreakOff, Flight, Recall};
 use super::headers::{self, X_REQUEST_ID};
+use super::in_flight::{BreakOff, Cancellation, InFlight};
 use super::incoming::{discard, sendable, take_upgrade};
 use super::queue;
 use super::record::{Call, Record};
 use super::reply::Reply;
 use super::request_id::new_request_id;
 use super::tunnel;
-use super::turn::{self, Held};
-use super::watch::Watch;
+use super::turn::{self, ConnectionTurn};
 use super::Front;
 use crate::descriptors::Descriptor;
 use crate::heads;
@@ -41,13 +41,13 @@ const MAX_ATTEMPTS: usize = 5;
 /// What all requests of one client connection share.
 pub struct Peer {
     pub front: Arc<Front>,
-    pub watch: Arc<Watch>,
+    pub connection: Arc<ConnectionState>,
     pub address: IpAddr,
     pub address_text: HeaderValue,
     /// Whether it may be another faucet's front: then its word is taken.
     pub is_front: bool,
     /// The worker that waits for the next request.
-    pub turn: Held,
+    pub turn: ConnectionTurn,
 }
 
 impl Peer {
@@ -62,16 +62,16 @@ impl Peer {
 pub struct Serving {
     work: Option<Pin<Box<dyn Future<Output = Response<Reply>> + Send>>>,
     call: Arc<Call>,
-    watch: Arc<Watch>,
+    connection: Arc<ConnectionState>,
 }
 
 impl Serving {
     /// Starts to serve. `doubtful` says what the raw head showed that its headers do not.
     pub fn new(peer: Arc<Peer>, request: Request<Incoming>, doubtful: Option<Cause>) -> Self {
-        peer.watch.request_started();
+        peer.connection.request_started();
         let call = Arc::new(Call::default());
         Self {
-            watch: peer.watch.clone(),
+            connection: peer.connection.clone(),
             work: Some(Box::pin(serve(peer, request, doubtful, call.clone()))),
             call,
         }
@@ -93,9 +93,11 @@ impl Future for Serving {
         let response = std::task::ready!(work.as_mut().poll(cx));
         self.work = None;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            self.watch.becomes_tunnel();
+            self.connection.becomes_tunnel();
         }
-        self.watch.departure.answered(response.body().progress());
+        self.connection
+            .departure
+            .answered(response.body().progress());
         Poll::Ready(Ok(response))
     }
 }
@@ -125,7 +127,7 @@ async fn serve(
     let id = headers::given_request_id(request.headers()).unwrap_or_else(new_request_id);
     let mut record = Box::new(Record::new(
         front.ops.clone(),
-        peer.watch.clone(),
+        peer.connection.clone(),
         call.clone(),
         peer.address,
         id,
@@ -142,7 +144,7 @@ async fn serve(
         front.fronts.note_stranger(peer.address);
     }
     if (turn || no_wait) && !http2 {
-        peer.watch.note_front();
+        peer.connection.note_front();
     }
 
     let outcome = match doubtful.map_or_else(|| check(&request), Err) {
@@ -173,7 +175,7 @@ async fn serve(
         },
     };
     call.commit(false);
-    if peer.watch.is_front() && !turn {
+    if peer.connection.is_front() && !turn {
         // The one turn that this request had, unless it was used.
         drop(peer.turn.take());
     }
@@ -301,7 +303,7 @@ async fn forward(
     let front = &*peer.front;
     let limits = &front.limits;
     // It may be taken away while the body arrives; then there is a place in the queue for it.
-    let had_turn = peer.watch.is_front() && peer.turn.is_some();
+    let had_turn = peer.connection.is_front() && peer.turn.is_some();
     let upgrade = take_upgrade(request);
     let tunnel = match &upgrade {
         None => None,
@@ -346,22 +348,22 @@ async fn forward(
         }
         record.worker = Some(lease.id);
         let remote = lease.remote.is_some();
-        let flight = Flight::new(lease, &front.ops);
-        let breaks_off = flight.breaks_off();
+        let in_flight = InFlight::new(lease, &front.ops);
+        let breaks_off = in_flight.breaks_off();
         call.commit(!breaks_off);
         // Only the log asks for it.
         let sent = record.line.is_some().then(Instant::now);
-        let outcome = match flight.recall() {
+        let outcome = match in_flight.cancellation() {
             None => {
                 let unwanted = breaks_off.then(|| BreakOff::new(&front.ops));
-                let outcome = exchange_within(front, flight, request).await;
+                let outcome = exchange_within(front, in_flight, request).await;
                 unwanted.into_iter().for_each(BreakOff::unneeded);
                 outcome
             }
             // Boxed: it would make every request to other workers larger.
-            Some(recall) => {
-                let exchange = exchange_within(front, flight, request);
-                Box::pin(recallable(exchange, recall, call)).await
+            Some(cancellation) => {
+                let exchange = exchange_within(front, in_flight, request);
+                Box::pin(cancellable(exchange, cancellation, call)).await
             }
         };
         record.in_worker = sent.map(|sent| sent.elapsed());
@@ -402,16 +404,20 @@ async fn forward(
     }
 }
 
-/// An exchange that is called back when its client leaves.
-async fn recallable<T>(exchange: impl Future<Output = T>, recall: Recall, call: &Call) -> T {
+/// An exchange that is cancelled when its client leaves.
+async fn cancellable<T>(
+    exchange: impl Future<Output = T>,
+    cancellation: Cancellation,
+    call: &Call,
+) -> T {
     let mut exchange = pin!(exchange);
-    let mut recall = Some(recall);
+    let mut cancellation = Some(cancellation);
     std::future::poll_fn(|cx| {
         let polled = exchange.as_mut().poll(cx);
         // Whoever leaves has this polled once more, in a task of its own.
         if polled.is_pending() && call.has_client_left() {
-            if let Some(recall) = recall.take() {
-                recall.client_left();
+            if let Some(cancellation) = cancellation.take() {
+                cancellation.client_left();
             }
         }
         polled

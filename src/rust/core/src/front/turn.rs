@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use tokio::task::AbortHandle;
 
 use super::cause::Cause;
+use super::connection_state::Shutdown;
 use super::fronts::Place;
 use super::queue;
 use super::service::Peer;
-use super::watch::Order;
 use crate::lock::Lease;
 use crate::worker::Worker;
 
@@ -40,9 +40,9 @@ impl Drop for Timer {
 
 /// The turn of one connection, given back with it.
 #[derive(Default)]
-pub struct Held(Mutex<Option<Box<Turn>>>);
+pub struct ConnectionTurn(Mutex<Option<Box<Turn>>>);
 
-impl Held {
+impl ConnectionTurn {
     fn lock(&self) -> MutexGuard<'_, Option<Box<Turn>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -66,8 +66,8 @@ pub async fn wait(peer: &Arc<Peer>, arrived: Instant) -> Result<(), Cause> {
     let acquire = queue::acquire(&peer.front.table, None, arrived);
     let mut waiting = pin!(tokio::time::timeout(PATIENCE, acquire));
     let lease = std::future::poll_fn(|cx| {
-        // Whatever is ordered, the next request would be refused.
-        if peer.watch.order() != Order::None {
+        // Once a shutdown is asked for, the next request would be refused.
+        if peer.connection.shutdown() != Shutdown::None {
             return Poll::Ready(Err(Cause::Draining));
         }
         waiting.as_mut().poll(cx).map(|waited| match waited {

@@ -5,13 +5,13 @@ use std::io;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 
-use super::desk::{Desk, Outcome, Why};
+use super::dispatcher::{Dispatcher, Outcome, Why};
 
 /// The longest line, in bytes.
 const LONGEST: u64 = 256;
 
 /// Lines until the front has nothing more to say.
-pub(super) async fn serve(desk: &Desk, stream: UnixStream) -> io::Result<()> {
+pub(super) async fn serve(dispatcher: &Dispatcher, stream: UnixStream) -> io::Result<()> {
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::new(reader.take(LONGEST));
     loop {
@@ -20,7 +20,7 @@ pub(super) async fn serve(desk: &Desk, stream: UnixStream) -> io::Result<()> {
         if reader.read_line(&mut line).await? == 0 {
             return Ok(());
         }
-        let answer = obey(desk, line.trim_end()).await;
+        let answer = execute(dispatcher, line.trim_end()).await;
         writer.write_all(answer.as_bytes()).await?;
         writer.write_all(b"\n").await?;
     }
@@ -52,13 +52,13 @@ impl Wish {
     }
 }
 
-async fn obey(desk: &Desk, line: &str) -> &'static str {
+async fn execute(dispatcher: &Dispatcher, line: &str) -> &'static str {
     match Wish::parse(line) {
-        Some(Wish::Interrupt(number, why)) => match desk.interrupt(number, why).await {
+        Some(Wish::Interrupt(number, why)) => match dispatcher.interrupt(number, why).await {
             Outcome::Interrupted => "interrupted",
             Outcome::Over => "over",
         },
-        Some(Wish::Tell(number)) if desk.tell(number) => "told",
+        Some(Wish::Tell(number)) if dispatcher.tell(number) => "told",
         Some(Wish::Tell(_)) => "over",
         None => "what?",
     }

@@ -1,7 +1,7 @@
 //! Fuzz targets: what a front says to a native worker.
 
 use super::control::Wish;
-use super::desk::Why;
+use super::dispatcher::Why;
 use super::service::{parse_rest, take_number};
 use crate::fuzz::headers_of;
 use crate::worker::native::{BODY_FILE, REQUEST_NUMBER};

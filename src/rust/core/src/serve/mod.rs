@@ -1,14 +1,14 @@
 //! The worker's own side: an HTTP/1.1 server that hands requests to whatever handles them, one at a
 //! time.
 //!
-//! One thread ([`Server`]) speaks HTTP over a Unix socket; another, R's, asks the [`Desk`] between
+//! One thread ([`Server`]) speaks HTTP over a Unix socket; another, R's, asks the [`Dispatcher`] between
 //! them for the next request, works, and answers there. What the front wants to tell of a request in
 //! flight comes by the control socket (see [`crate::worker::native`]).
 
 mod answer;
 mod compress;
 mod control;
-mod desk;
+mod dispatcher;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
 mod pipe;
@@ -17,7 +17,7 @@ mod server;
 mod service;
 
 pub use answer::{Answer, Content};
-pub use desk::{Desk, Finished};
+pub use dispatcher::{Dispatcher, Finished};
 pub use pipe::{pipe, PipeReader, PipeWriter, Written};
 pub use request::Request;
 pub use server::{Server, Settings};

@@ -16,7 +16,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::oneshot;
 
 use super::control;
-use super::desk::Desk;
+use super::dispatcher::Dispatcher;
 use super::service;
 use crate::body::Store;
 use crate::descriptors::Descriptors;
@@ -43,7 +43,7 @@ pub struct Settings {
 
 /// A running server. Dropping it ends the thread and removes the sockets.
 pub struct Server {
-    desk: Arc<Desk>,
+    dispatcher: Arc<Dispatcher>,
     settings: Settings,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -54,19 +54,19 @@ impl Server {
     ///
     /// # Errors
     /// The sockets or the thread cannot be had.
-    pub fn start(settings: Settings, desk: Arc<Desk>) -> io::Result<Self> {
+    pub fn start(settings: Settings, dispatcher: Arc<Dispatcher>) -> io::Result<Self> {
         let http = listen(&settings.socket)?;
         let control = listen(&control_path(&settings.socket))?;
         let (stop, stopped) = oneshot::channel();
-        let (served, memory) = (desk.clone(), settings.body_memory);
+        let (served, memory) = (dispatcher.clone(), settings.body_memory);
         // Its one front sees to limits.
         let store = Store::new(u64::MAX, Descriptors::new(usize::MAX), FILE_THREADS)?;
         let thread = signals::start_thread("faucet-serve", signals::STACK, move || {
-            let desk = Closing(served);
-            run(&desk.0, &store, memory, http, control, stopped);
+            let dispatcher = Closing(served);
+            run(&dispatcher.0, &store, memory, http, control, stopped);
         })?;
         Ok(Self {
-            desk,
+            dispatcher,
             settings,
             stop: Some(stop),
             thread: Some(thread),
@@ -74,8 +74,8 @@ impl Server {
     }
 
     /// Where its requests are.
-    pub fn desk(&self) -> &Arc<Desk> {
-        &self.desk
+    pub fn dispatcher(&self) -> &Arc<Dispatcher> {
+        &self.dispatcher
     }
 }
 
@@ -94,7 +94,7 @@ impl Drop for Server {
 }
 
 /// Tells the handler that nothing more will come, however the thread ends.
-struct Closing(Arc<Desk>);
+struct Closing(Arc<Dispatcher>);
 
 impl Drop for Closing {
     fn drop(&mut self) {
@@ -111,7 +111,7 @@ fn listen(path: &Path) -> io::Result<StdListener> {
 }
 
 fn run(
-    desk: &Arc<Desk>,
+    dispatcher: &Arc<Dispatcher>,
     store: &Store,
     body_memory: u64,
     http: StdListener,
@@ -136,13 +136,18 @@ fn run(
             return;
         };
         let serving = accept(http, |stream| {
-            tokio::spawn(converse(desk.clone(), store.clone(), body_memory, stream));
+            tokio::spawn(converse(
+                dispatcher.clone(),
+                store.clone(),
+                body_memory,
+                stream,
+            ));
         });
         let controlling = accept(control, |stream| {
-            let desk = desk.clone();
+            let dispatcher = dispatcher.clone();
             tokio::spawn(async move {
                 // A front that hangs up has said all it wanted.
-                let _ = control::serve(&desk, stream).await;
+                let _ = control::serve(&dispatcher, stream).await;
             });
         });
         tokio::select! {
@@ -166,10 +171,11 @@ async fn accept(listener: UnixListener, begin: impl Fn(UnixStream)) {
     }
 }
 
-async fn converse(desk: Arc<Desk>, store: Store, body_memory: u64, stream: UnixStream) {
+async fn converse(dispatcher: Arc<Dispatcher>, store: Store, body_memory: u64, stream: UnixStream) {
     widen(&stream);
-    let service =
-        service_fn(|request| service::serve(desk.clone(), store.clone(), body_memory, request));
+    let service = service_fn(|request| {
+        service::serve(dispatcher.clone(), store.clone(), body_memory, request)
+    });
     // How it ends, the front sees for itself.
     let _ = http1::Builder::new()
         .max_headers(ROOM_FOR_HEADERS)

@@ -14,7 +14,7 @@ use hyper::{HeaderMap, Request as HttpRequest, Response, StatusCode};
 
 use super::answer::Answer;
 use super::compress;
-use super::desk::{Desk, Ticket};
+use super::dispatcher::{Dispatcher, Ticket};
 use super::pipe::PipeReader;
 use super::request::Request;
 use crate::body::{Buffered, Store};
@@ -66,22 +66,22 @@ impl Body for Reply {
     }
 }
 
-/// Whoever stops to wait for an answer, its connection being gone, leaves the desk.
+/// Whoever stops to wait for an answer, its connection being gone, leaves the dispatcher.
 struct Waiting<'a> {
-    desk: &'a Desk,
+    dispatcher: &'a Dispatcher,
     ticket: Option<Ticket>,
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket {
-            self.desk.abandon(ticket);
+            self.dispatcher.abandon(ticket);
         }
     }
 }
 
 pub(super) async fn serve(
-    desk: Arc<Desk>,
+    dispatcher: Arc<Dispatcher>,
     store: Store,
     body_memory: u64,
     request: HttpRequest<Incoming>,
@@ -113,7 +113,7 @@ pub(super) async fn serve(
     };
     let method = parts.method.clone();
     let gzip = compress::is_accepted(&parts.headers);
-    let (ticket, answer) = desk.submit(
+    let (ticket, answer) = dispatcher.submit(
         number,
         Request {
             method: parts.method,
@@ -123,7 +123,7 @@ pub(super) async fn serve(
         },
     );
     let mut waiting = Waiting {
-        desk: &desk,
+        dispatcher: &dispatcher,
         ticket: Some(ticket),
     };
     let answer = answer.await;

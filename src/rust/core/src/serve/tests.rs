@@ -26,7 +26,7 @@ impl House {
             socket: folder.path().join("1"),
             body_memory: 1024,
         };
-        let server = Server::start(settings, Arc::new(Desk::new(|| {}))).expect("it starts");
+        let server = Server::start(settings, Arc::new(Dispatcher::new(|| {}))).expect("it starts");
         Self { server, folder }
     }
 
@@ -41,13 +41,13 @@ impl House {
     }
 
     fn take(&self) -> Request {
-        self.server.desk().next(LONG).expect("a request")
+        self.server.dispatcher().next(LONG).expect("a request")
     }
 
     fn answer(&self, body: &'static str) {
         let answer = Answer::new(200, [], Content::Bytes(Bytes::from_static(body.as_bytes())));
-        assert!(self.server.desk().answer(answer.expect("valid")));
-        self.server.desk().finish();
+        assert!(self.server.dispatcher().answer(answer.expect("valid")));
+        self.server.dispatcher().finish();
     }
 }
 
@@ -109,7 +109,7 @@ fn a_stream_arrives_bit_by_bit() {
     house.take();
     let (writer, reader) = pipe();
     let head = Answer::new(200, [], Content::Stream(reader)).expect("valid");
-    assert!(house.server.desk().answer(head));
+    assert!(house.server.dispatcher().answer(head));
     let mut lines = BufReader::new(stream).lines();
     let mut until = |wanted: &str| loop {
         let line = lines.next().expect("more").expect("readable");
@@ -136,7 +136,7 @@ fn the_front_is_told_what_became_of_its_wish() {
     assert_eq!(say(&socket, "interrupt 2 left\n"), "over\n");
     assert_eq!(say(&socket, "interrupt 3 left\n"), "interrupted\n");
     assert_eq!(say(&socket, "interrupt 3\n"), "what?\n");
-    assert!(house.server.desk().is_cancelled());
+    assert!(house.server.dispatcher().is_cancelled());
     house.answer("");
     assert_eq!(say(&socket, "interrupt 3 left\n"), "over\n");
 }
@@ -147,18 +147,18 @@ fn a_connection_that_breaks_is_a_client_that_left() {
     let stream = house.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
     house.take();
     drop(stream);
-    while !house.server.desk().is_cancelled() {
+    while !house.server.dispatcher().is_cancelled() {
         std::thread::yield_now();
     }
-    assert!(house.server.desk().finish().interrupted);
+    assert!(house.server.dispatcher().finish().interrupted);
 }
 
 #[test]
 fn nothing_is_left_of_a_server_that_is_dropped() {
     let House { server, folder } = House::new();
-    let desk = server.desk().clone();
+    let dispatcher = server.dispatcher().clone();
     assert_eq!(folder.path().read_dir().expect("a folder").count(), 2);
     drop(server);
     assert_eq!(folder.path().read_dir().expect("a folder").count(), 0);
-    assert!(desk.is_closed() && desk.next(LONG).is_none());
+    assert!(dispatcher.is_closed() && dispatcher.next(LONG).is_none());
 }

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::life::Life;
 use super::listen::{listen, reachable};
 use super::request::Request;
 use super::shared::{Ending, Phase, Shared};
+use super::task::ServerTask;
 use super::{system, Settings};
 use crate::body::{self, Store};
 use crate::descriptors::Descriptors;
@@ -22,7 +22,7 @@ use crate::ops::metrics::Metrics;
 use crate::ops::status::Status;
 use crate::ops::{Hosts, Ops};
 use crate::signals;
-use crate::sources::{Counts, Failure, Ground, Prepared, Roster};
+use crate::sources::{Counts, Failure, Prepared, Roster, SourceContext};
 
 /// How long the last lines of the access log may take to be written.
 const LAST_LINES: Duration = Duration::from_millis(500);
@@ -131,21 +131,21 @@ impl Server {
                     ops: ops.clone(),
                     connections: Connections::default(),
                 });
-                let (notify, notices) = mpsc::unbounded_channel();
-                let ground = Ground {
+                let (notify, events) = mpsc::unbounded_channel();
+                let context = SourceContext {
                     table,
                     roster,
                     ops,
                     notify,
                 };
-                let (source, asker) = source.start(ground);
-                let life = Life {
+                let (source, handle) = source.start(context);
+                let task = ServerTask {
                     shared: shared.clone(),
                     front,
-                    source: asker,
+                    source: handle,
                 };
                 let admin = admin.map(|listener| (listener, admin_hosts));
-                runtime.block_on(life.run(source, notices, asked, listener, admin));
+                runtime.block_on(task.run(source, events, asked, listener, admin));
                 // A connection that hangs must not keep the server from ending.
                 runtime.shutdown_timeout(Duration::from_millis(100));
                 finished.access.finish(LAST_LINES);

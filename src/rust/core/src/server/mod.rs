@@ -1,10 +1,10 @@
 //! One running server: its thread, its runtime, and the handle that others hold.
 
 mod handle;
-mod life;
 mod listen;
 mod request;
 mod shared;
+mod task;
 
 pub use handle::Server;
 pub use request::Request;

@@ -11,4 +11,6 @@ mod source;
 
 pub use failure::Failure;
 pub use roster::{Counts, Entry, Roster};
-pub use source::{Asker, Command, Ground, Notice, Prepared, Reply, Source, Work};
+pub use source::{
+    Command, Prepared, Reply, Source, SourceContext, SourceEvent, SourceHandle, SourceTask,
+};

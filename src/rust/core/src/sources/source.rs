@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::local::{LocalSettings, Pool, Scratch, Sockets, Spawner};
+use super::local::{LocalSettings, Scratch, Sockets, Spawner, Supervisor};
 use super::replicas::{Replicas, Settings as ReplicasSettings};
 use super::{Failure, Roster};
 use crate::environment::Environment;
@@ -33,7 +33,7 @@ pub enum Command {
 }
 
 /// What a server is told by its source.
-pub enum Notice {
+pub enum SourceEvent {
     /// The first worker is ready.
     Ready,
     /// No worker became ready.
@@ -41,29 +41,29 @@ pub enum Notice {
 }
 
 /// Where commands for a source go.
-pub struct Asker(Box<dyn Fn(Command) + Send + Sync>);
+pub struct SourceHandle(Box<dyn Fn(Command) + Send + Sync>);
 
-impl Asker {
-    pub(super) fn new(ask: impl Fn(Command) + Send + Sync + 'static) -> Self {
-        Self(Box::new(ask))
+impl SourceHandle {
+    pub(super) fn new(send: impl Fn(Command) + Send + Sync + 'static) -> Self {
+        Self(Box::new(send))
     }
 
-    /// Asks; if the source is gone, the reply is dropped.
-    pub fn ask(&self, command: Command) {
+    /// Sends a command; if the source is gone, the reply is dropped.
+    pub fn send(&self, command: Command) {
         (self.0)(command);
     }
 }
 
 /// What a source works on.
-pub struct Ground {
+pub struct SourceContext {
     pub table: Arc<Table<Worker>>,
     pub roster: Arc<Roster>,
     pub ops: Arc<Ops>,
-    pub notify: mpsc::UnboundedSender<Notice>,
+    pub notify: mpsc::UnboundedSender<SourceEvent>,
 }
 
 /// A source's work: ends after [`Command::Stop`] or [`Command::Kill`], when nothing of it is left.
-pub type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
+pub type SourceTask = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Where a server's workers come from.
 #[derive(Clone, Debug)]
@@ -126,16 +126,17 @@ impl Source {
 }
 
 impl Prepared {
-    /// The source's work, to be run in a runtime, and its ear.
-    pub fn start(self, ground: Ground) -> (Work, Asker) {
+    /// The source's work, to be run in a runtime, and its handle.
+    pub fn start(self, context: SourceContext) -> (SourceTask, SourceHandle) {
         match self {
             Self::Local(settings, sockets, scratch, spawner) => {
-                let (pool, asker) = Pool::new(settings, sockets, scratch, spawner, ground);
-                (Box::pin(pool.run()), asker)
+                let (supervisor, handle) =
+                    Supervisor::new(settings, sockets, scratch, spawner, context);
+                (Box::pin(supervisor.run()), handle)
             }
             Self::Replicas(settings) => {
-                let (replicas, asker) = Replicas::new(settings, ground);
-                (Box::pin(replicas.run()), asker)
+                let (replicas, handle) = Replicas::new(settings, context);
+                (Box::pin(replicas.run()), handle)
             }
         }
     }

@@ -5,21 +5,21 @@ mod death;
 mod folder;
 mod memory;
 mod output;
-mod pool;
 mod position;
 mod process;
 mod scratch;
 mod sockets;
 mod spawn;
 mod streams;
+mod supervisor;
 mod template;
 
 pub use folder::{leave, Hold};
 pub use memory::resident_memory;
-pub use pool::Pool;
 pub use scratch::Scratch;
 pub use sockets::Sockets;
 pub use spawn::Spawner;
+pub use supervisor::Supervisor;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -81,7 +81,7 @@ impl Position {
     }
 
     /// Forgets all failures: the code may be new.
-    pub fn pardon(&mut self) {
+    pub fn reset_failures(&mut self) {
         self.failed_starts = 0;
         self.failed_replacements = 0;
         self.quick_deaths = 0;
@@ -185,7 +185,7 @@ mod tests {
         }
         let most = pause(position.start_failed());
         assert!(most > LONGEST_PAUSE.mul_f64(0.7), "{most:?}");
-        position.pardon();
+        position.reset_failures();
         assert!(!position.is_failing(1));
         assert!(pause(position.start_failed()) < pauses[2]);
     }

@@ -194,7 +194,7 @@ struct Waiting {
 impl Waiting {
     fn answer(&mut self, answer: Answer) {
         match answer {
-            Answer::Born(generation, outcome) => {
+            Answer::Forked(generation, outcome) => {
                 if let Some(asker) = self.births.remove(&generation) {
                     let _ = asker.send(outcome.map_err(ForkFailed::Refused));
                 }
@@ -217,7 +217,7 @@ enum Said {
 
 #[derive(Debug, PartialEq)]
 enum Answer {
-    Born(u64, Result<u32, String>),
+    Forked(u64, Result<u32, String>),
     Exited(u32, ExitStatus),
 }
 
@@ -228,8 +228,8 @@ impl Said {
         Some(match verb {
             "ready" => Self::Word(Ok(())),
             "unable" => Self::Word(Err(rest.to_owned())),
-            "born" => Self::Answer(Answer::Born(first.parse().ok()?, Ok(more.parse().ok()?))),
-            "failed" => Self::Answer(Answer::Born(first.parse().ok()?, Err(more.to_owned()))),
+            "born" => Self::Answer(Answer::Forked(first.parse().ok()?, Ok(more.parse().ok()?))),
+            "failed" => Self::Answer(Answer::Forked(first.parse().ok()?, Err(more.to_owned()))),
             "exited" => {
                 let status = match more.split_once(' ')? {
                     ("code", code) => (code.parse::<i32>().ok()? & 0xff) << 8,
@@ -286,7 +286,7 @@ mod tests {
             Said::parse("unable it has threads"),
             word(Err("it has threads".into()))
         );
-        let born = |outcome| Some(Said::Answer(Answer::Born(7, outcome)));
+        let born = |outcome| Some(Said::Answer(Answer::Forked(7, outcome)));
         assert_eq!(Said::parse("born 7 1234"), born(Ok(1234)));
         assert_eq!(
             Said::parse("failed 7 no memory"),

@@ -26,7 +26,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::mpsc;
 use tokio::time::{sleep_until, Instant};
 
-use super::{Asker, Command, Failure, Ground, Notice, Reply, Roster};
+use super::{Command, Failure, Reply, Roster, SourceContext, SourceEvent, SourceHandle};
 use crate::ops::status::{LookupState, LookupStatus};
 use crate::ops::Ops;
 
@@ -67,7 +67,7 @@ pub struct Replicas {
     commands: mpsc::UnboundedReceiver<Command>,
     roster: Arc<Roster>,
     ops: Arc<Ops>,
-    notify: mpsc::UnboundedSender<Notice>,
+    notify: mpsc::UnboundedSender<SourceEvent>,
     ever_ready: bool,
     looking: Option<Looking>,
     /// When the next lookup begins; never for what needs none.
@@ -81,13 +81,13 @@ pub struct Replicas {
 }
 
 impl Replicas {
-    pub fn new(settings: Settings, ground: Ground) -> (Self, Asker) {
-        let Ground {
+    pub fn new(settings: Settings, context: SourceContext) -> (Self, SourceHandle) {
+        let SourceContext {
             table,
             roster,
             ops,
             notify,
-        } = ground;
+        } = context;
         let usage = Usage {
             slots: settings.slots,
             remote: Some(settings.cancel),
@@ -97,7 +97,7 @@ impl Replicas {
         };
         let (members, happened) = Members::new(usage, table, roster.clone());
         let (sender, commands) = mpsc::unbounded_channel();
-        let asker = Asker::new(move |command| {
+        let handle = SourceHandle::new(move |command| {
             // Fails only when this source is gone.
             let _ = sender.send(command);
         });
@@ -118,7 +118,7 @@ impl Replicas {
             since: SystemTime::now(),
             waiting: Vec::new(),
         };
-        (replicas, asker)
+        (replicas, handle)
     }
 
     /// Runs until it is told to stop. The replicas go on without it.
@@ -166,7 +166,7 @@ impl Replicas {
                 () = boot.as_mut(), if booting => {
                     booting = false;
                     if !self.ever_ready {
-                        let _ = self.notify.send(Notice::BootFailed(self.boot_failure()));
+                        let _ = self.notify.send(SourceEvent::BootFailed(self.boot_failure()));
                     }
                 }
             }
@@ -186,7 +186,7 @@ impl Replicas {
 
     fn entered(&mut self) {
         if !std::mem::replace(&mut self.ever_ready, true) {
-            let _ = self.notify.send(Notice::Ready);
+            let _ = self.notify.send(SourceEvent::Ready);
         }
         self.ops.log.ring();
     }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::member::Reason;
-use super::Pool;
+use super::Supervisor;
 use crate::ops::status::State;
 use crate::sources::{Failure, Reply};
 
@@ -16,7 +16,7 @@ pub(super) struct Rollout {
     pub(super) reply: Reply,
 }
 
-impl Pool {
+impl Supervisor {
     pub(super) async fn reload(&mut self, reply: Reply) {
         let refusal = if self.stopping.is_some() {
             Some(Failure::stopping())
@@ -65,7 +65,7 @@ impl Pool {
                 continue;
             }
             if let Some(position) = self.positions.get_mut(&id) {
-                position.pardon();
+                position.reset_failures();
             }
             self.table_admits();
             // One that is starting may have read the old code.

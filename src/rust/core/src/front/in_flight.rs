@@ -26,7 +26,7 @@ const CLIENT_LEFT: &str = "client_left";
 const DEADLINE: &str = "deadline";
 
 /// A request at its worker, for as long as the worker may work on it. Dropping it gives the lease back.
-pub struct Flight {
+pub struct InFlight {
     /// First: whoever gets the lease next begins a request of its own.
     numbered: Option<Numbered>,
     /// The request's number at its worker.
@@ -41,7 +41,7 @@ pub struct Flight {
 }
 
 /// A request that a native worker knows by its number; known no more once this is dropped.
-struct Numbered(Recall);
+struct Numbered(Cancellation);
 
 impl Drop for Numbered {
     fn drop(&mut self) {
@@ -51,12 +51,12 @@ impl Drop for Numbered {
     }
 }
 
-impl Flight {
+impl InFlight {
     pub fn new(lease: Lease<Worker>, ops: &Arc<Ops>) -> Self {
         let number = lease.begin();
         let numbered = lease.native.as_ref().map(|native| {
             native.begin(number);
-            Numbered(Recall {
+            Numbered(Cancellation {
                 number,
                 worker: lease.worker().clone(),
                 ops: ops.clone(),
@@ -84,12 +84,12 @@ impl Flight {
     }
 
     /// A way to call the request back, if the worker is native.
-    pub fn recall(&self) -> Option<Recall> {
+    pub fn cancellation(&self) -> Option<Cancellation> {
         self.numbered.as_ref().map(|numbered| numbered.0.clone())
     }
 
     /// Whether nobody has to wait for the answer once it is not wanted: the worker's own faucet sees to what becomes of
-    /// the request. For everyone else, a flight ends when the worker has answered.
+    /// the request. For everyone else, it ends when the worker has answered.
     pub fn breaks_off(&self) -> bool {
         self.remote.as_ref().is_some_and(Remote::may_break_off)
     }
@@ -127,7 +127,7 @@ impl Flight {
         self.suspend()
     }
 
-    /// What has to happen if the deadline passes before the flight is over and it is broken off.
+    /// What has to happen if the deadline passes before the exchange is over and it is broken off.
     pub fn late(&self) -> Late {
         Late {
             worker: self.lease.worker().clone(),
@@ -164,12 +164,12 @@ impl Flight {
     /// Its answer was none, or stopped in the middle: the connection is closed, and nobody waits for more. A native worker
     /// says itself when it is free. Any other is set aside until its source has seen that it answers.
     pub fn doubtful(self) {
-        let Some(recall) = self.recall() else {
+        let Some(cancellation) = self.cancellation() else {
             self.report(Report::Doubtful);
             self.suspend();
             return;
         };
-        recall.abandoned();
+        cancellation.abandoned();
         tokio::spawn(async move {
             match self.outlived().await {
                 Outlived::Free => self.served(),
@@ -209,7 +209,7 @@ impl Flight {
     }
 
     /// The worker has answered: keep the connection if it can be used again, then give the lease back.
-    pub async fn landed(self, mut connection: Connection, spoilt: bool) {
+    pub async fn finish(self, mut connection: Connection, spoilt: bool) {
         if !spoilt && connection.is_reusable().await {
             self.keep_connection(connection);
         }
@@ -220,7 +220,7 @@ impl Flight {
     }
 }
 
-impl Deref for Flight {
+impl Deref for InFlight {
     type Target = Worker;
 
     fn deref(&self) -> &Worker {
@@ -281,16 +281,16 @@ impl Drop for BreakOff<'_> {
     }
 }
 
-/// Tells a native worker that its answer to a request is not wanted any more. The flight goes on until the
+/// Tells a native worker that its answer to a request is not wanted any more. The exchange goes on until the
 /// worker has answered all the same, so that nobody gets a worker that is still busy.
 #[derive(Clone)]
-pub struct Recall {
+pub struct Cancellation {
     worker: Arc<Worker>,
     number: u64,
     ops: Arc<Ops>,
 }
 
-impl Recall {
+impl Cancellation {
     /// The client has left. What the worker shields goes on to its end.
     pub fn client_left(self) {
         self.unwanted(Some(CLIENT_LEFT));

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use super::ending::SHORT_GRACE;
 use super::member::{BootProblem, Member, Reason};
-use super::{Event, Notice, Pool};
+use super::{Event, SourceEvent, Supervisor};
 use crate::environment::SystemError;
 use crate::ops::status::State;
 use crate::sources::local::boot::{accepts, ReservedPort, LOOK};
@@ -28,16 +28,16 @@ use crate::worker::{Address, Native, Report, Worker};
 const FORKED_LOOK: Duration = Duration::from_millis(5);
 
 /// A forked worker, and its end to come.
-pub(super) type Newborn = (Process, oneshot::Receiver<Exit>);
+pub(super) type ForkedWorker = (Process, oneshot::Receiver<Exit>);
 
 /// Why there is none.
-pub(super) struct NotBorn {
+pub(super) struct ForkFailure {
     /// The template that was asked.
     serial: u64,
     failed: ForkFailed,
 }
 
-impl Pool {
+impl Supervisor {
     /// Starts a process for `id`. What becomes of the position after a failure is seen to already.
     pub(super) async fn start(
         &mut self,
@@ -116,10 +116,10 @@ impl Pool {
                             .map_err(|error| ForkFailed::Refused(SystemError(&error).to_string())),
                         Err(failed) => Err(failed),
                     };
-                    // Fails only when the pool is gone, and then it ends with its process.
-                    let _ = sender.send(Event::Born(
+                    // Fails only when the supervisor is gone, and then it ends with its process.
+                    let _ = sender.send(Event::Forked(
                         generation,
-                        born.map_err(|failed| NotBorn { serial, failed }),
+                        born.map_err(|failed| ForkFailure { serial, failed }),
                     ));
                 });
             }
@@ -186,7 +186,7 @@ impl Pool {
                 // Before the first request, and where it holds nobody up: a large process takes a while.
                 let memory = tokio::task::spawn_blocking(memory).await;
                 if let Ok(Some(memory)) = memory {
-                    let _ = sender.send(Event::Weighed(generation, memory));
+                    let _ = sender.send(Event::MemoryMeasured(generation, memory));
                 }
             }
             let _ = sender.send(Event::Started(
@@ -204,7 +204,11 @@ impl Pool {
     }
 
     /// A worker was forked; or it was not, and starts as an ordinary process.
-    pub(super) async fn born(&mut self, generation: u64, outcome: Result<Newborn, NotBorn>) {
+    pub(super) async fn forked(
+        &mut self,
+        generation: u64,
+        outcome: Result<ForkedWorker, ForkFailure>,
+    ) {
         let Some(mut member) = self.members.remove(&generation) else {
             return;
         };
@@ -219,7 +223,7 @@ impl Pool {
                 member.process = Some(process);
                 self.members.insert(generation, member);
             }
-            Err(NotBorn { serial, failed }) => {
+            Err(ForkFailure { serial, failed }) => {
                 if matches!(failed, ForkFailed::Silent) {
                     self.lose_template(serial, "does not answer and is replaced");
                 }
@@ -246,7 +250,7 @@ impl Pool {
     }
 
     /// A process will not become a worker.
-    pub(super) fn miscarried(&mut self, generation: u64, problem: BootProblem) {
+    pub(super) fn boot_failed(&mut self, generation: u64, problem: BootProblem) {
         if let Some(member) = self.members.get_mut(&generation) {
             member.problem = Some(problem);
             member.kill();
@@ -288,7 +292,7 @@ impl Pool {
                         Event::Reported(worker.generation, report)
                     }
                 };
-                // Fails only when the pool is gone.
+                // Fails only when the supervisor is gone.
                 let _ = sender.send(event);
             }),
         );
@@ -314,7 +318,7 @@ impl Pool {
         self.table_admits();
         if !self.ever_ready {
             self.ever_ready = true;
-            let _ = self.notify.send(Notice::Ready);
+            let _ = self.notify.send(SourceEvent::Ready);
             for (id, failure) in std::mem::take(&mut self.first_failures) {
                 let still = |position: &Position| position.place == Place::Undecided;
                 if self.positions.get(&id).is_some_and(still) {

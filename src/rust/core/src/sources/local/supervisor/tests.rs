@@ -1,4 +1,4 @@
-//! What the pool makes of what it is told, without processes.
+//! What the supervisor makes of what it is told, without processes.
 
 use std::time::SystemTime;
 
@@ -11,8 +11,8 @@ use crate::sources::local::boot::ReservedPort;
 use crate::worker::native::Cancelling;
 use crate::worker::Unwanted;
 
-/// A pool with one ready worker.
-async fn pool() -> (Pool, Arc<Worker>) {
+/// A supervisor with one ready worker.
+async fn supervisor() -> (Supervisor, Arc<Worker>) {
     let settings = LocalSettings {
         command: vec!["true".into()],
         dir: ".".into(),
@@ -32,7 +32,7 @@ async fn pool() -> (Pool, Arc<Worker>) {
     };
     let table = Table::new(10);
     let log = Arc::new(Log::default());
-    let ground = Ground {
+    let context = SourceContext {
         table: table.clone(),
         roster: Arc::new(Roster::new(table)),
         ops: Arc::new(Ops {
@@ -46,8 +46,8 @@ async fn pool() -> (Pool, Arc<Worker>) {
     let temporary = environment.temporary_directory();
     let scratch = Scratch::make(temporary, Vec::new()).expect("a folder");
     let spawner = Spawner::start(environment.clone()).expect("a thread");
-    let (mut pool, _) = Pool::new(settings, None, scratch, spawner, ground);
-    pool.positions.insert(1, Position::default());
+    let (mut supervisor, _) = Supervisor::new(settings, None, scratch, spawner, context);
+    supervisor.positions.insert(1, Position::default());
     let port = ReservedPort::take().expect("a free port");
     let address = Address::Tcp(port.address);
     let member = Member {
@@ -60,7 +60,7 @@ async fn pool() -> (Pool, Arc<Worker>) {
         ready_since: None,
         port,
         socket: None,
-        temporary: pool.scratch.take(0).expect("a folder"),
+        temporary: supervisor.scratch.take(0).expect("a folder"),
         inherited: None,
         worker: None,
         lease_id: None,
@@ -70,43 +70,43 @@ async fn pool() -> (Pool, Arc<Worker>) {
         heavy_until: None,
         problem: None,
     };
-    pool.next_generation = 1;
-    pool.members.insert(0, member);
-    pool.ready(0, address).await;
-    let worker = pool.members[&0].worker.clone().expect("it is ready");
-    (pool, worker)
+    supervisor.next_generation = 1;
+    supervisor.members.insert(0, member);
+    supervisor.ready(0, address).await;
+    let worker = supervisor.members[&0].worker.clone().expect("it is ready");
+    (supervisor, worker)
 }
 
-async fn take(pool: &mut Pool) {
-    let event = pool.events.recv().await.expect("an event");
-    pool.handle(event).await;
+async fn take(supervisor: &mut Supervisor) {
+    let event = supervisor.events.recv().await.expect("an event");
+    supervisor.handle(event).await;
 }
 
 #[tokio::test]
 async fn a_worker_that_is_stuck_is_replaced() {
     for why in [Unwanted::Deadline, Unwanted::ClientLeft, Unwanted::Silent] {
-        let (mut pool, worker) = pool().await;
+        let (mut supervisor, worker) = supervisor().await;
         worker.begin();
         worker.report(Report::Stuck(why, worker.begin()));
-        take(&mut pool).await;
-        assert_eq!(pool.members[&0].state, State::Stopping);
+        take(&mut supervisor).await;
+        assert_eq!(supervisor.members[&0].state, State::Stopping);
     }
 }
 
 /// The news of a request that has ended meanwhile must not kill what came after it.
 #[tokio::test]
 async fn who_comes_after_a_stuck_request_is_none_of_its_business() {
-    let (mut pool, worker) = pool().await;
+    let (mut supervisor, worker) = supervisor().await;
     let stuck = worker.begin();
     worker.report(Report::Stuck(Unwanted::Deadline, stuck));
     worker.answered(stuck);
-    take(&mut pool).await;
-    assert_eq!(pool.members[&0].state, State::Ready);
+    take(&mut supervisor).await;
+    assert_eq!(supervisor.members[&0].state, State::Ready);
 
     let stuck = worker.begin();
     worker.report(Report::Stuck(Unwanted::ClientLeft, stuck));
     worker.answered(stuck);
     worker.begin();
-    take(&mut pool).await;
-    assert_eq!(pool.members[&0].state, State::Ready);
+    take(&mut supervisor).await;
+    assert_eq!(supervisor.members[&0].state, State::Ready);
 }

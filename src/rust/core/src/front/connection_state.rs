@@ -30,23 +30,23 @@ pub enum Phase {
     Tunnel = 3,
 }
 
-/// What the connection's task is asked to do from outside.
+/// How far a connection is asked to shut down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
-pub enum Order {
+pub enum Shutdown {
     None = 0,
     /// Finish the request in progress, then close. Who may be sending one in this very moment is told so: fronts, on
     /// connections that they keep, and newcomers.
-    Finish = 1,
+    Lenient = 1,
     /// The same for everyone.
-    End = 2,
+    Graceful = 2,
     /// Close now.
-    Close = 3,
+    Immediate = 3,
 }
 
 /// Shared by a connection's task, its IO, its requests, and the registry of connections. Plain
 /// atomics: all of them live on the serving thread.
-pub struct Watch {
+pub struct ConnectionState {
     phase: AtomicU8,
     /// Milliseconds on [`coarse_millis`] since when the phase lasts.
     since: AtomicU64,
@@ -67,7 +67,7 @@ pub struct Watch {
     all_written: AtomicBool,
     /// Where this connection stands in the list of connections.
     place: AtomicUsize,
-    order: AtomicU8,
+    shutdown: AtomicU8,
     /// Whether a request has come.
     asked: AtomicBool,
     /// Whether the client is another faucet's front.
@@ -76,7 +76,7 @@ pub struct Watch {
     task: Mutex<Option<Waker>>,
 }
 
-impl Default for Watch {
+impl Default for ConnectionState {
     fn default() -> Self {
         Self {
             phase: AtomicU8::new(Phase::Head as u8),
@@ -91,7 +91,7 @@ impl Default for Watch {
             eviction: Notify::new(),
             all_written: AtomicBool::new(true),
             place: AtomicUsize::new(0),
-            order: AtomicU8::new(Order::None as u8),
+            shutdown: AtomicU8::new(Shutdown::None as u8),
             asked: AtomicBool::new(false),
             front: AtomicBool::new(false),
             departure: Departure::default(),
@@ -100,7 +100,7 @@ impl Default for Watch {
     }
 }
 
-impl Watch {
+impl ConnectionState {
     pub fn phase(&self) -> Phase {
         match self.phase.load(Ordering::Relaxed) {
             0 => Phase::Head,
@@ -276,9 +276,9 @@ impl Watch {
     pub fn evict(&self) {
         if self.is_receiving() && !self.evicted.swap(true, Ordering::Relaxed) {
             self.eviction.notify_waiters();
-            self.give(Order::End);
+            self.shut_down(Shutdown::Graceful);
         } else {
-            self.give(Order::Close);
+            self.shut_down(Shutdown::Immediate);
         }
     }
 
@@ -303,12 +303,12 @@ impl Watch {
         self.place.store(place, Ordering::Relaxed);
     }
 
-    pub fn order(&self) -> Order {
-        match self.order.load(Ordering::Relaxed) {
-            0 => Order::None,
-            1 => Order::Finish,
-            2 => Order::End,
-            _ => Order::Close,
+    pub fn shutdown(&self) -> Shutdown {
+        match self.shutdown.load(Ordering::Relaxed) {
+            0 => Shutdown::None,
+            1 => Shutdown::Lenient,
+            2 => Shutdown::Graceful,
+            _ => Shutdown::Immediate,
         }
     }
 
@@ -336,18 +336,18 @@ impl Watch {
         self.is_front() || (!self.asked.load(Ordering::Relaxed) && new())
     }
 
-    /// Whether the order is one for this connection to end when nothing is served on it.
-    pub fn ends(&self) -> bool {
-        match self.order() {
-            Order::None => false,
-            Order::Finish => !self.may_be_asking(),
-            Order::End | Order::Close => true,
+    /// Whether the connection is to end when nothing is served on it.
+    pub fn is_ending(&self) -> bool {
+        match self.shutdown() {
+            Shutdown::None => false,
+            Shutdown::Lenient => !self.may_be_asking(),
+            Shutdown::Graceful | Shutdown::Immediate => true,
         }
     }
 
-    /// Gives an order, unless a stronger one stands, and wakes the connection's task.
-    pub fn give(&self, order: Order) {
-        self.order.fetch_max(order as u8, Ordering::Relaxed);
+    /// Asks for a shutdown, unless a stronger one was asked for, and wakes the connection's task.
+    pub fn shut_down(&self, stage: Shutdown) {
+        self.shutdown.fetch_max(stage as u8, Ordering::Relaxed);
         self.rouse();
     }
 
@@ -358,11 +358,11 @@ impl Watch {
         }
     }
 
-    /// Resolves when there is an order to [end](Self::ends).
+    /// Resolves when it [is to end](Self::is_ending).
     pub async fn ended(&self) {
         std::future::poll_fn(|cx| {
             self.register(cx.waker());
-            if self.ends() {
+            if self.is_ending() {
                 Poll::Ready(())
             } else {
                 Poll::Pending
@@ -371,7 +371,7 @@ impl Watch {
         .await;
     }
 
-    /// Who to wake on an order.
+    /// Who to wake when a shutdown is asked for.
     pub fn register(&self, waker: &Waker) {
         let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
         match &mut *task {
@@ -382,7 +382,7 @@ impl Watch {
 }
 
 /// A body on its way.
-pub struct Receiving<'a>(&'a Watch);
+pub struct Receiving<'a>(&'a ConnectionState);
 
 impl Receiving<'_> {
     /// So many bytes of it came.
@@ -402,7 +402,7 @@ impl Drop for Receiving<'_> {
 
 /// For what waits for the client's [departure](super::departure::departed): it is polled when it is woken, not whenever the
 /// connection is.
-impl Wake for Watch {
+impl Wake for ConnectionState {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
@@ -419,23 +419,23 @@ mod tests {
 
     #[test]
     fn an_answer_is_served_until_its_last_byte_is_taken() {
-        let watch = Watch::default();
-        watch.request_started();
-        assert!(watch.is_busy() && watch.incomplete_since().is_none());
-        watch.write_stalled();
-        watch.request_ended();
+        let connection = ConnectionState::default();
+        connection.request_started();
+        assert!(connection.is_busy() && connection.incomplete_since().is_none());
+        connection.write_stalled();
+        connection.request_ended();
         // The next head may begin meanwhile.
         for begun in [false, true] {
             if begun {
-                watch.bytes_read();
+                connection.bytes_read();
             }
-            assert!(watch.is_busy() && watch.is_sending());
-            assert!(watch.incomplete_since().is_none());
+            assert!(connection.is_busy() && connection.is_sending());
+            assert!(connection.incomplete_since().is_none());
         }
-        watch.write_moved();
-        assert!(!watch.is_busy() && watch.incomplete_since().is_some());
-        watch.becomes_tunnel();
-        watch.write_stalled();
-        assert!(!watch.is_busy() && watch.incomplete_since().is_none());
+        connection.write_moved();
+        assert!(!connection.is_busy() && connection.incomplete_since().is_some());
+        connection.becomes_tunnel();
+        connection.write_stalled();
+        assert!(!connection.is_busy() && connection.incomplete_since().is_none());
     }
 }

@@ -1,4 +1,4 @@
-//! The pool: one task that owns every process, and the only one that decides about them.
+//! The supervisor: one task that owns every process, and the only one that decides about them.
 //!
 //! A process goes `Starting -> Ready -> Draining -> Stopping -> gone`, or leaves from any state by
 //! dying. Everything that happens arrives as an [`Event`]; nothing here waits.
@@ -24,10 +24,10 @@ use tokio::sync::mpsc;
 use self::ending::STOP_GRACE;
 use self::growth::Growth;
 use self::member::{BootProblem, Member, Reason};
-use self::preload::{Preload, Unloaded};
+use self::preload::{LoadFailure, Preload};
 use self::recycle::MEMORY_LOOK;
 use self::rollout::Rollout;
-use self::start::{Newborn, NotBorn};
+use self::start::{ForkFailure, ForkedWorker};
 use super::position::{Due, Place, Position};
 use super::process::{Exit, Process};
 use super::spawn::Spawner;
@@ -35,16 +35,18 @@ use super::{LocalSettings, Scratch, Sockets};
 use crate::lock::Table;
 use crate::ops::status::{Kind, State};
 use crate::ops::Ops;
-use crate::sources::{Asker, Command, Entry, Failure, Ground, Notice, Reply, Roster};
+use crate::sources::{
+    Command, Entry, Failure, Reply, Roster, SourceContext, SourceEvent, SourceHandle,
+};
 use crate::worker::{Address, Report, Worker};
 
 enum Event {
-    Ask(Command),
+    Command(Command),
     /// A worker was forked, or was not.
-    Born(u64, Result<Newborn, NotBorn>),
+    Forked(u64, Result<ForkedWorker, ForkFailure>),
     Started(u64, Result<Address, BootProblem>),
     /// What a worker needs that has not served yet, in bytes.
-    Weighed(u64, u64),
+    MemoryMeasured(u64, u64),
     Exited(u64, Exit),
     Reported(u64, Report),
     RecycleDue(u64, Reason),
@@ -53,13 +55,13 @@ enum Event {
     /// A worker that the front has set aside serves, or what is wrong with it.
     Probed(u64, Result<(), &'static str>),
     LookAtMemory,
-    TemplateLoaded(u64, Result<(), Unloaded>),
+    TemplateLoaded(u64, Result<(), LoadFailure>),
     TemplateExited(u64, Exit),
     TemplateDue(Due),
 }
 
 /// Owns the worker processes of one server.
-pub struct Pool {
+pub struct Supervisor {
     settings: LocalSettings,
     /// None if no worker may be native.
     sockets: Option<Sockets>,
@@ -68,7 +70,7 @@ pub struct Pool {
     table: Arc<Table<Worker>>,
     roster: Arc<Roster>,
     ops: Arc<Ops>,
-    notify: mpsc::UnboundedSender<Notice>,
+    notify: mpsc::UnboundedSender<SourceEvent>,
     sender: mpsc::UnboundedSender<Event>,
     events: mpsc::UnboundedReceiver<Event>,
     positions: BTreeMap<u32, Position>,
@@ -87,30 +89,30 @@ pub struct Pool {
     stopping: Option<Vec<Reply>>,
 }
 
-impl Pool {
+impl Supervisor {
     pub fn new(
         settings: LocalSettings,
         sockets: Option<Sockets>,
         scratch: Scratch,
         spawner: Spawner,
-        ground: Ground,
-    ) -> (Self, Asker) {
-        let Ground {
+        context: SourceContext,
+    ) -> (Self, SourceHandle) {
+        let SourceContext {
             table,
             roster,
             ops,
             notify,
-        } = ground;
+        } = context;
         roster.set_give_up_after(settings.give_up_after);
         let (sender, events) = mpsc::unbounded_channel();
-        let asker = {
+        let handle = {
             let sender = sender.clone();
-            Asker::new(move |command| {
-                // Fails only when the pool is gone.
-                let _ = sender.send(Event::Ask(command));
+            SourceHandle::new(move |command| {
+                // Fails only when the supervisor is gone.
+                let _ = sender.send(Event::Command(command));
             })
         };
-        let pool = Self {
+        let supervisor = Self {
             settings,
             sockets,
             scratch,
@@ -133,7 +135,7 @@ impl Pool {
             growth: Vec::new(),
             stopping: None,
         };
-        (pool, asker)
+        (supervisor, handle)
     }
 
     /// Starts the workers and looks after them until every process is gone after [`Command::Stop`].
@@ -165,19 +167,19 @@ impl Pool {
 
     async fn handle(&mut self, event: Event) {
         match event {
-            Event::Ask(Command::Scale(count, reply)) => self.scale(count, reply).await,
-            Event::Ask(Command::Reload(reply)) => self.reload(reply).await,
-            Event::Ask(Command::Stop(reply)) => self.stop(reply),
-            Event::Ask(Command::Kill) => self.kill(),
-            Event::Born(generation, outcome) => self.born(generation, outcome).await,
+            Event::Command(Command::Scale(count, reply)) => self.scale(count, reply).await,
+            Event::Command(Command::Reload(reply)) => self.reload(reply).await,
+            Event::Command(Command::Stop(reply)) => self.stop(reply),
+            Event::Command(Command::Kill) => self.kill(),
+            Event::Forked(generation, outcome) => self.forked(generation, outcome).await,
             Event::Started(generation, Ok(Address::Tcp(_)))
                 if self.settings.worker == Some(Kind::Native) =>
             {
-                self.miscarried(generation, BootProblem::NotNative);
+                self.boot_failed(generation, BootProblem::NotNative);
             }
             Event::Started(generation, Ok(address)) => self.ready(generation, address).await,
-            Event::Started(generation, Err(problem)) => self.miscarried(generation, problem),
-            Event::Weighed(generation, memory) => self.weighed(generation, memory),
+            Event::Started(generation, Err(problem)) => self.boot_failed(generation, problem),
+            Event::MemoryMeasured(generation, memory) => self.memory_measured(generation, memory),
             Event::Exited(generation, exit) => self.exited(generation, exit).await,
             Event::Reported(generation, report) => self.reported(generation, report).await,
             Event::RecycleDue(generation, reason) => self.recycle(generation, reason).await,

@@ -11,8 +11,8 @@ use tokio::sync::oneshot;
 use super::answer::Answer;
 use super::request::Request;
 
-/// Breaks off what the handling thread does. Called under the desk's lock, so that it never hits a
-/// later request; it must not block, nor come back to the desk.
+/// Breaks off what the handling thread does. Called under the dispatcher's lock, so that it never hits a
+/// later request; it must not block, nor come back to the dispatcher.
 type Interrupt = Box<dyn Fn() + Send + Sync>;
 
 /// How long the handling thread stays awake for the next request, when requests come as fast as that. A thread
@@ -20,7 +20,7 @@ type Interrupt = Box<dyn Fn() + Send + Sync>;
 /// the same R code then takes 1.4 times as long, so that being awake for this long costs less than it saves.
 const AWAKE: Duration = Duration::from_micros(250);
 
-/// How a request is known to the desk; the front's own number may be missing.
+/// How a request is known to the dispatcher; the front's own number may be missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Ticket(u64);
 
@@ -85,8 +85,8 @@ pub struct Finished {
     pub interrupted: bool,
 }
 
-/// The desk.
-pub struct Desk {
+/// The dispatcher.
+pub struct Dispatcher {
     state: Mutex<State>,
     arrived: Condvar,
     /// How many requests are in the inbox: for a look without the lock.
@@ -96,7 +96,7 @@ pub struct Desk {
     interrupt: Interrupt,
 }
 
-impl Desk {
+impl Dispatcher {
     /// `interrupt` breaks off what the handling thread does.
     pub fn new(interrupt: impl Fn() + Send + Sync + 'static) -> Self {
         Self {
@@ -337,108 +337,120 @@ mod tests {
         }
     }
 
-    /// A desk, and how often it has interrupted.
-    fn desk() -> (Desk, Arc<AtomicU32>) {
+    /// A dispatcher, and how often it has interrupted.
+    fn dispatcher() -> (Dispatcher, Arc<AtomicU32>) {
         let count = Arc::new(AtomicU32::new(0));
         let counted = count.clone();
-        let desk = Desk::new(move || {
+        let dispatcher = Dispatcher::new(move || {
             counted.fetch_add(1, Ordering::Relaxed);
         });
-        (desk, count)
+        (dispatcher, count)
     }
 
     #[tokio::test]
     async fn an_interrupt_hits_its_own_request_and_no_other() {
-        let (desk, count) = desk();
-        let (_, _first) = desk.submit(Some(1), request());
-        let (_, _second) = desk.submit(Some(2), request());
-        assert!(desk.next(NOW).is_some());
-        assert_eq!(desk.interrupt(7, Why::Left).await, Outcome::Over);
-        assert!(!desk.finish().interrupted);
-        assert_eq!(desk.interrupt(1, Why::Left).await, Outcome::Over);
-        assert!(desk.next(NOW).is_some());
-        assert_eq!(desk.interrupt(1, Why::Deadline).await, Outcome::Over);
+        let (dispatcher, count) = dispatcher();
+        let (_, _first) = dispatcher.submit(Some(1), request());
+        let (_, _second) = dispatcher.submit(Some(2), request());
+        assert!(dispatcher.next(NOW).is_some());
+        assert_eq!(dispatcher.interrupt(7, Why::Left).await, Outcome::Over);
+        assert!(!dispatcher.finish().interrupted);
+        assert_eq!(dispatcher.interrupt(1, Why::Left).await, Outcome::Over);
+        assert!(dispatcher.next(NOW).is_some());
+        assert_eq!(dispatcher.interrupt(1, Why::Deadline).await, Outcome::Over);
         assert_eq!(count.load(Ordering::Relaxed), 0);
-        assert_eq!(desk.interrupt(2, Why::Left).await, Outcome::Interrupted);
+        assert_eq!(
+            dispatcher.interrupt(2, Why::Left).await,
+            Outcome::Interrupted
+        );
         assert_eq!(count.load(Ordering::Relaxed), 1);
-        assert!(desk.is_cancelled());
-        assert!(desk.finish().interrupted);
+        assert!(dispatcher.is_cancelled());
+        assert!(dispatcher.finish().interrupted);
     }
 
     #[tokio::test]
     async fn a_request_is_interrupted_once() {
-        let (desk, count) = desk();
-        let (ticket, _answer) = desk.submit(Some(1), request());
-        assert!(desk.next(NOW).is_some());
-        assert_eq!(desk.interrupt(1, Why::Left).await, Outcome::Interrupted);
-        assert_eq!(desk.interrupt(1, Why::Deadline).await, Outcome::Interrupted);
-        desk.abandon(ticket);
+        let (dispatcher, count) = dispatcher();
+        let (ticket, _answer) = dispatcher.submit(Some(1), request());
+        assert!(dispatcher.next(NOW).is_some());
+        assert_eq!(
+            dispatcher.interrupt(1, Why::Left).await,
+            Outcome::Interrupted
+        );
+        assert_eq!(
+            dispatcher.interrupt(1, Why::Deadline).await,
+            Outcome::Interrupted
+        );
+        dispatcher.abandon(ticket);
         assert_eq!(count.load(Ordering::Relaxed), 1);
     }
 
     #[tokio::test]
     async fn one_that_was_not_begun_never_is() {
-        let (desk, count) = desk();
-        let (_, answer) = desk.submit(Some(1), request());
-        assert_eq!(desk.interrupt(1, Why::Left).await, Outcome::Over);
-        assert!(desk.next(NOW).is_none());
+        let (dispatcher, count) = dispatcher();
+        let (_, answer) = dispatcher.submit(Some(1), request());
+        assert_eq!(dispatcher.interrupt(1, Why::Left).await, Outcome::Over);
+        assert!(dispatcher.next(NOW).is_none());
         assert!(answer.await.is_err());
         assert_eq!(count.load(Ordering::Relaxed), 0);
     }
 
     #[tokio::test]
     async fn a_shield_delays_an_interrupt_but_not_a_deadline() {
-        let (desk, count) = desk();
-        let desk = Arc::new(desk);
-        let (_, _answer) = desk.submit(Some(1), request());
-        assert!(desk.next(NOW).is_some());
-        desk.shield();
-        desk.shield();
-        let asked = desk.clone();
+        let (dispatcher, count) = dispatcher();
+        let dispatcher = Arc::new(dispatcher);
+        let (_, _answer) = dispatcher.submit(Some(1), request());
+        assert!(dispatcher.next(NOW).is_some());
+        dispatcher.shield();
+        dispatcher.shield();
+        let asked = dispatcher.clone();
         let wish = tokio::spawn(async move { asked.interrupt(1, Why::Left).await });
-        while !desk.is_cancelled() {
+        while !dispatcher.is_cancelled() {
             tokio::task::yield_now().await;
         }
-        desk.unshield();
+        dispatcher.unshield();
         assert_eq!(count.load(Ordering::Relaxed), 0);
-        desk.unshield();
+        dispatcher.unshield();
         assert_eq!(count.load(Ordering::Relaxed), 1);
         assert_eq!(wish.await.expect("no panic"), Outcome::Interrupted);
-        desk.finish();
+        dispatcher.finish();
 
-        let (_, _answer) = desk.submit(Some(2), request());
-        assert!(desk.next(NOW).is_some());
-        desk.shield();
-        assert_eq!(desk.interrupt(2, Why::Deadline).await, Outcome::Interrupted);
+        let (_, _answer) = dispatcher.submit(Some(2), request());
+        assert!(dispatcher.next(NOW).is_some());
+        dispatcher.shield();
+        assert_eq!(
+            dispatcher.interrupt(2, Why::Deadline).await,
+            Outcome::Interrupted
+        );
         assert_eq!(count.load(Ordering::Relaxed), 2);
     }
 
     #[tokio::test]
     async fn whoever_waits_for_a_shield_hears_of_the_end() {
-        let (desk, count) = desk();
-        let desk = Arc::new(desk);
-        let (_, _answer) = desk.submit(Some(1), request());
-        assert!(desk.next(NOW).is_some());
-        desk.shield();
-        let asked = desk.clone();
+        let (dispatcher, count) = dispatcher();
+        let dispatcher = Arc::new(dispatcher);
+        let (_, _answer) = dispatcher.submit(Some(1), request());
+        assert!(dispatcher.next(NOW).is_some());
+        dispatcher.shield();
+        let asked = dispatcher.clone();
         let wish = tokio::spawn(async move { asked.interrupt(1, Why::Left).await });
-        while !desk.is_cancelled() {
+        while !dispatcher.is_cancelled() {
             tokio::task::yield_now().await;
         }
-        desk.finish();
+        dispatcher.finish();
         assert_eq!(wish.await.expect("no panic"), Outcome::Over);
         assert_eq!(count.load(Ordering::Relaxed), 0);
     }
 
     #[test]
     fn telling_interrupts_nobody() {
-        let (desk, count) = desk();
-        let (_, _answer) = desk.submit(Some(1), request());
-        assert!(!desk.tell(1));
-        assert!(desk.next(NOW).is_some());
-        assert!(!desk.is_cancelled());
-        assert!(desk.tell(1));
-        assert!(desk.is_cancelled());
+        let (dispatcher, count) = dispatcher();
+        let (_, _answer) = dispatcher.submit(Some(1), request());
+        assert!(!dispatcher.tell(1));
+        assert!(dispatcher.next(NOW).is_some());
+        assert!(!dispatcher.is_cancelled());
+        assert!(dispatcher.tell(1));
+        assert!(dispatcher.is_cancelled());
         assert_eq!(count.load(Ordering::Relaxed), 0);
     }
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::member::Reason;
-use super::{Event, Pool};
+use super::{Event, Supervisor};
 use crate::ops::status::State;
 use crate::signals;
 use crate::sources::backoff;
@@ -20,7 +20,7 @@ const OFTEN: u32 = 3;
 /// Recycling happens at 90 to 100 % of `max_requests`, so that workers do not leave all at once.
 const RECYCLE_JITTER: f64 = 0.1;
 
-impl Pool {
+impl Supervisor {
     pub(super) async fn recycle(&mut self, generation: u64, reason: Reason) {
         let Some(member) = self.members.get(&generation) else {
             return;
@@ -51,7 +51,7 @@ impl Pool {
     }
 
     /// A worker is about to serve, and needs this much memory.
-    pub(super) fn weighed(&mut self, generation: u64, fresh: u64) {
+    pub(super) fn memory_measured(&mut self, generation: u64, fresh: u64) {
         let Some(limit) = self.settings.max_memory else {
             return;
         };

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::Pool;
+use super::Supervisor;
 use crate::sources::local::position::Position;
 use crate::sources::{Failure, Reply};
 
@@ -12,7 +12,7 @@ pub(super) struct Growth {
     pub(super) reply: Reply,
 }
 
-impl Pool {
+impl Supervisor {
     pub(super) async fn scale(&mut self, count: u32, reply: Reply) {
         if self.stopping.is_some() {
             let _ = reply.send(Err(Failure::stopping()));

@@ -1,4 +1,4 @@
-//! A server's life: what happens on its thread, from the first worker to the last.
+//! The task of a server: what happens on its thread, from the first worker to the last.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,10 +9,10 @@ use tokio::sync::{mpsc, oneshot};
 use super::request::Request;
 use super::shared::{Phase, Shared};
 use super::system;
-use crate::front::{self, Front, Order};
+use crate::front::{self, Front, Shutdown};
 use crate::lock::Refused;
 use crate::ops::{self, Hosts};
-use crate::sources::{Asker, Command, Failure, Notice, Work};
+use crate::sources::{Command, Failure, SourceEvent, SourceHandle, SourceTask};
 
 /// How long a stopped server may take to reap its workers after they were killed.
 const KILL_GRACE: Duration = Duration::from_secs(2);
@@ -25,18 +25,18 @@ const PARTING: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(5);
 
 /// What runs on the server's thread.
-pub(super) struct Life {
+pub(super) struct ServerTask {
     pub(super) shared: Arc<Shared>,
     pub(super) front: Arc<Front>,
-    pub(super) source: Asker,
+    pub(super) source: SourceHandle,
 }
 
-impl Life {
+impl ServerTask {
     /// Serves until every worker is gone.
     pub(super) async fn run(
         self,
-        source: Work,
-        mut notices: mpsc::UnboundedReceiver<Notice>,
+        source: SourceTask,
+        mut events: mpsc::UnboundedReceiver<SourceEvent>,
         mut asked: mpsc::UnboundedReceiver<(u64, Request)>,
         listener: std::net::TcpListener,
         admin: Option<(std::net::TcpListener, Hosts)>,
@@ -59,13 +59,13 @@ impl Life {
             tokio::spawn(ops::serve_admin(admin, hosts, self.front.clone()));
         }
         let mut source = tokio::spawn(source);
-        let life = Arc::new(self);
-        let mut notices_open = true;
+        let task = Arc::new(self);
+        let mut events_open = true;
         loop {
             tokio::select! {
                 ended = &mut source => {
                     if let Err(panic) = ended {
-                        life.shared.set_phase(Phase::Failed(Failure {
+                        task.shared.set_phase(Phase::Failed(Failure {
                             class: "internal",
                             message: format!("The source of workers failed: {panic}"),
                             lines: Vec::new(),
@@ -73,33 +73,33 @@ impl Life {
                     }
                     return;
                 }
-                notice = notices.recv(), if notices_open => match notice {
-                    Some(Notice::Ready) => life.shared.set_phase(Phase::Ready),
-                    Some(Notice::BootFailed(failure)) => {
-                        life.shared.set_phase(Phase::Failed(failure));
-                        life.source.ask(Command::Kill);
+                event = events.recv(), if events_open => match event {
+                    Some(SourceEvent::Ready) => task.shared.set_phase(Phase::Ready),
+                    Some(SourceEvent::BootFailed(failure)) => {
+                        task.shared.set_phase(Phase::Failed(failure));
+                        task.source.send(Command::Kill);
                     }
-                    None => notices_open = false,
+                    None => events_open = false,
                 },
                 asked = asked.recv() => {
                     // The handle was dropped: so is the server.
                     let (id, request) = asked.unwrap_or((u64::MAX, Request::Kill));
                     if request.ends() {
-                        life.front.roster.set_draining();
-                        life.front.connections.close_door();
+                        task.front.roster.set_draining();
+                        task.front.connections.close_door();
                     }
                     if matches!(request, Request::Kill) {
-                        life.source.ask(Command::Kill);
+                        task.source.send(Command::Kill);
                         // Bounded, also against a process that cannot be killed.
                         let _ = tokio::time::timeout(KILL_GRACE, &mut source).await;
                         return;
                     }
-                    let life = life.clone();
+                    let task = task.clone();
                     tokio::spawn(async move {
-                        let result = life.obey(request).await;
+                        let result = task.execute(request).await;
                         // A stop is done when the server is gone, and with it the port.
                         if !matches!(request, Request::Stop(_)) {
-                            life.shared.settle(id, result);
+                            task.shared.settle(id, result);
                         }
                     });
                 }
@@ -107,7 +107,7 @@ impl Life {
         }
     }
 
-    async fn obey(&self, request: Request) -> Result<(), Failure> {
+    async fn execute(&self, request: Request) -> Result<(), Failure> {
         match request {
             Request::Scale(count) => {
                 let descriptors = self.front.store.descriptors();
@@ -137,7 +137,7 @@ impl Life {
                 }
                 self.front.table.refuse(Refused::Closed);
                 let stopped = self.of_source(Command::Stop).await;
-                self.front.connections.give_all(Order::Close);
+                self.front.connections.shut_down_all(Shutdown::Immediate);
                 stopped
             }
             Request::Kill => Ok(()),
@@ -148,7 +148,7 @@ impl Life {
     async fn drain(&self, patience: Option<Duration>) -> bool {
         self.shared.set_phase(Phase::Draining);
         let connections = &self.front.connections;
-        connections.give_all(Order::Finish);
+        connections.shut_down_all(Shutdown::Lenient);
         let parting = async {
             let waited = async {
                 while connections.any_awaited(PARTING) {
@@ -157,7 +157,7 @@ impl Life {
             };
             // Whoever has not noticed by then is to be gone.
             let _ = tokio::time::timeout(PARTING, waited).await;
-            connections.give_all(Order::End);
+            connections.shut_down_all(Shutdown::Graceful);
         };
         let idle = async {
             tokio::join!(self.front.table.idle(), parting);
@@ -180,7 +180,7 @@ impl Life {
         command: impl FnOnce(oneshot::Sender<Result<(), Failure>>) -> Command,
     ) -> Result<(), Failure> {
         let (reply, result) = oneshot::channel();
-        self.source.ask(command(reply));
+        self.source.send(command(reply));
         // A source that is gone has dropped it.
         result.await.unwrap_or_else(|_| Request::Reload.too_late())
     }

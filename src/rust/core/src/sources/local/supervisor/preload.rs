@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 
 use super::ending::SHORT_GRACE;
 use super::start::{temporary_env, why_not_started};
-use super::{Event, Notice, Pool};
+use super::{Event, SourceEvent, Supervisor};
 use crate::ops::status::{Kind, State, TemplateStatus};
 use crate::sources::local::boot::{accepts, ReservedPort, LOOK};
 use crate::sources::local::position::{Due, Place, Position};
@@ -59,7 +59,7 @@ impl Drop for Template {
 }
 
 /// Why a template that runs cannot be forked from.
-pub(super) enum Unloaded {
+pub(super) enum LoadFailure {
     Unable(String),
     Timeout,
 }
@@ -118,7 +118,7 @@ impl Preload {
     }
 }
 
-impl Pool {
+impl Supervisor {
     /// The first start: of a template, or of the workers.
     pub(super) async fn begin(&mut self) {
         if self.settings.preload && !self.preloads() {
@@ -211,14 +211,14 @@ impl Pool {
                 // In this order: one that is unable says so, and ends.
                 biased;
                 word = word => match word {
-                    Ok(word) => word.map_err(Unloaded::Unable),
+                    Ok(word) => word.map_err(LoadFailure::Unable),
                     // It hung up, and ends.
                     Err(_) => return,
                 },
                 _ = accepts(&address, LOOK) => {
-                    Err(Unloaded::Unable("the app serves TCP itself".into()))
+                    Err(LoadFailure::Unable("the app serves TCP itself".into()))
                 }
-                () = tokio::time::sleep(timeout) => Err(Unloaded::Timeout),
+                () = tokio::time::sleep(timeout) => Err(LoadFailure::Timeout),
                 () = loading.closed() => return,
             };
             let _ = sender.send(Event::TemplateLoaded(serial, loaded));
@@ -242,7 +242,7 @@ impl Pool {
     }
 
     /// A template has loaded the app, or will not.
-    pub(super) async fn template_loaded(&mut self, serial: u64, loaded: Result<(), Unloaded>) {
+    pub(super) async fn template_loaded(&mut self, serial: u64, loaded: Result<(), LoadFailure>) {
         if self.preload.coming != Some(serial) {
             return;
         }
@@ -259,17 +259,17 @@ impl Pool {
                 self.preload.release(old);
                 self.template_settled().await;
             }
-            Err(Unloaded::Unable(why)) if self.settings.worker == Some(Kind::Native) => {
+            Err(LoadFailure::Unable(why)) if self.settings.worker == Some(Kind::Native) => {
                 let message = format!("The app cannot be preloaded: {why}.");
                 template.problem = Some(message);
                 template.process.ender().kill();
             }
-            Err(Unloaded::Unable(why)) => {
+            Err(LoadFailure::Unable(why)) => {
                 tracing::warn!("the app cannot be preloaded, each worker loads it: {why}");
                 self.preload.release_all();
                 self.template_settled().await;
             }
-            Err(Unloaded::Timeout) => {
+            Err(LoadFailure::Timeout) => {
                 template.problem = Some(format!(
                     "The template did not load the app within {} s (`boot_timeout`).",
                     self.settings.boot_timeout.as_secs_f64()
@@ -360,7 +360,7 @@ impl Pool {
             for position in self.positions.values_mut() {
                 position.place = Place::Undecided;
             }
-            let _ = self.notify.send(Notice::BootFailed(failure));
+            let _ = self.notify.send(SourceEvent::BootFailed(failure));
             return;
         }
         let max_failures = self.settings.max_failures;

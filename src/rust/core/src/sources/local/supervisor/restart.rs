@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::ending::SHORT_GRACE;
 use super::look;
 use super::member::{BootProblem, Member, Reason};
-use super::{Event, Notice, Pool};
+use super::{Event, SourceEvent, Supervisor};
 use crate::lock::Refused;
 use crate::ops::status::State;
 use crate::sources::local::position::Place;
@@ -13,7 +13,7 @@ use crate::sources::local::process::Exit;
 use crate::sources::Failure;
 use crate::worker::{Report, Unwanted};
 
-impl Pool {
+impl Supervisor {
     pub(super) async fn exited(&mut self, generation: u64, exit: Exit) {
         let Some(member) = self.members.remove(&generation) else {
             return;
@@ -129,7 +129,7 @@ impl Pool {
             if hope {
                 self.first_failures.push((id, failure));
             } else {
-                let _ = self.notify.send(Notice::BootFailed(failure));
+                let _ = self.notify.send(SourceEvent::BootFailed(failure));
             }
             return;
         }

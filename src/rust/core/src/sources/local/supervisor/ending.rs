@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Event, Pool};
+use super::{Event, Supervisor};
 use crate::ops::status::State;
 use crate::sources::{Failure, Reply};
 
@@ -15,7 +15,7 @@ pub(super) const SHORT_GRACE: Duration = Duration::from_secs(1);
 /// How long tunnels may take to close after their worker has drained.
 const TUNNEL_GRACE: Duration = Duration::from_secs(5);
 
-impl Pool {
+impl Supervisor {
     /// Lets a process finish what it does, then end.
     pub(super) fn retire(&mut self, generation: u64) {
         let Some(member) = self.members.get_mut(&generation) else {
