@@ -121,15 +121,16 @@ server_start <- function(settings) .Call(wrap__server_start, settings)
 #' @noRd
 server_poll <- function(handle, timeout_ms) .Call(wrap__server_poll, handle, timeout_ms)
 
-#' The workers now: a vector a column.
+#' The workers now, pool by pool: a vector a column.
 #' @noRd
 server_status <- function(handle) .Call(wrap__server_status, handle)
 
-#' How the name that the workers are found by resolves: `NULL` if there is none.
+#' How the names resolve that workers are found by: a vector a column, with a row for each pool that has one.
 #' @noRd
 server_lookup <- function(handle) .Call(wrap__server_lookup, handle)
 
-#' Starts a command: a named list with `name`, and `n` or `timeout` where it takes one.
+#' Starts a command: a named list with `name`, and what that takes of `n`, `timeout`, `pool` (a name), `pools` (settings
+#' of each).
 #' @noRd
 server_command <- function(handle, command) .Call(wrap__server_command, handle, command)
 
@@ -145,6 +146,10 @@ server_is_running <- function(handle) .Call(wrap__server_is_running, handle)
 #' @return `NULL` if nothing is.
 #' @noRd
 option_problem <- function(name, text) .Call(wrap__option_problem, name, text)
+
+#' The one form of a route that is valid.
+#' @noRd
+route_name <- function(text) .Call(wrap__route_name, text)
 
 #' Notes SIGTERM, SIGHUP and SIGUSR1 for `server_poll()`, and ignores SIGUSR2 and SIGPIPE, until `signals_release()`.
 #' @noRd

@@ -95,7 +95,7 @@ run_k8s <- function(url, host = NULL, port = NULL, slots = NULL, refresh = NULL,
   check_block(block, call = call)
 
   settings$url <- url
-  serve(settings, "run_k8s", block, call = call)
+  serve(settings, block, call = call)
 }
 
 # The address of replicas, which the native side understands.

@@ -47,19 +47,25 @@ server_state <- function(link, call = NULL) {
   state
 }
 
-# NULL for workers that nobody has to look up.
+# NULL for workers that nobody has to look up. Of several pools, a list by their names.
 lookup_state <- function(link, call = NULL) {
-  lookup <- check_result(server_lookup(link$handle), call = call)$lookup
-  if (is.null(lookup)) {
-    return(NULL)
+  lookups <- check_result(server_lookup(link$handle), call = call)
+  states <- lapply(seq_along(lookups$pool), function(i) {
+    list(
+      url = lookups$url[[i]],
+      state = lookups$state[[i]],
+      message = lookups$message[[i]],
+      since = .POSIXct(lookups$since[[i]]),
+      addresses = lookups$addresses[[i]]
+    )
+  })
+  if (length(states) == 0) {
+    NULL
+  } else if (length(states) == 1) {
+    states[[1]]
+  } else {
+    rlang::set_names(states, lookups$pool)
   }
-  list(
-    url = link$replicas,
-    state = lookup$state,
-    message = if (nzchar(lookup$message)) lookup$message else NA_character_,
-    since = .POSIXct(lookup$since),
-    addresses = lookup$addresses
-  )
 }
 
 is_running <- function(link, call = NULL) {

@@ -124,7 +124,7 @@ run <- function(dir = ".", workers = NULL, host = NULL, port = NULL, block = TRU
 
   settings$command <- worker_command()
   settings$env <- c(worker_env(), FAUCET_APP = settings$app)
-  serve(settings, "run", block, call = call)
+  serve(settings, block, call = call)
 }
 
 # The absolute path of a directory that holds something to run.

@@ -1,8 +1,9 @@
 # What every verb does once its settings are complete.
 
 # Starts the server. In the foreground it is served until it has stopped, else until it is ready. Returns its handle.
-serve <- function(settings, verb, block, call = NULL) {
-  settings$verb <- verb
+serve <- function(settings, block, call = NULL) {
+  # One pool, at the root.
+  settings$pools <- list(c(list(route = "/"), settings))
   if (block) {
     # From before there is something that a signal would leave behind.
     signals_hold()

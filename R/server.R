@@ -44,7 +44,8 @@ faucet_server <- R6::R6Class(
     #' @description How each worker is doing.
     #' @return A data frame with a row for each worker:
     #'
-    #'   - `worker` (integer): its number.
+    #'   - `pool` (character): the route of its pool, `"/"` if there is only one.
+    #'   - `worker` (integer): its number, in its pool.
     #'   - `pid` (integer): its process. `NA` while it has none, and for replicas.
     #'   - `address` (character): where it listens, such as `"10.0.0.7:8000"`, or the path of its socket. `NA` while it does
     #'     not.
@@ -64,6 +65,7 @@ faucet_server <- R6::R6Class(
     status = function() {
       status <- server_state(private$link, call = rlang::current_env())
       data.frame(
+        pool = status$pool,
         worker = status$worker,
         pid = status$pid,
         address = status$address,

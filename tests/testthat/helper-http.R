@@ -49,6 +49,11 @@ json <- function(response) {
   jsonlite::fromJSON(response$text)
 }
 
+# The first of the pools that a page of faucet's tells of.
+first_pool <- function(response) {
+  jsonlite::fromJSON(response$text, simplifyDataFrame = FALSE)$pools[[1]]
+}
+
 # Many requests at once: `add()` them, then `wait()`. Each response, or the text of its failure, is in `done` by its
 # key.
 crowd <- function() {

@@ -83,8 +83,8 @@ test_that("those who were cancelled are counted", {
   expect_identical(request(server, "/wait?id=late")$status, 504L)
   expect_identical(request(server, "/pid")$status, 200L)
   metrics <- request(server$admin_url, "/metrics")$text
-  expect_match(metrics, "faucet_cancelled_total{reason=\"client_left\"} 1", fixed = TRUE)
-  expect_match(metrics, "faucet_cancelled_total{reason=\"deadline\"} 1", fixed = TRUE)
+  expect_match(metrics, "faucet_cancelled_total{pool=\"/\",reason=\"client_left\"} 1", fixed = TRUE)
+  expect_match(metrics, "faucet_cancelled_total{pool=\"/\",reason=\"deadline\"} 1", fixed = TRUE)
 })
 
 # Compiled code that never looks for interrupts.

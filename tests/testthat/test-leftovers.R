@@ -42,7 +42,7 @@ test_that("neither workers nor their template get what this session has open", {
   for (preload in c(FALSE, TRUE)) {
     server <- local_server(local_place(), workers = 2, preload = preload, worker = "native", admin_port = 0)
     pids <- wait_for_workers(server, 2)$pid
-    template <- json(request(server$admin_url, "/status"))$template$pid
+    template <- first_pool(request(server$admin_url, "/status"))$template$pid
     files <- lapply(c(pids, template), open_files)
     for (theirs in files) {
       expect_gt(length(theirs), 2)
@@ -82,7 +82,7 @@ for (kind in c("native", "http")) {
 test_that("forked workers share the template's tempdir() until all of them have ended", {
   server <- local_server(local_place(), workers = 1, worker = "native", preload = TRUE, admin_port = 0)
   before <- place(server)
-  template <- json(request(server$admin_url, "/status"))$template$pid
+  template <- first_pool(request(server$admin_url, "/status"))$template$pid
   tools::pskill(before$pid, sig[["kill"]])
   wait_until(!dir.exists(before$tmpdir))
   wait_for_workers(server, 1)
@@ -90,7 +90,7 @@ test_that("forked workers share the template's tempdir() until all of them have 
   # The template's end is nothing to them.
   pid <- place(server)$pid
   tools::pskill(template, sig[["kill"]])
-  wait_until(!identical(json(request(server$admin_url, "/status"))$template$pid, template))
+  wait_until(!identical(first_pool(request(server$admin_url, "/status"))$template$pid, template))
   expect_identical(place(server)$tempdir, before$tempdir)
   tools::pskill(pid, sig[["kill"]])
   wait_until(!dir.exists(before$tempdir))

@@ -28,7 +28,7 @@ for (preload in c(FALSE, TRUE)) {
     ready <- NULL
     wait_for_workers(server, 2)
     # Workers that are forked do not connect again: the template would.
-    template <- json(request(server$admin_url, "/status"))$template$pid
+    template <- first_pool(request(server$admin_url, "/status"))$template$pid
     take_away(server, dir)
     if (preload) tools::pskill(template, sig[["kill"]])
     # Between two tries.

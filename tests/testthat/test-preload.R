@@ -10,7 +10,7 @@ local_preload <- function(dir, workers = 2, ..., env = parent.frame()) {
 }
 
 template <- function(server) {
-  json(request(server$admin_url, "/status"))$template
+  first_pool(request(server$admin_url, "/status"))$template
 }
 
 # NULL until there is one that is ready.

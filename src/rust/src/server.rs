@@ -1,9 +1,10 @@
 //! The handle of a running server, as R holds it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use extendr_api::prelude::*;
-use faucet_core::ops::status::{unix_seconds, Kind};
+use faucet_core::ops::status::{unix_seconds, Kind, WorkerStatus};
 use faucet_core::ops::{outlet, printable};
 use faucet_core::server::{Phase, Request, Server};
 use faucet_core::sources::Failure;
@@ -124,24 +125,27 @@ fn server_poll(handle: Robj, timeout_ms: i32) -> List {
     }))
 }
 
-/// The workers now: a vector a column.
+/// The workers now, pool by pool: a vector a column.
 /// @noRd
 #[extendr]
 fn server_status(handle: Robj) -> List {
     answer(with(handle, |server| {
-        let status = server.status_with_memory();
-        let workers = &status.workers;
-        let column = |f: &dyn Fn(&faucet_core::ops::status::WorkerStatus) -> Option<f64>| -> Robj {
+        let status = server.status();
+        let workers: Vec<(&str, &WorkerStatus)> = status
+            .iter()
+            .flat_map(|pool| pool.workers.iter().map(|worker| (&*pool.pool, worker)))
+            .collect();
+        let column = |f: &dyn Fn(&WorkerStatus) -> Option<f64>| -> Robj {
             let values: Vec<Rfloat> = workers
                 .iter()
-                .map(|worker| f(worker).map_or(Rfloat::na(), Rfloat::from))
+                .map(|(_, worker)| f(worker).map_or(Rfloat::na(), Rfloat::from))
                 .collect();
             Doubles::from_values(values).into()
         };
-        let whole = |f: &dyn Fn(&faucet_core::ops::status::WorkerStatus) -> Option<u32>| -> Robj {
+        let whole = |f: &dyn Fn(&WorkerStatus) -> Option<u32>| -> Robj {
             let values: Vec<Rint> = workers
                 .iter()
-                .map(|worker| {
+                .map(|(_, worker)| {
                     f(worker)
                         .and_then(|number| i32::try_from(number).ok())
                         .map_or(Rint::na(), Rint::from)
@@ -149,16 +153,22 @@ fn server_status(handle: Robj) -> List {
                 .collect();
             Integers::from_values(values).into()
         };
-        let state: Vec<&str> = workers.iter().map(|worker| worker.state.name()).collect();
+        let pool: Vec<&str> = workers.iter().map(|(pool, _)| *pool).collect();
+        let state: Vec<&str> = workers
+            .iter()
+            .map(|(_, worker)| worker.state.name())
+            .collect();
         let address: Vec<Option<String>> = workers
             .iter()
-            .map(|worker| Some(printable::text(worker.address.as_deref()?).into_owned()))
+            .map(|(_, worker)| Some(printable::text(worker.address.as_deref()?).into_owned()))
             .collect();
         let kind: Vec<Option<&str>> = workers
             .iter()
-            .map(|worker| worker.kind.map(Kind::name))
+            .map(|(_, worker)| worker.kind.map(Kind::name))
             .collect();
+        let queue: usize = status.iter().map(|pool| pool.queue).sum();
         good([
+            ("pool", texts(pool)),
             ("worker", whole(&|worker| Some(worker.worker))),
             ("pid", whole(&|worker| worker.pid)),
             ("address", address.into()),
@@ -184,41 +194,78 @@ fn server_status(handle: Robj) -> List {
                 "next_try",
                 column(&|worker| worker.next_try.map(unix_seconds)),
             ),
-            ("queue", (status.queue as i32).into()),
+            ("queue", (queue as i32).into()),
         ])
     }))
 }
 
-/// How the name that the workers are found by resolves: `NULL` if there is none.
+/// How the names resolve that workers are found by: a vector a column, with a row for each pool that has one.
 /// @noRd
 #[extendr]
 fn server_lookup(handle: Robj) -> List {
     answer(with(handle, |server| {
-        let lookup = server.status().lookup.map_or(r!(NULL), |lookup| {
-            List::from_pairs([
-                ("state", Robj::from(lookup.state.name())),
-                ("message", text(&lookup.message)),
-                ("since", Robj::from(unix_seconds(lookup.since))),
-                (
-                    "addresses",
-                    Robj::from(i32::try_from(lookup.addresses).unwrap_or(i32::MAX)),
-                ),
-            ])
-            .into()
-        });
-        good([("lookup", lookup)])
+        let lookups = server.lookups();
+        let message: Vec<Option<String>> = lookups
+            .iter()
+            .map(|(_, lookup)| {
+                let message = printable::text(&lookup.message).into_owned();
+                (!message.is_empty()).then_some(message)
+            })
+            .collect();
+        let state: Vec<&str> = lookups
+            .iter()
+            .map(|(_, lookup)| lookup.state.name())
+            .collect();
+        let since: Vec<f64> = lookups
+            .iter()
+            .map(|(_, lookup)| unix_seconds(lookup.since))
+            .collect();
+        let addresses: Vec<i32> = lookups
+            .iter()
+            .map(|(_, lookup)| i32::try_from(lookup.addresses).unwrap_or(i32::MAX))
+            .collect();
+        good([
+            ("pool", texts(lookups.iter().map(|(pool, _)| &**pool))),
+            (
+                "url",
+                texts(lookups.iter().map(|(_, lookup)| lookup.url.as_str())),
+            ),
+            ("state", state.into()),
+            ("message", message.into()),
+            ("since", since.into()),
+            ("addresses", addresses.into()),
+        ])
     }))
 }
 
-/// Starts a command: a named list with `name`, and `n` or `timeout` where it takes one.
+/// Starts a command: a named list with `name`, and what that takes of `n`, `timeout`, `pool` (a name), `pools` (settings
+/// of each).
 /// @noRd
 #[extendr]
 fn server_command(handle: Robj, command: List) -> List {
-    let request = || -> Result<Request, Failure> {
+    let command = |server: &mut Server| -> Result<Request, Failure> {
         let named = Named::new(&command);
+        let pool = || {
+            named
+                .if_any("pool", Named::string)
+                .map(|pool| pool.map(Arc::from))
+        };
         Ok(match named.string("name")?.as_str() {
-            "scale" => Request::Scale(named.count("n")?),
-            "reload" => Request::Reload,
+            "scale" => Request::Scale(pool()?, named.count("n")?),
+            "reload" => Request::Reload(pool()?),
+            "add_pool" => {
+                let settings = settings::read_pool(&named.list("settings")?)?;
+                Request::AddPool(Box::new(server.prepare(settings)?))
+            }
+            "remove_pool" => {
+                Request::RemovePool(named.string("pool")?.into(), named.seconds("timeout")?)
+            }
+            "configure" => {
+                let pools = settings::read_pools(&named.list("pools")?)?;
+                let pools = pools.into_iter().map(|pool| server.prepare(pool));
+                let pools = pools.collect::<Result<_, _>>()?;
+                Request::Configure(pools, named.seconds("timeout")?)
+            }
             "drain" => Request::Drain(named.seconds("timeout")?),
             "stop" => Request::Stop(named.seconds("timeout")?),
             "kill" => Request::Kill,
@@ -230,12 +277,12 @@ fn server_command(handle: Robj, command: List) -> List {
             }
         })
     };
-    answer(request().and_then(|request| {
-        with(handle, |server| {
-            let id = server.ask(request);
-            good([("id", (id as f64).into())])
-        })
-    }))
+    let asked = with(handle, |server| {
+        let request = command(server)?;
+        let id = server.ask(request);
+        Ok(good([("id", (id as f64).into())]))
+    });
+    answer(asked.and_then(|asked| asked))
 }
 
 /// The result of a command; waits at most `timeout_ms` for it.

@@ -10,7 +10,8 @@ use faucet_core::front::{Limits, Networks, TrustedProxies};
 use faucet_core::ops::access::Format;
 use faucet_core::ops::log_file::LogFile;
 use faucet_core::ops::status::Kind;
-use faucet_core::server::Settings;
+use faucet_core::pool::{PoolLimits, Route};
+use faucet_core::server::{PoolSettings, Settings};
 use faucet_core::sources::local::LocalSettings;
 use faucet_core::sources::replicas::{Settings as ReplicasSettings, Target};
 use faucet_core::sources::{Failure, Source};
@@ -85,16 +86,24 @@ impl<'a> Named<'a> {
         self.take(name, "a character vector", Robj::as_string_vector)
     }
 
+    pub fn list(&self, name: &str) -> Result<List, Failure> {
+        self.take(name, "a list", Robj::as_list)
+    }
+
     /// None for `NULL`.
-    fn if_any<T>(
+    pub fn if_any<T>(
         &self,
         name: &str,
         read: impl Fn(&Self, &str) -> Result<T, Failure>,
     ) -> Result<Option<T>, Failure> {
-        if self.0.get(name).map_or(true, Robj::is_null) {
+        if !self.is_given(name) {
             return Ok(None);
         }
         read(self, name).map(Some)
+    }
+
+    fn is_given(&self, name: &str) -> bool {
+        self.0.get(name).is_some_and(|value| !value.is_null())
     }
 
     fn port(&self, name: &str) -> Result<u16, Failure> {
@@ -117,7 +126,7 @@ impl<'a> Named<'a> {
     }
 }
 
-/// Reads all settings of a verb.
+/// Reads all settings of a server; its element `pools` holds those of each pool.
 pub fn read(list: &List) -> Result<Settings, Failure> {
     let named = Named::new(list);
     let trusted = TrustedProxies::parse(&named.strings("trusted_proxies")?)
@@ -129,24 +138,17 @@ pub fn read(list: &List) -> Result<Settings, Failure> {
         "json" => Some(Format::Json),
         _ => None,
     };
-    let source = match named.string("verb")?.as_str() {
-        "run_k8s" => Source::Replicas(replicas(&named)?),
-        _ => Source::Local(local(&named)?),
-    };
+    let pools = named.list("pools")?;
     Ok(Settings {
         host: named.string("host")?,
         port: named.port("port")?,
         admin_host: named.string("admin_host")?,
         admin_port: named.if_any("admin_port", Named::port)?,
         admin_hosts: named.strings("admin_hosts")?,
-        queue: named.count("queue")? as usize,
         limits: Limits {
-            queue_timeout: named.seconds("queue_timeout")?,
-            timeout: named.seconds("timeout")?,
             header_timeout: named.finite_seconds("header_timeout")?,
             idle_timeout: named.seconds("idle_timeout")?,
             max_header: named.count("max_header")? as usize,
-            max_body: named.whole("max_body")?.unwrap_or(u64::MAX),
             body_memory: named.whole("body_memory")?.unwrap_or(u64::MAX),
             total_body_memory: named
                 .if_any("total_body_memory", Named::whole)?
@@ -159,6 +161,37 @@ pub fn read(list: &List) -> Result<Settings, Failure> {
         access_log,
         log_file: log_file(&named)?,
         log_health: named.flag("log_health")?,
+        pools: read_pools(&pools)?,
+    })
+}
+
+/// Reads several pools: a list of them.
+pub fn read_pools(pools: &List) -> Result<Vec<PoolSettings>, Failure> {
+    let pools = pools.values().map(|pool| {
+        let pool = pool.as_list();
+        read_pool(&pool.ok_or_else(|| failure("option", "A pool must be a list."))?)
+    });
+    pools.collect()
+}
+
+/// Reads the settings of a pool. Its `url` says that others run its workers.
+pub fn read_pool(list: &List) -> Result<PoolSettings, Failure> {
+    let named = Named::new(list);
+    let route = Route::parse(&named.string("route")?)
+        .map_err(|problem| failure("option", format!("`route`: {problem}.")))?;
+    let source = if named.is_given("url") {
+        Source::Replicas(replicas(&named)?)
+    } else {
+        Source::Local(local(&named)?)
+    };
+    Ok(PoolSettings {
+        route,
+        limits: PoolLimits {
+            queue: named.count("queue")? as usize,
+            queue_timeout: named.seconds("queue_timeout")?,
+            timeout: named.seconds("timeout")?,
+            max_body: named.whole("max_body")?.unwrap_or(u64::MAX),
+        },
         source,
     })
 }
@@ -232,6 +265,7 @@ fn name_server(text: &str) -> Result<SocketAddr, String> {
 fn option_problem(name: &str, text: &str) -> Robj {
     let problem = match name {
         "url" => Target::parse(text).err(),
+        "route" => Route::parse(text).err().map(|error| error.to_string()),
         "dns" => name_server(text).err(),
         "fronts" => Networks::parse(&text.split(',').collect::<Vec<_>>())
             .err()
@@ -241,7 +275,15 @@ fn option_problem(name: &str, text: &str) -> Robj {
     problem.map_or(r!(NULL), Robj::from)
 }
 
+/// The one form of a route that is valid.
+/// @noRd
+#[extendr]
+fn route_name(text: &str) -> Robj {
+    Route::parse(text).map_or(r!(NULL), |route| Robj::from(&**route.name()))
+}
+
 extendr_module! {
     mod settings;
     fn option_problem;
+    fn route_name;
 }

@@ -5,7 +5,7 @@ from lib.problem import Problem
 
 def template(faucet):
     """Its pid."""
-    told = faucet.status().get("template")
+    told = faucet.status()["pools"][0].get("template")
     if not told or not told.get("pid"):
         raise Problem(f"{faucet.name} has no template")
     return told["pid"]

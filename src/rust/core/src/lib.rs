@@ -18,6 +18,7 @@ pub mod fuzz;
 mod heads;
 pub mod lock;
 pub mod ops;
+pub mod pool;
 pub mod serve;
 pub mod server;
 pub mod signals;

@@ -71,6 +71,7 @@ impl Logged {
             client: [127, 0, 0, 1].into(),
             method: "GET",
             path: &format!("/{}", "x".repeat(length)),
+            pool: "/",
             status: 200,
             cause: "",
             bytes: 0,

@@ -45,7 +45,9 @@ async fn ask_and_leave(house: &House, worker: &NativeWorker, number: usize) {
 }
 
 fn cancelled(house: &House, reason: &str) -> f64 {
-    house.metric(&format!("faucet_cancelled_total{{reason=\"{reason}\"}}"))
+    house.metric(&format!(
+        "faucet_cancelled_total{{pool=\"/\",reason=\"{reason}\"}}"
+    ))
 }
 
 #[tokio::test]
@@ -125,7 +127,7 @@ async fn a_worker_that_does_not_obey_is_reported_once_and_keeps_its_lease() {
         for timeout in [None, Some(SOON)] {
             let (worker, gate) = NativeWorker::deaf(control.clone());
             let house = worker
-                .house(CANCEL, |plan| plan.limits.timeout = timeout)
+                .house(CANCEL, |plan| plan.pool.timeout = timeout)
                 .await;
             ask_and_leave(&house, &worker, 1).await;
             worker
@@ -283,7 +285,7 @@ async fn a_worker_that_obeys_outlives_its_deadline() {
     ] {
         let (worker, gate) = NativeWorker::gated(Control::Shield(Gate::default()));
         let house = worker
-            .house(cancelling, |plan| plan.limits.timeout = Some(SOON))
+            .house(cancelling, |plan| plan.pool.timeout = Some(SOON))
             .await;
         let mut client = house.client().await;
         let late = client.get("/late").await;
@@ -301,7 +303,7 @@ async fn a_worker_that_obeys_outlives_its_deadline() {
 async fn a_worker_that_ignores_its_deadline_is_reported_once() {
     let (worker, gate) = NativeWorker::deaf(Control::Obey);
     let house = worker
-        .house(CANCEL, |plan| plan.limits.timeout = Some(SOON))
+        .house(CANCEL, |plan| plan.pool.timeout = Some(SOON))
         .await;
     assert_eq!(house.client().await.get("/late").await.status, 504);
     worker.reported(Report::Stuck(Unwanted::Deadline, 1)).await;
@@ -318,7 +320,7 @@ async fn a_worker_that_ignores_its_deadline_is_reported_once() {
 async fn a_deadline_ends_a_shield_that_a_leaving_client_waits_for() {
     let (worker, _) = NativeWorker::gated(Control::Shield(Gate::default()));
     let house = worker
-        .house(PATIENT, |plan| plan.limits.timeout = Some(SOON))
+        .house(PATIENT, |plan| plan.pool.timeout = Some(SOON))
         .await;
     ask_and_leave(&house, &worker, 1).await;
     house.idle().await;
@@ -429,7 +431,7 @@ async fn a_request_that_moves_on_leaves_its_number_behind() {
     .await;
     let address = Address::Tcp(http.address);
     let worker = Worker::new(2, 2, address, Box::new(|_, _| {}));
-    house.front.table.add(Arc::new(worker), 1);
+    house.pool.table.add(Arc::new(worker), 1);
     assert_eq!(client.response().await.text(), "/on");
     assert_eq!(http.last().header("faucet-request"), None);
 }

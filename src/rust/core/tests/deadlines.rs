@@ -10,7 +10,7 @@ use faucet_core::worker::{Address, Report, Unwanted, Worker};
 #[tokio::test]
 async fn the_client_is_told_and_the_lease_stays() {
     let (worker, gate) = Upstream::gated().await;
-    let house = house(&[&worker], |plan| plan.limits.timeout = Some(SOON)).await;
+    let house = house(&[&worker], |plan| plan.pool.timeout = Some(SOON)).await;
     let mut first = house.client().await;
     let response = first.get("/first").await;
     assert_eq!((response.status, response.cause()), (504, "timeout"));
@@ -31,7 +31,7 @@ async fn the_client_is_told_and_the_lease_stays() {
 #[tokio::test]
 async fn the_client_is_told_and_the_lease_stays_for_every_method() {
     let (worker, gate) = Upstream::gated().await;
-    let house = house(&[&worker], |plan| plan.limits.timeout = Some(SOON)).await;
+    let house = house(&[&worker], |plan| plan.pool.timeout = Some(SOON)).await;
     let response = house.client().await.post("/", b"body").await;
     assert_eq!((response.status, response.cause()), (504, "timeout"));
     assert_eq!(house.leases(), 1);
@@ -43,7 +43,7 @@ async fn the_client_is_told_and_the_lease_stays_for_every_method() {
 #[tokio::test]
 async fn the_time_in_the_queue_does_not_count() {
     let (worker, gate) = Upstream::gated().await;
-    let house = house(&[&worker], |plan| plan.limits.timeout = Some(SOON)).await;
+    let house = house(&[&worker], |plan| plan.pool.timeout = Some(SOON)).await;
     let mut first = house.client().await;
     first.start_get("/first").await;
     worker.arrived(1).await;
@@ -81,7 +81,7 @@ async fn a_response_that_stops_within_its_body_breaks_off() {
         })
         .await;
         let house = house(&[&worker], |plan| {
-            plan.limits.timeout = Some(SOON);
+            plan.pool.timeout = Some(SOON);
             plan.limits.body_memory = 2;
         })
         .await;
@@ -113,7 +113,7 @@ async fn a_small_response_that_stops_within_its_body_is_told() {
         }
     })
     .await;
-    let house = house(&[&worker], |plan| plan.limits.timeout = Some(SOON)).await;
+    let house = house(&[&worker], |plan| plan.pool.timeout = Some(SOON)).await;
     let mut client = house.client().await;
     let response = client.get("/").await;
     assert_eq!((response.status, response.cause()), (504, "timeout"));
@@ -126,10 +126,10 @@ async fn a_small_response_that_stops_within_its_body_is_told() {
 #[tokio::test]
 async fn the_source_is_told_that_its_worker_is_stuck() {
     let (worker, gate) = Upstream::gated().await;
-    let house = House::start(Vec::new(), |plan| plan.limits.timeout = Some(SOON)).await;
+    let house = House::start(Vec::new(), |plan| plan.pool.timeout = Some(SOON)).await;
     let reports = Arc::new(Mutex::new(Vec::new()));
     let sink = reports.clone();
-    house.front.table.add(
+    house.pool.table.add(
         Arc::new(Worker::new(
             1,
             1,

@@ -96,7 +96,7 @@ fn nobody() -> SocketAddr {
 
 fn suspended(house: &House, index: usize) -> bool {
     use faucet_core::lock::Standing;
-    house.front.table.snapshot().members[index].standing == Standing::Suspended
+    house.pool.table.snapshot().members[index].standing == Standing::Suspended
 }
 
 #[tokio::test]
@@ -255,7 +255,7 @@ async fn a_refused_upgrade_waits_for_its_turn_as_well() {
 async fn waiting_for_a_turn_has_the_end_that_waiting_has() {
     let pod = Crowded::start().await;
     let house = far(&[&pod.upstream], |plan| {
-        plan.limits.queue_timeout = Some(SOON)
+        plan.pool.queue_timeout = Some(SOON)
     })
     .await;
     let mut client = house.client().await;
@@ -284,14 +284,14 @@ async fn a_faucet_has_as_many_slots_as_workers() {
     })
     .await;
     let house = far(&[&pod], |_| {}).await;
-    let slots = || house.front.table.snapshot().members[0].slots;
-    assert_eq!(house.front.status().workers[0].kind, None);
+    let slots = || house.pool.table.snapshot().members[0].slots;
+    assert_eq!(house.pool.status().workers[0].kind, None);
     for (count, expected) in [(4, 4), (2, 2), (0, 1), (7, 7)] {
         workers.store(count, Ordering::SeqCst);
         assert_eq!(house.client().await.get("/").await.status, 200);
         until("the lock table follows", || slots() == expected).await;
     }
-    assert_eq!(house.front.status().workers[0].kind, Some(Kind::Faucet));
+    assert_eq!(house.pool.status().workers[0].kind, Some(Kind::Faucet));
 }
 
 /// At the same address, after a restart: with its slots gone, and no trust in it to see to its own requests.
@@ -306,7 +306,7 @@ async fn a_faucet_may_be_replaced_by_something_else() {
         let house = far(&[&pod], |_| {}).await;
         let mut client = house.client().await;
         assert_eq!(client.get("/hello").await.status, 200);
-        let slots = || house.front.table.snapshot().members[0].slots;
+        let slots = || house.pool.table.snapshot().members[0].slots;
         until("it has four slots", || slots() == 4).await;
         pod.kill();
         until("it is gone", || pod.open() == 0).await;
@@ -325,7 +325,7 @@ async fn a_faucet_may_be_replaced_by_something_else() {
         assert_eq!(client.response().await.text(), "/next");
         until("it has one slot", || slots() == 1).await;
         assert_eq!(house.worker(0).kind(), Some(Kind::Http));
-        assert_eq!(house.front.table.capacity(), 1);
+        assert_eq!(house.pool.table.capacity(), 1);
     }
 }
 
@@ -426,7 +426,7 @@ async fn a_stream_of_a_faucet_waits_for_its_client() {
 async fn who_leaves_breaks_off_what_a_faucet_does_for_it() {
     for timeout in [None, Some(common::PATIENCE)] {
         let (pod, gate) = gated().await;
-        let house = far(&[&pod], |plan| plan.limits.timeout = timeout).await;
+        let house = far(&[&pod], |plan| plan.pool.timeout = timeout).await;
         introduce(&house, &gate).await;
         let mut client = house.client().await;
         client.start_post("/left", b"body").await;
@@ -435,7 +435,7 @@ async fn who_leaves_breaks_off_what_a_faucet_does_for_it() {
         house.idle().await;
         assert!(!suspended(&house, 0));
         until("it is counted", || {
-            house.metric("faucet_cancelled_total{reason=\"client_left\"}") == 1.0
+            house.metric("faucet_cancelled_total{pool=\"/\",reason=\"client_left\"}") == 1.0
                 && house.counted(499, "") == 1.0
         })
         .await;
@@ -489,7 +489,7 @@ async fn who_leaves_breaks_off_a_body_as_well() {
             gate.open(2);
         }
         house.idle().await;
-        let cancelled = house.metric("faucet_cancelled_total{reason=\"client_left\"}");
+        let cancelled = house.metric("faucet_cancelled_total{pool=\"/\",reason=\"client_left\"}");
         assert_eq!(cancelled, if stay { 0.0 } else { 1.0 });
     }
 }
@@ -536,7 +536,7 @@ async fn a_faucet_that_passes_a_deadline_is_set_aside_until_it_has_a_turn() {
             }
         })
         .await;
-        let house = far(&[&pod], |plan| plan.limits.timeout = Some(SOON)).await;
+        let house = far(&[&pod], |plan| plan.pool.timeout = Some(SOON)).await;
         let mut client = house.client().await;
         assert_eq!(client.get("/hello").await.status, 200);
         for target in ["/late", "/half"] {
@@ -564,7 +564,7 @@ async fn a_faucet_that_passes_a_deadline_is_set_aside_until_it_has_a_turn() {
             assert_eq!(client.response().await.text(), "/next");
         }
         assert_eq!(
-            house.metric("faucet_cancelled_total{reason=\"deadline\"}"),
+            house.metric("faucet_cancelled_total{pool=\"/\",reason=\"deadline\"}"),
             2.0
         );
     }
@@ -600,7 +600,7 @@ async fn any_late_answer_ends_the_wait_for_it() {
             }
         })
         .await;
-        let house = far(&[&pod], |plan| plan.limits.timeout = Some(SOON)).await;
+        let house = far(&[&pod], |plan| plan.pool.timeout = Some(SOON)).await;
         let mut client = house.client().await;
         assert_eq!(client.get("/late").await.cause(), "timeout");
         until("it is set aside", || suspended(&house, 0)).await;
@@ -626,7 +626,7 @@ async fn a_request_outlasts_many_replicas_that_cannot_be_reached() {
 async fn a_request_waits_for_a_replica_until_it_has_waited_for_too_long() {
     let house = House::start(vec![nobody()], |plan| {
         plan.remote = Some(true);
-        plan.limits.queue_timeout = Some(SOON);
+        plan.pool.queue_timeout = Some(SOON);
     })
     .await;
     let late = house.client().await.get("/").await;
@@ -657,9 +657,9 @@ async fn refusing(turn: (u16, &'static str), turns: usize) -> Vec<String> {
     let mut other = house.client().await;
     let asked = || pod.targets().iter().filter(|seen| *seen == TURN).count();
     until("it is asked for turns", || asked() >= turns).await;
-    assert_eq!(house.leases() + house.front.table.waiting(), 1);
+    assert_eq!(house.leases() + house.pool.table.waiting(), 1);
     // As one that serves, so that nobody takes the front for one without workers.
-    assert_ne!(house.front.status().workers[0].state, State::Suspended);
+    assert_ne!(house.pool.status().workers[0].state, State::Suspended);
     // For some time, as the front counts it.
     for _ in 0..500 {
         assert_eq!(other.get("/__faucet__/livez").await.status, 200);
@@ -713,7 +713,7 @@ async fn a_front_that_is_refused_turns_is_served_all_the_same_and_says_so_once()
     until("it is tried again and again", || pod.count() >= 8).await;
     assert_eq!(pod.targets()[..8], ["/x", TURN].repeat(4));
     // As one that serves.
-    assert_ne!(house.front.status().workers[0].state, State::Suspended);
+    assert_ne!(house.pool.status().workers[0].state, State::Suspended);
     gate.open(1);
     assert_eq!(client.response().await.text(), "/x");
     let lines = house.log.take().0;
@@ -750,7 +750,7 @@ async fn what_a_replica_may_have_seen_is_not_sent_again() {
 #[tokio::test]
 async fn turns_are_given_denied_or_out_of_reach() {
     let (worker, gate) = Upstream::gated().await;
-    let pod = house(&[&worker], |plan| plan.queue = 1).await;
+    let pod = house(&[&worker], |plan| plan.pool.queue = 1).await;
     let remote = alone(pod.address);
     let TurnOutcome::Granted(connection) = take_turn(&remote, "pods").await else {
         panic!("a worker is free");
@@ -963,7 +963,7 @@ async fn the_source_is_told_once_of_what_is_new() {
     let worker =
         Worker::new(1, 1, Address::Tcp(pod.address), reporter).with_remote(Remote::new(true));
     let house = House::start(Vec::new(), |_| {}).await;
-    house.front.table.add(Arc::new(worker), 1);
+    house.pool.table.add(Arc::new(worker), 1);
     let mut client = house.client().await;
     for _ in 0..2 {
         assert_eq!(client.get("/").await.status, 200);

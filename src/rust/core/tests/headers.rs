@@ -175,7 +175,7 @@ async fn faucets_own_answers_have_a_request_id() {
         .header("x-request-id")
         .is_some());
     house
-        .front
+        .pool
         .table
         .refuse(faucet_core::lock::Refused::NoWorkers);
     assert!(client.get("/").await.header("x-request-id").is_some());

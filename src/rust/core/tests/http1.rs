@@ -243,13 +243,13 @@ async fn errors_to_head_have_no_body() {
     let worker = Upstream::echo().await;
     let house = house(&[&worker], |_| {}).await;
     house
-        .front
+        .pool
         .table
         .refuse(faucet_core::lock::Refused::NoWorkers);
     let mut client = house.client().await;
     client.send("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n").await;
     assert_eq!(client.response_to_head().await.cause(), "no_workers");
-    house.front.table.admit();
+    house.pool.table.admit();
     assert_eq!(client.get("/after").await.text(), "/after");
 }
 
@@ -280,7 +280,7 @@ async fn expect_continue_is_answered_before_the_body() {
 #[tokio::test]
 async fn expect_continue_is_refused_when_the_body_is_too_large() {
     let worker = Upstream::echo().await;
-    let house = house(&[&worker], |plan| plan.limits.max_body = 4).await;
+    let house = house(&[&worker], |plan| plan.pool.max_body = 4).await;
     let mut client = house.client().await;
     client
         .send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n")

@@ -190,7 +190,7 @@ async fn response_trailers_arrive() {
 #[tokio::test]
 async fn errors_look_as_over_http_1_and_the_connection_stays() {
     let worker = Upstream::echo().await;
-    let house = house(&[&worker], |plan| plan.limits.max_body = 10).await;
+    let house = house(&[&worker], |plan| plan.pool.max_body = 10).await;
     let mut sender = connect(&house).await;
     let request = Request::post("http://a/")
         .body(Full::from(vec![b'x'; 11]))

@@ -9,7 +9,7 @@ use common::{house, until, Gate, Upstream, Wire, SOON};
 #[tokio::test]
 async fn a_full_queue_refuses_at_once() {
     let (worker, gate) = Upstream::gated().await;
-    let house = house(&[&worker], |plan| plan.queue = 2).await;
+    let house = house(&[&worker], |plan| plan.pool.queue = 2).await;
     let mut waiting = Vec::new();
     for number in 0..3 {
         let mut client = house.client().await;
@@ -41,7 +41,7 @@ async fn a_full_queue_refuses_at_once() {
 #[tokio::test]
 async fn waiting_for_a_worker_has_an_end() {
     let (worker, gate) = Upstream::gated().await;
-    let house = house(&[&worker], |plan| plan.limits.queue_timeout = Some(SOON)).await;
+    let house = house(&[&worker], |plan| plan.pool.queue_timeout = Some(SOON)).await;
     let mut first = house.client().await;
     first.start_get("/first").await;
     worker.arrived(1).await;
@@ -49,7 +49,7 @@ async fn waiting_for_a_worker_has_an_end() {
     let response = late.get("/late").await;
     assert_eq!((response.status, response.cause()), (503, "queue_timeout"));
     assert!(response.header("retry-after").is_some());
-    assert_eq!(house.front.table.waiting(), 0);
+    assert_eq!(house.pool.table.waiting(), 0);
     gate.open(1);
     assert_eq!(first.response().await.status, 200);
     assert_eq!(worker.targets(), ["/first"]);
@@ -58,7 +58,7 @@ async fn waiting_for_a_worker_has_an_end() {
 #[tokio::test]
 async fn a_declared_body_over_the_limit_is_refused() {
     let worker = Upstream::echo().await;
-    let house = house(&[&worker], |plan| plan.limits.max_body = 1000).await;
+    let house = house(&[&worker], |plan| plan.pool.max_body = 1000).await;
     let mut client = house.client().await;
     assert_eq!(client.post("/most", &[b'x'; 1000]).await.status, 200);
     client
@@ -73,7 +73,7 @@ async fn a_declared_body_over_the_limit_is_refused() {
 #[tokio::test]
 async fn a_chunked_body_over_the_limit_is_refused() {
     let worker = Upstream::echo().await;
-    let house = house(&[&worker], |plan| plan.limits.max_body = 1000).await;
+    let house = house(&[&worker], |plan| plan.pool.max_body = 1000).await;
     let mut client = house.client().await;
     client
         .send("POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n")
@@ -91,7 +91,7 @@ async fn a_chunked_body_over_the_limit_is_refused() {
 #[tokio::test]
 async fn a_client_that_sends_its_large_body_to_the_end_sees_the_refusal() {
     let worker = Upstream::echo().await;
-    let house = house(&[&worker], |plan| plan.limits.max_body = 1000).await;
+    let house = house(&[&worker], |plan| plan.pool.max_body = 1000).await;
     for framing in ["Content-Length: 4000000", "Transfer-Encoding: chunked"] {
         let mut client = house.client().await;
         let body = if framing.starts_with('C') {
@@ -355,12 +355,12 @@ async fn no_worker_left_to_wait_for_is_said_at_once() {
         (faucet_core::lock::Refused::NoWorkers, "no_workers"),
         (faucet_core::lock::Refused::Closed, "draining"),
     ] {
-        house.front.table.refuse(why);
+        house.pool.table.refuse(why);
         let response = house.client().await.get("/").await;
         assert_eq!((response.status, response.cause()), (503, cause));
         assert!(response.header("retry-after").is_some());
     }
-    house.front.table.admit();
+    house.pool.table.admit();
     assert_eq!(house.client().await.get("/").await.status, 200);
 }
 
@@ -383,7 +383,7 @@ async fn those_who_wait_are_told_when_nothing_will_come() {
     let mut second = house.client().await;
     second.start_get("/").await;
     house.queued(1).await;
-    house.front.table.refuse(faucet_core::lock::Refused::Closed);
+    house.pool.table.refuse(faucet_core::lock::Refused::Closed);
     assert_eq!(second.response().await.cause(), "draining");
     gate.open(1);
     assert_eq!(first.response().await.status, 200);

@@ -120,12 +120,15 @@ fn workers_that_fail_again_and_again_are_tried_anew_by_a_reload() {
     // At once: the queue's patience is endless here.
     wait_until("requests are refused", || local.get("/says").0 == 503);
 
-    assert!(local.ask(Request::Reload).is_err(), "the code is still bad");
+    assert!(
+        local.ask(Request::Reload(None)).is_err(),
+        "the code is still bad"
+    );
     wait_until("they have failed again", || {
         local.in_state(State::Failed).len() == 2
     });
     local.write("says:well");
-    local.ask(Request::Reload).expect("a good reload");
+    local.ask(Request::Reload(None)).expect("a good reload");
     local.until_ready(2);
     assert_eq!(local.get("/says"), (200, "well".into()));
 }
@@ -133,7 +136,7 @@ fn workers_that_fail_again_and_again_are_tried_anew_by_a_reload() {
 #[test]
 fn a_worker_past_its_deadline_is_replaced_by_one() {
     let local = Local::ready(1, "", |settings| {
-        settings.limits.timeout = Some(Duration::from_millis(200));
+        settings.pool.timeout = Some(Duration::from_millis(200));
     });
     let before = local.pids(State::Ready);
     assert_eq!(local.get("/never").0, 504);

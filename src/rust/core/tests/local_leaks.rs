@@ -38,7 +38,7 @@ fn servers_come_and_go_without_a_trace() {
             cycle(preload, &|local| local.ask(Request::Kill).expect("killed"));
             cycle(preload, &|local| {
                 local.write("hang");
-                local.server.ask(Request::Reload);
+                local.server.ask(Request::Reload(None));
             });
         }
     }

@@ -121,8 +121,8 @@ fn workers_come_again_though_the_folders_were_removed() {
         wait_until("another one serves", || {
             local.get("/says") == (200, "well".into())
         });
-        local.ask(Request::Reload).expect("a good reload");
-        local.ask(Request::Scale(2)).expect("two");
+        local.ask(Request::Reload(None)).expect("a good reload");
+        local.ask(Request::Scale(None, 2)).expect("two");
         local.until_ready(2);
         local.stop().expect("stopped");
     }
@@ -136,9 +136,13 @@ fn a_directory_that_was_removed_is_named_and_needed_no_longer_when_it_is_back() 
     fs::rename(&dir, &aside).expect("moved");
     slay(local.pids(State::Ready)[0]);
     local.until_logged(&dir.display().to_string());
-    let failure = local.ask(Request::Reload).expect_err("nothing to run");
+    let failure = local
+        .ask(Request::Reload(None))
+        .expect_err("nothing to run");
     assert!(failure.message.contains("is gone"), "{failure}");
-    let failure = local.ask(Request::Scale(2)).expect_err("nothing to run");
+    let failure = local
+        .ask(Request::Scale(None, 2))
+        .expect_err("nothing to run");
     assert!(failure.message.contains("is gone"), "{failure}");
     fs::rename(&aside, &dir).expect("moved back");
     local.until_ready(2);

@@ -60,7 +60,7 @@ fn a_native_worker_is_restarted_and_replaced_as_any_other() {
         status == 200 && pid != first
     });
     local.write("native says:new");
-    local.ask(Request::Reload).expect("a good reload");
+    local.ask(Request::Reload(None)).expect("a good reload");
     assert_eq!(local.get("/says").1, "new");
     wait_until("the old one has left", || {
         kinds(&local) == [Some(Kind::Native)]

@@ -109,10 +109,10 @@ fn metrics_tell_for_how_long_nothing_has_served() {
         let value = line.expect("a metric").trim();
         value.parse().expect("a number")
     };
-    assert!(metric("faucet_unserved_seconds ") > 0.0);
+    assert!(metric("faucet_unserved_seconds{pool=\"/\"} ") > 0.0);
     local.write("");
     local.until_ready(2);
-    assert_eq!(metric("faucet_unserved_seconds "), 0.0);
+    assert_eq!(metric("faucet_unserved_seconds{pool=\"/\"} "), 0.0);
 }
 
 #[test]
@@ -130,18 +130,24 @@ fn a_server_that_has_not_served_for_too_long_is_not_live_until_it_serves() {
 #[test]
 fn commands_end_while_every_worker_waits_for_its_next_try() {
     let mut local = failing("", |_| {});
-    let failure = local.ask(Request::Reload).expect_err("the code is bad");
+    let failure = local
+        .ask(Request::Reload(None))
+        .expect_err("the code is bad");
     assert_eq!(failure.class, "reload");
     assert!(failure.lines.iter().any(|line| line == "last line"));
-    let failure = local.ask(Request::Scale(3)).expect_err("it is still bad");
+    let failure = local
+        .ask(Request::Scale(None, 3))
+        .expect_err("it is still bad");
     assert_eq!(failure.class, "boot");
-    local.ask(Request::Scale(1)).expect("fewer are always had");
+    local
+        .ask(Request::Scale(None, 1))
+        .expect("fewer are always had");
     assert_eq!(local.status().workers.len(), 1);
     local.stop().expect("stopped");
 
     let mut local = failing("", |_| {});
     local.write("says:well");
-    local.ask(Request::Reload).expect("a good reload");
+    local.ask(Request::Reload(None)).expect("a good reload");
     local.until_ready(2);
     assert_eq!(local.get("/says"), (200, "well".into()));
 }
@@ -152,8 +158,8 @@ fn commands_end_while_workers_start_that_never_will() {
         settings.local.boot_timeout = Duration::from_millis(500);
     });
     local.write("hang");
-    let scale = local.server.ask(Request::Scale(3));
-    let reload = local.server.ask(Request::Reload);
+    let scale = local.server.ask(Request::Scale(None, 3));
+    let reload = local.server.ask(Request::Reload(None));
     assert!(local.result(reload).is_err());
     assert!(local.result(scale).is_err());
     wait_until("one starts", || !local.in_state(State::Starting).is_empty());

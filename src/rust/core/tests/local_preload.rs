@@ -105,12 +105,12 @@ fn how_a_forked_worker_ended_is_known_and_its_successor_is_forked() {
 #[test]
 fn new_workers_are_forked_and_old_ones_leave() {
     let mut local = Local::ready(1, "native", preload);
-    local.ask(Request::Scale(3)).expect("three workers");
+    local.ask(Request::Scale(None, 3)).expect("three workers");
     let template = template(&local);
     let pids = local.pids(State::Ready);
     assert_eq!(pids.len(), 3);
     assert!(pids.iter().all(|pid| parent(*pid) == template));
-    local.ask(Request::Scale(1)).expect("one worker");
+    local.ask(Request::Scale(None, 1)).expect("one worker");
     wait_until("two have left", || {
         pids.iter().filter(|pid| is_alive(**pid)).count() == 1
     });
@@ -165,9 +165,12 @@ fn a_template_that_fails_again_and_again_is_tried_anew_by_a_reload() {
         let state = local.status().template.map(|template| template.state);
         state == Some(State::Failed)
     });
-    assert!(local.ask(Request::Reload).is_err(), "the code is still bad");
+    assert!(
+        local.ask(Request::Reload(None)).is_err(),
+        "the code is still bad"
+    );
     local.write("native");
-    local.ask(Request::Reload).expect("a good reload");
+    local.ask(Request::Reload(None)).expect("a good reload");
     local.until_ready(1);
     assert_eq!(parent(local.pids(State::Ready)[0]), template(&local));
 }
@@ -224,7 +227,7 @@ fn an_app_that_cannot_be_preloaded_is_served_without() {
         assert_eq!(local.status().template, None);
         // After a reload it may be another matter.
         local.write("native");
-        local.ask(Request::Reload).expect("a good reload");
+        local.ask(Request::Reload(None)).expect("a good reload");
         local.until_ready(2);
         let template = template(&local);
         let pids = local.pids(State::Ready);
@@ -260,7 +263,7 @@ fn a_reload_forks_from_a_new_template() {
     let mut local = Local::ready(2, "native says:old", preload);
     let (old, before) = (template(&local), local.pids(State::Ready));
     local.write("native says:new");
-    local.ask(Request::Reload).expect("a good reload");
+    local.ask(Request::Reload(None)).expect("a good reload");
     let (new, pids) = (template(&local), others(&local, &before));
     assert_ne!(old, new);
     assert!(pids.iter().all(|pid| parent(*pid) == new));
@@ -276,7 +279,7 @@ fn a_reload_whose_template_fails_changes_nothing() {
     let mut local = Local::ready(2, "native says:old", preload);
     let (old, before) = (template(&local), local.pids(State::Ready));
     local.write("native fail");
-    let failure = local.ask(Request::Reload).expect_err("bad code");
+    let failure = local.ask(Request::Reload(None)).expect_err("bad code");
     assert_eq!(failure.class, "reload");
     assert!(failure.lines.iter().any(|line| line == "last line"));
     assert_eq!(

@@ -28,7 +28,7 @@ fn a_reload_rolls_one_by_one_and_never_has_fewer_ready() {
             }
             answers
         });
-        let id = local.server.ask(Request::Reload);
+        let id = local.server.ask(Request::Reload(None));
         let mut result = None;
         wait_until("the reload is complete", || {
             let serving = local.status().serving();
@@ -61,7 +61,9 @@ fn a_reload_that_fails_keeps_the_old_processes() {
     let mut local = Local::ready(2, "says:old", |_| {});
     let before = local.pids(State::Ready);
     local.write("fail");
-    let failure = local.ask(Request::Reload).expect_err("the code is bad");
+    let failure = local
+        .ask(Request::Reload(None))
+        .expect_err("the code is bad");
     assert!(
         failure.lines.iter().any(|line| line == "last line"),
         "{:?}",
@@ -79,7 +81,7 @@ fn a_reload_that_cannot_start_a_process_says_so() {
     let aside = dir.with_extension("aside");
     std::fs::rename(&dir, &aside).expect("renamed");
     let failure = local
-        .ask(Request::Reload)
+        .ask(Request::Reload(None))
         .expect_err("there is no directory");
     std::fs::rename(&aside, &dir).expect("renamed");
     assert!(
@@ -93,28 +95,28 @@ fn a_reload_that_cannot_start_a_process_says_so() {
 fn a_second_reload_is_refused_while_the_first_is_under_way() {
     let mut local = Local::ready(1, "", |_| {});
     local.write("wait:go");
-    let first = local.server.ask(Request::Reload);
-    assert!(local.ask(Request::Reload).is_err());
+    let first = local.server.ask(Request::Reload(None));
+    assert!(local.ask(Request::Reload(None)).is_err());
     local.touch("go");
     local.result(first).expect("a good reload");
-    local.ask(Request::Reload).expect("and another");
+    local.ask(Request::Reload(None)).expect("and another");
 }
 
 #[test]
 fn a_reload_goes_on_when_its_worker_is_scaled_away() {
     let mut local = Local::ready(4, "", |_| {});
     local.write("says:new only:2 hang");
-    let reload = local.server.ask(Request::Reload);
+    let reload = local.server.ask(Request::Reload(None));
     wait_until("the second replacement starts", || {
         let starting = local.in_state(State::Starting);
         starting.iter().any(|worker| worker.worker == 2)
     });
-    local.ask(Request::Scale(1)).expect("scaled");
+    local.ask(Request::Scale(None, 1)).expect("scaled");
     local.result(reload).expect("nothing was left to replace");
     local.until_ready(1);
     assert_eq!(local.get("/says").1, "new");
     local.write("says:later");
-    local.ask(Request::Reload).expect("another reload");
+    local.ask(Request::Reload(None)).expect("another reload");
     assert_eq!(local.get("/says").1, "later");
 }
 
@@ -122,12 +124,12 @@ fn a_reload_goes_on_when_its_worker_is_scaled_away() {
 fn someone_who_waits_for_a_new_worker_waits_for_its_replacement() {
     let mut local = Local::ready(1, "", |_| {});
     local.write("wait:go");
-    let scale = local.server.ask(Request::Scale(2));
+    let scale = local.server.ask(Request::Scale(None, 2));
     wait_until("the second one starts", || {
         local.in_state(State::Starting).len() == 1
     });
     // The reload ends the one that starts, as it may have read the old code.
-    let reload = local.server.ask(Request::Reload);
+    let reload = local.server.ask(Request::Reload(None));
     local.touch("go");
     local.result(reload).expect("a good reload");
     local.result(scale).expect("two workers");
@@ -137,13 +139,13 @@ fn someone_who_waits_for_a_new_worker_waits_for_its_replacement() {
 #[test]
 fn a_worker_that_is_stuck_while_its_replacement_starts_gets_no_second_one() {
     let mut local = Local::ready(1, "", |settings| {
-        settings.limits.timeout = Some(std::time::Duration::from_millis(300));
+        settings.pool.timeout = Some(std::time::Duration::from_millis(300));
     });
     local.write("wait:go");
     let url = local.server.url();
     let client = std::thread::spawn(move || get(&url, "/never").expect("an answer"));
     wait_until("the request is there", || local.exists("reached"));
-    let reload = local.server.ask(Request::Reload);
+    let reload = local.server.ask(Request::Reload(None));
     wait_until("the replacement starts", || {
         local.in_state(State::Starting).len() == 1
     });
@@ -166,7 +168,7 @@ fn a_worker_that_is_stuck_while_its_replacement_starts_gets_no_second_one() {
 fn a_replacement_that_fails_after_its_predecessor_died_is_started_again() {
     let mut local = Local::ready(1, "", |_| {});
     local.write("wait:go fail");
-    let reload = local.server.ask(Request::Reload);
+    let reload = local.server.ask(Request::Reload(None));
     wait_until("the replacement starts", || {
         local.in_state(State::Starting).len() == 1
     });
@@ -185,7 +187,7 @@ fn a_reload_during_the_first_start_leads_to_the_new_code() {
     let mut local = Local::start("hang", |settings| settings.local.workers = 2);
     wait_until("both start", || local.in_state(State::Starting).len() == 2);
     local.write("says:new");
-    local.ask(Request::Reload).expect("a good reload");
+    local.ask(Request::Reload(None)).expect("a good reload");
     local.until_ready(2);
     assert_eq!(local.get("/says").1, "new");
 }
@@ -194,7 +196,7 @@ fn a_reload_during_the_first_start_leads_to_the_new_code() {
 fn a_reload_that_a_stop_cuts_short_is_told_so() {
     let mut local = Local::ready(1, "", |_| {});
     local.write("hang");
-    let reload = local.server.ask(Request::Reload);
+    let reload = local.server.ask(Request::Reload(None));
     wait_until("the replacement starts", || {
         local.in_state(State::Starting).len() == 1
     });
@@ -211,7 +213,7 @@ fn a_reload_that_a_stop_cuts_short_is_told_so() {
 fn a_reload_that_a_kill_cuts_short_is_told_so() {
     let mut local = Local::ready(1, "", |_| {});
     local.write("hang");
-    let reload = local.server.ask(Request::Reload);
+    let reload = local.server.ask(Request::Reload(None));
     wait_until("the replacement starts", || {
         local.in_state(State::Starting).len() == 1
     });

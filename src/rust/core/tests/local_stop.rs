@@ -35,11 +35,17 @@ fn a_stop_ends_everything_before_it_returns() {
     std::net::TcpListener::bind(address).expect("the port is free again");
     local.stop().expect("stopping twice is no error");
     assert_eq!(
-        local.ask(Request::Reload).expect_err("too late").class,
+        local
+            .ask(Request::Reload(None))
+            .expect_err("too late")
+            .class,
         "stopped"
     );
     assert_eq!(
-        local.ask(Request::Scale(3)).expect_err("too late").class,
+        local
+            .ask(Request::Scale(None, 3))
+            .expect_err("too late")
+            .class,
         "stopped"
     );
 }
@@ -146,7 +152,7 @@ fn a_drain_while_workers_start_does_not_look_ready_again() {
     local.touch("go");
     local.until_ready(1);
     local
-        .ask(Request::Scale(2))
+        .ask(Request::Scale(None, 2))
         .expect("everything before it was handled");
     assert!(matches!(local.server.phase(), Phase::Draining));
 }
@@ -170,7 +176,7 @@ fn output_is_shown_with_the_workers_number() {
         settings.local.max_failures = 1;
     });
     local.write("fail");
-    assert!(local.ask(Request::Scale(2)).is_err());
+    assert!(local.ask(Request::Scale(None, 2)).is_err());
     local.until_logged("[worker 2] first line");
     local.until_logged("[worker 2] last line");
 }

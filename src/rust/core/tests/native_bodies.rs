@@ -123,7 +123,7 @@ async fn a_body_that_moves_on_to_another_worker_goes_whole() {
     .await;
     let address = Address::Tcp(http.address);
     let worker = Worker::new(2, 2, address, Box::new(|_, _| {}));
-    house.front.table.add(Arc::new(worker), 1);
+    house.pool.table.add(Arc::new(worker), 1);
     assert_eq!(client.response().await.text(), "/on");
     assert!(http.last().body == body, "differs");
     assert_eq!(http.last().header("faucet-body-file"), None);

@@ -64,7 +64,7 @@ impl Whole {
         let report =
             Box::new(move |_: &Worker, report| sink.lock().expect("no panic").push(report));
         let worker = Worker::new(1, 1, Address::Unix(socket), report).with_native(native);
-        house.front.table.add(Arc::new(worker), 1);
+        house.pool.table.add(Arc::new(worker), 1);
         house
     }
 
@@ -144,7 +144,7 @@ async fn a_worker_is_free_soon_after_its_client_or_its_deadline() {
     });
     for timeout in [None, Some(SOON)] {
         let house = worker
-            .house(PATIENT, |plan| plan.limits.timeout = timeout)
+            .house(PATIENT, |plan| plan.pool.timeout = timeout)
             .await;
         let mut client = house.client().await;
         client.start_get("/long").await;

@@ -65,7 +65,7 @@ async fn health_is_answered_while_all_workers_are_busy() {
 async fn readiness_ends_with_draining() {
     let worker = Upstream::echo().await;
     let house = house(&[&worker], |_| {}).await;
-    house.front.roster.set_draining();
+    house.pool.roster.set_draining();
     let mut probe = house.client().await;
     assert_eq!(probe.get("/__faucet__/readyz").await.status, 503);
     assert_eq!(probe.get("/__faucet__/livez").await.status, 200);
@@ -106,8 +106,8 @@ fn samples(text: &str) -> HashMap<String, f64> {
 async fn metrics_and_access_log_agree_with_what_was_sent() {
     let (worker, gate) = Upstream::gated().await;
     let house = house(&[&worker], |plan| {
-        plan.queue = 1;
-        plan.limits.max_body = 10;
+        plan.pool.queue = 1;
+        plan.pool.max_body = 10;
     })
     .await;
     gate.open(3);
@@ -155,15 +155,19 @@ async fn metrics_and_access_log_agree_with_what_was_sent() {
     for ((status, cause), mut count) in expected {
         assert_eq!(by_outcome[&(status, cause.to_owned())], count);
         count += f64::from(u8::from(status == 200));
-        let series = format!("faucet_requests_total{{status=\"{status}\",cause=\"{cause}\"}}");
+        let series =
+            format!("faucet_requests_total{{pool=\"/\",status=\"{status}\",cause=\"{cause}\"}}");
         assert_eq!(samples[&series], count, "{series}");
     }
-    assert_eq!(samples["faucet_request_duration_seconds_count"], 8.0);
-    assert_eq!(samples["faucet_queue_wait_seconds_count"], 8.0);
-    assert_eq!(samples["faucet_queue_length"], 0.0);
-    assert_eq!(samples["faucet_workers{state=\"ready\"}"], 1.0);
+    assert_eq!(
+        samples["faucet_request_duration_seconds_count{pool=\"/\"}"],
+        8.0
+    );
+    assert_eq!(samples["faucet_queue_wait_seconds_count{pool=\"/\"}"], 8.0);
+    assert_eq!(samples["faucet_queue_length{pool=\"/\"}"], 0.0);
+    assert_eq!(samples["faucet_workers{pool=\"/\",state=\"ready\"}"], 1.0);
     assert_eq!(samples["faucet_log_lines_dropped_total"], 0.0);
-    assert_eq!(house.front.status().workers[0].requests, 4);
+    assert_eq!(house.pool.status().workers[0].requests, 4);
 
     let first = lines
         .iter()
@@ -207,7 +211,7 @@ async fn a_client_that_left_while_its_worker_worked_is_a_499() {
 #[tokio::test]
 async fn a_client_that_left_before_the_deadline_is_a_499_without_a_cause() {
     let (worker, gate) = Upstream::gated().await;
-    let house = house(&[&worker], |plan| plan.limits.timeout = Some(common::SOON)).await;
+    let house = house(&[&worker], |plan| plan.pool.timeout = Some(common::SOON)).await;
     let mut client = house.client().await;
     client.start_get("/").await;
     worker.arrived(1).await;
@@ -364,7 +368,9 @@ async fn metrics_are_classic_text_unless_open_metrics_is_asked_for() {
     let [mut classic, mut open] = [text, open.text()].map(samples);
     // A clock, which runs.
     for samples in [&mut classic, &mut open] {
-        assert!(samples.remove("faucet_unserved_seconds").is_some());
+        assert!(samples
+            .remove("faucet_unserved_seconds{pool=\"/\"}")
+            .is_some());
     }
     assert_eq!(classic, open);
 }
@@ -385,7 +391,7 @@ async fn the_admin_port_shows_the_same() {
     let metrics = ask(&mut admin, "GET", "/metrics").await;
     assert_eq!(metrics.status, 200);
     let samples = samples(metrics.text());
-    assert_eq!(samples["faucet_workers{state=\"busy\"}"], 1.0);
+    assert_eq!(samples["faucet_workers{pool=\"/\",state=\"busy\"}"], 1.0);
     assert_eq!(samples["faucet_connections"], 1.0);
     let status: Value =
         serde_json::from_slice(&ask(&mut admin, "GET", "/status").await.body).expect("JSON");

@@ -73,7 +73,7 @@ async fn who_does_not_want_to_wait_is_told_at_once() {
     start(&mut front, "HEAD", "/second", "").await;
     refused(&front.response_to_head().await, "busy");
     assert_eq!(house.counted(503, "busy"), 3.0);
-    assert_eq!(house.front.table.waiting(), 0);
+    assert_eq!(house.pool.table.waiting(), 0);
 
     gate.open(2);
     let answer = first.response().await;
@@ -236,7 +236,7 @@ async fn a_turn_keeps_a_worker_for_the_next_request() {
 #[tokio::test]
 async fn turns_are_no_requests() {
     let worker = Upstream::echo().await;
-    let house = house(&[&worker], |plan| plan.queue = 0).await;
+    let house = house(&[&worker], |plan| plan.pool.queue = 0).await;
     let front = with_turn(&house).await;
     let mut other = house.client().await;
     refused(&other.get(TURN).await, "queue_full");
@@ -245,7 +245,10 @@ async fn turns_are_no_requests() {
     assert_eq!(other.get("/real").await.status, 200);
     until("the real one is counted", || house.counted(200, "") == 1.0).await;
     assert_eq!(house.counted(503, "queue_full"), 0.0);
-    assert_eq!(house.metric("faucet_request_duration_seconds_count"), 1.0);
+    assert_eq!(
+        house.metric("faucet_request_duration_seconds_count{pool=\"/\"}"),
+        1.0
+    );
     let (lines, _) = house.log.take();
     assert!(lines.iter().all(|line| !line.text.contains("__faucet__")));
 }
@@ -329,7 +332,7 @@ async fn turns_are_taken_in_the_order_of_arrival() {
     gate.open(1);
     granted(&front.response().await);
     assert_eq!(first.response().await.status, 200);
-    assert_eq!((worker.count(), house.front.table.waiting()), (1, 1));
+    assert_eq!((worker.count(), house.pool.table.waiting()), (1, 1));
     gate.open(2);
     assert_eq!(ask(&mut front, "/2").await.text(), "/2");
     assert_eq!(last.response().await.text(), "/3");
@@ -342,7 +345,7 @@ async fn turns_are_taken_in_the_order_of_arrival() {
 async fn a_turn_is_not_waited_for_longer_than_for_anything() {
     let (worker, gate) = Upstream::gated().await;
     let house = house(&[&worker], |plan| {
-        plan.limits.queue_timeout = Some(SOON);
+        plan.pool.queue_timeout = Some(SOON);
     })
     .await;
     let mut first = house.client().await;
@@ -394,7 +397,10 @@ async fn who_is_no_front_gets_no_turn_and_waits_like_anyone() {
     let unknown = stranger.get("/__faucet__/unknown").await;
     assert_eq!((answer.status, &answer.body), (404, &unknown.body));
     assert_eq!(house.leases(), 0);
-    assert_eq!(house.metric("faucet_turns_total{outcome=\"refused\"}"), 1.0);
+    assert_eq!(
+        house.metric("faucet_turns_total{pool=\"\",outcome=\"refused\"}"),
+        1.0
+    );
     // It shows where requests do.
     until("it is counted", || house.counted(404, "") == 2.0).await;
     start(&mut stranger, "GET", "/first", "").await;
@@ -435,9 +441,15 @@ async fn a_turn_is_for_a_front_itself() {
         assert_eq!(client.response().await.status, 404, "{header}");
     }
     assert_eq!(house.leases(), 0);
-    assert_eq!(house.metric("faucet_turns_total{outcome=\"refused\"}"), 6.0);
+    assert_eq!(
+        house.metric("faucet_turns_total{pool=\"\",outcome=\"refused\"}"),
+        6.0
+    );
     granted(&client.get(TURN).await);
-    assert_eq!(house.metric("faucet_turns_total{outcome=\"granted\"}"), 1.0);
+    assert_eq!(
+        house.metric("faucet_turns_total{pool=\"/\",outcome=\"granted\"}"),
+        1.0
+    );
 }
 
 #[tokio::test]
@@ -470,14 +482,14 @@ async fn a_drain_ends_turns() {
     let mut waiting = house.client().await;
     waiting.start_get(TURN).await;
     house.queued(1).await;
-    house.front.roster.set_draining();
+    house.pool.roster.set_draining();
     house.front.connections.shut_down_all(Shutdown::Lenient);
     refused(&waiting.response().await, "draining");
     let late = ask(&mut held, "/late").await;
     refused(&late, "draining");
     assert_eq!(late.header("connection"), Some("close"));
     assert!(held.is_closed().await && waiting.is_closed().await);
-    within("idle", house.front.table.idle()).await;
+    within("idle", house.pool.table.idle()).await;
     assert_eq!(worker.count(), 0);
     drop(gate);
 }
@@ -566,7 +578,7 @@ async fn those_in_the_backlog_are_let_in_before_the_door_closes() {
     }
     // Nobody accepts yet, and nobody will after these.
     let front = house.front.clone();
-    front.roster.set_draining();
+    house.pool.roster.set_draining();
     front.connections.shut_down_all(Shutdown::Lenient);
     front.connections.close_door();
     let listener = tokio::net::TcpListener::from_std(listener).expect("a runtime");

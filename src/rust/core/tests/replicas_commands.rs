@@ -14,7 +14,7 @@ async fn it_does_not_scale() {
     let _one = port.echo(1).await;
     let dns = Dns::of(NAME, &ips([1]));
     let mut server = Replicas::ready(&port, &dns, &[1], |_| {}).await;
-    let failure = server.ask(Request::Scale(3)).await.expect_err("no");
+    let failure = server.ask(Request::Scale(None, 3)).await.expect_err("no");
     assert_eq!(failure.class, "unsupported");
     assert!(!failure.message.is_empty());
     server.serve(&port, &[1]).await;
@@ -30,21 +30,26 @@ async fn a_reload_is_a_lookup_now() {
     })
     .await;
     dns.set(NAME, &ips([2]));
-    server.ask(Request::Reload).await.expect("looked up");
+    server.ask(Request::Reload(None)).await.expect("looked up");
     assert_eq!(server.lookup().addresses, 1);
     server.serve(&port, &[2]).await;
     // Several at a time are answered, too.
-    let ids: Vec<_> = (0..5).map(|_| server.server.ask(Request::Reload)).collect();
+    let ids: Vec<_> = (0..5)
+        .map(|_| server.server.ask(Request::Reload(None)))
+        .collect();
     for id in ids {
         server.result(id).await.expect("looked up");
     }
 
     dns.remove(NAME);
-    let failure = server.ask(Request::Reload).await.expect_err("no address");
+    let failure = server
+        .ask(Request::Reload(None))
+        .await
+        .expect_err("no address");
     assert_eq!(failure.class, "lookup");
     assert_eq!(server.lookup().state, LookupState::Empty);
     dns.set(NAME, &ips([2]));
-    server.ask(Request::Reload).await.expect("looked up");
+    server.ask(Request::Reload(None)).await.expect("looked up");
     assert_eq!(server.lookup().state, LookupState::Ok);
     server.serve(&port, &[2]).await;
 }
@@ -56,7 +61,10 @@ async fn an_address_is_reloaded_without_a_lookup() {
     let url = format!("http://{}", port.at(1));
     let mut server = Replicas::start(&url, None, |_| {});
     server.serve(&port, &[1]).await;
-    server.ask(Request::Reload).await.expect("nothing to do");
+    server
+        .ask(Request::Reload(None))
+        .await
+        .expect("nothing to do");
     server.serve(&port, &[1]).await;
 }
 

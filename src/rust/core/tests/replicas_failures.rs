@@ -164,7 +164,7 @@ async fn one_that_never_answers_is_set_aside_until_it_does() {
         let mut dns = Dns::of(NAME, &ips([1]));
         let server = Replicas::ready(&port, &dns, &[1], |setup| {
             setup.replicas.slots = slots;
-            setup.limits.timeout = Some(SOON);
+            setup.pool.timeout = Some(SOON);
         })
         .await;
         let mut client = server.client().await;
@@ -211,7 +211,7 @@ async fn one_that_answers_nonsense_after_its_deadline_is_back() {
             .await;
         let dns = Dns::of(NAME, &ips([1]));
         let server = Replicas::ready(&port, &dns, &[1], |setup| {
-            setup.limits.timeout = Some(SOON);
+            setup.pool.timeout = Some(SOON);
         })
         .await;
         let mut client = server.client().await;
@@ -242,7 +242,7 @@ async fn one_that_answers_at_its_deadline_is_not_lost() {
     let dns = Dns::of(NAME, &ips(1..=REPLICAS));
     let all: Vec<u16> = (1..=REPLICAS).collect();
     let server = Replicas::ready(&port, &dns, &all, |setup| {
-        setup.limits.timeout = Some(DEADLINE);
+        setup.pool.timeout = Some(DEADLINE);
     })
     .await;
     let mut clients = Vec::new();
@@ -267,7 +267,7 @@ async fn one_that_never_answered_and_was_started_anew_is_back() {
     let (one, _gate) = port.gated(1).await;
     let dns = Dns::of(NAME, &ips([1]));
     let server = Replicas::ready(&port, &dns, &[1], |setup| {
-        setup.limits.timeout = Some(SOON);
+        setup.pool.timeout = Some(SOON);
     })
     .await;
     let mut client = server.client().await;
@@ -388,7 +388,7 @@ async fn one_that_is_stopped_is_found_by_the_deadline() {
     let dns = Dns::of(NAME, &ips(1..=2));
     let (_two, gate) = port.gated(2).await;
     let server = Replicas::ready(&port, &dns, &[1, 2], |setup| {
-        setup.limits.timeout = Some(SOON);
+        setup.pool.timeout = Some(SOON);
     })
     .await;
     let mut clients = [server.start_get("/").await, server.start_get("/").await];

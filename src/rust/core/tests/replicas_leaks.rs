@@ -33,7 +33,7 @@ async fn lookups_and_servers_come_and_go_without_a_trace() {
     let mut server = Replicas::start(&port.url(), Some(&dns), |_| {});
     server.is(port.at(1), State::Ready).await;
     for _ in 0..100 {
-        server.ask(Request::Reload).await.expect("looked up");
+        server.ask(Request::Reload(None)).await.expect("looked up");
         assert_eq!(server.client().await.get("/").await.status, 200);
     }
     assert!(dns.queries(NAME) > 100);
@@ -49,11 +49,11 @@ async fn lookups_and_servers_come_and_go_without_a_trace() {
     server.ask(Request::Stop(None)).await.expect("stopped");
     drop(server);
 
-    for end in [Request::Kill, Request::Stop(None)] {
+    for end in [|| Request::Kill, || Request::Stop(None)] {
         for _ in 0..10 {
             let mut server = Replicas::ready(&port, &dns, &[1], |_| {}).await;
             assert_eq!(server.client().await.get("/").await.status, 200);
-            server.ask(end).await.expect("ended");
+            server.ask(end()).await.expect("ended");
             server.is_over().await;
         }
     }

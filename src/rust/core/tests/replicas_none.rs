@@ -13,7 +13,7 @@ async fn whoever_waits_too_long_is_told_when_to_come_again() {
     let replicas = [port.echo(1).await, port.echo(2).await];
     let dns = Dns::of(NAME, &ips(1..=2));
     let server = Replicas::ready(&port, &dns, &[1, 2], |setup| {
-        setup.limits.queue_timeout = Some(SOON);
+        setup.pool.queue_timeout = Some(SOON);
     })
     .await;
     for replica in &replicas {

@@ -80,12 +80,15 @@ async fn outlast(name: &str, outage: fn(&mut Dns, &str), state: LookupState) {
     let ready = client.get("/__faucet__/readyz").await;
     assert_eq!(ready.status, 200);
     let ready: Value = serde_json::from_slice(&ready.body).expect("JSON");
-    assert_eq!(ready["lookup"]["state"], state.name());
-    assert_eq!(ready["lookup"]["message"], lookup.message);
+    assert_eq!(ready["pools"][0]["lookup"]["state"], state.name());
+    assert_eq!(ready["pools"][0]["lookup"]["message"], lookup.message);
 
     // Some more lookups change nothing and are not logged.
     for _ in 0..3 {
-        let failure = server.ask(Request::Reload).await.expect_err("nothing new");
+        let failure = server
+            .ask(Request::Reload(None))
+            .await
+            .expect_err("nothing new");
         assert_eq!(failure.class, "lookup");
         assert!(failure.message.contains(name), "{failure}");
         assert!(failure.message.contains(&lookup.message), "{failure}");
@@ -129,7 +132,7 @@ async fn no_server() {
     let mut server = Replicas::ready(&port, &dns, &[1], |_| {}).await;
     dns.stop();
     // The one under way may have its answer already.
-    while server.ask(Request::Reload).await.is_ok() {}
+    while server.ask(Request::Reload(None)).await.is_ok() {}
     assert_eq!(server.lookup().state, LookupState::Failed);
     assert_eq!(server.lookup().addresses, 1);
     let mut client = server.client().await;
@@ -199,7 +202,7 @@ async fn lookups_are_counted() {
         let admin = server.server.admin_url().expect("an admin port");
         let count = |outcome: &str| -> f64 {
             let (_, metrics) = get(&admin, "/metrics").expect("metrics");
-            let series = format!("faucet_lookups_total{{outcome=\"{outcome}\"}} ");
+            let series = format!("faucet_lookups_total{{pool=\"/\",outcome=\"{outcome}\"}} ");
             let value = metrics.lines().find_map(|line| line.strip_prefix(&series));
             value.map_or(0.0, |value| value.parse().expect("a number"))
         };
@@ -212,8 +215,8 @@ async fn lookups_are_counted() {
         assert_eq!(count("failed") + count("empty"), count(outcome));
         let (_, status) = get(&admin, "/status").expect("an answer");
         let status: Value = serde_json::from_str(&status).expect("JSON");
-        assert_eq!(status["lookup"]["state"], outcome);
-        assert_eq!(status["lookup"]["addresses"], 1);
+        assert_eq!(status["pools"][0]["lookup"]["state"], outcome);
+        assert_eq!(status["pools"][0]["lookup"]["addresses"], 1);
         assert_eq!(status["workers"][0]["address"], port.at(1).to_string());
     }
 }

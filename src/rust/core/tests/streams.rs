@@ -160,7 +160,7 @@ async fn a_stream_that_is_not_to_be_cancelled_is_read_to_its_end() {
 async fn the_deadline_counts_from_the_last_chunk() {
     let (worker, gate) = stepwise(40);
     let house = worker
-        .house(CANCEL, |plan| plan.limits.timeout = Some(SOON * 4))
+        .house(CANCEL, |plan| plan.pool.timeout = Some(SOON * 4))
         .await;
     let mut client = house.client().await;
     client.start_get("/").await;
@@ -189,7 +189,7 @@ async fn the_time_that_a_slow_client_takes_is_not_the_workers() {
     let house = worker
         .house(CANCEL, |plan| {
             plan.limits.body_memory = 1;
-            plan.limits.timeout = Some(SOON);
+            plan.pool.timeout = Some(SOON);
         })
         .await;
     let mut slow = house.client().await;
@@ -198,7 +198,7 @@ async fn the_time_that_a_slow_client_takes_is_not_the_workers() {
     // Its deadline has passed several times when this one's has.
     let (other, _gate) = NativeWorker::deaf(Control::Obey);
     let others = other
-        .house(CANCEL, |plan| plan.limits.timeout = Some(SOON * 5))
+        .house(CANCEL, |plan| plan.pool.timeout = Some(SOON * 5))
         .await;
     assert_eq!(others.client().await.get("/").await.status, 504);
     assert_eq!(worker.lines(), [""; 0]);

@@ -119,7 +119,7 @@ async fn a_tunnel_holds_no_lease() {
         client.send("still").await;
         expect(client, b"still").await;
     }
-    assert_eq!(house.front.status().workers[0].tunnels, 3);
+    assert_eq!(house.pool.status().workers[0].tunnels, 3);
     drop(tunnels);
     until("all tunnels have ended", || {
         house.worker(0).tunnels.count() == 0

@@ -271,7 +271,7 @@ async fn a_request_waits_for_a_worker_that_comes_back() {
 #[tokio::test]
 async fn a_request_does_not_wait_for_ever_for_a_worker_to_come_back() {
     let house = House::start(vec![nobody()], |plan| {
-        plan.limits.queue_timeout = Some(SOON);
+        plan.pool.queue_timeout = Some(SOON);
     })
     .await;
     let response = house.client().await.get("/").await;

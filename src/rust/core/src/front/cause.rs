@@ -20,6 +20,8 @@ pub enum Cause {
     UriTooLong,
     HeaderTooLarge,
     TooManyHeaders,
+    /// No pool has a route for the request.
+    NoRoute,
     /// A client may ask for it, but it is not done here; the text says what.
     NotImplemented(&'static str),
     /// Every worker is busy, and the client, a front, does not want to wait.
@@ -53,6 +55,7 @@ impl Cause {
             Self::BodyTooLarge => "body_too_large",
             Self::UriTooLong => "uri_too_long",
             Self::HeaderTooLarge | Self::TooManyHeaders => "header_too_large",
+            Self::NoRoute => "no_route",
             Self::NotImplemented(_) => "not_implemented",
             Self::Busy => "busy",
             Self::QueueFull => "queue_full",
@@ -80,6 +83,7 @@ impl Cause {
             Self::HeaderTooLarge | Self::TooManyHeaders => {
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
             }
+            Self::NoRoute => StatusCode::NOT_FOUND,
             Self::NotImplemented(_) => StatusCode::NOT_IMPLEMENTED,
             Self::Busy
             | Self::QueueFull
@@ -106,6 +110,7 @@ impl Cause {
             Self::UriTooLong => "the request's target is too long",
             Self::HeaderTooLarge => "the request's head is larger than this server takes",
             Self::TooManyHeaders => "the request has more headers than this server takes",
+            Self::NoRoute => "no app is served at this path",
             Self::Busy => "every worker is busy",
             Self::QueueFull => "every worker is busy and the queue is full",
             Self::QueueTimeout => "no worker became free in time",

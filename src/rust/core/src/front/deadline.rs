@@ -8,11 +8,13 @@ use super::in_flight::InFlight;
 use super::pump::Deadline;
 use super::sendable::Sendable;
 use super::Front;
+use crate::pool::Pool;
 use crate::worker::{Report, Unwanted};
 
 /// One exchange, limited by `timeout` if there is one.
 pub async fn exchange_within(
     front: &Front,
+    pool: &Pool,
     in_flight: InFlight,
     request: Box<Sendable>,
 ) -> Result<Answer, Failed> {
@@ -21,7 +23,7 @@ pub async fn exchange_within(
         patience: front.limits.idle_timeout,
         deadline: None,
     };
-    match front.limits.timeout {
+    match pool.limits.timeout {
         None => exchange(in_flight, request, &front.store, terms).await,
         Some(timeout) if in_flight.breaks_off() => {
             Box::pin(until_deadline(front, in_flight, request, terms, timeout)).await

@@ -12,7 +12,7 @@ pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-p
 pub const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
-const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
+pub const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -222,6 +222,27 @@ pub fn forward(
         headers.insert(X_FORWARDED_HOST, host);
     }
     client
+}
+
+/// Adds what was taken off a request's path to what proxies before have taken off, as far as they are believed.
+pub fn add_prefix(headers: &mut HeaderMap, prefix: &HeaderValue) {
+    let before = headers.get(X_FORWARDED_PREFIX).map(HeaderValue::as_bytes);
+    let before = before.unwrap_or_default();
+    let before = before.strip_suffix(b"/").unwrap_or(before);
+    let whole = [before, prefix.as_bytes()].concat();
+    let whole = HeaderValue::from_bytes(&whole).unwrap_or_else(|_| prefix.clone());
+    headers.insert(X_FORWARDED_PREFIX, whole);
+}
+
+/// Whether a client names HTML among what it takes, as browsers do that open a page.
+pub fn accepts_page(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|range| range.split(';').next())
+        .any(|range| range.trim().eq_ignore_ascii_case("text/html"))
 }
 
 /// The client's own `X-Request-Id`, if it is one that can be logged and passed on safely.

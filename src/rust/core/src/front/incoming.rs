@@ -1,5 +1,6 @@
 //! A client's request as a worker will see it.
 
+use std::borrow::Cow;
 use std::error::Error;
 use std::io;
 use std::pin::Pin;
@@ -21,6 +22,7 @@ use super::sendable::Sendable;
 use super::service::Peer;
 use crate::body::{is_shortage, BufferError, Buffered};
 use crate::environment::SystemError;
+use crate::pool::Pool;
 
 /// The client's wish to switch protocols, if it is one that can be tunnelled.
 ///
@@ -37,10 +39,12 @@ pub fn take_upgrade(request: &mut Request<Incoming>) -> Option<(OnUpgrade, Heade
     switches.then(|| (hyper::upgrade::on(request), wanted))
 }
 
-/// The request as the worker will see it, its body complete.
+/// The request as the worker will see it, its body complete. `prefix` is how much of its path leads to the pool.
 pub async fn sendable(
     peer: &Peer,
+    pool: &Pool,
     request: &mut Request<Incoming>,
+    prefix: usize,
     record: &mut Record,
     call: &Call,
     upgrade: Option<&(OnUpgrade, HeaderValue)>,
@@ -62,6 +66,9 @@ pub async fn sendable(
         peer.address,
         &peer.address_text,
     );
+    if let Some(prefix) = pool.prefix() {
+        headers::add_prefix(&mut headers, prefix);
+    }
     headers.insert(X_REQUEST_ID, record.id.clone());
     if let Some((_, protocol)) = upgrade {
         headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
@@ -72,9 +79,9 @@ pub async fn sendable(
     } else {
         let http2 = request.version() == Version::HTTP_2;
         let head = http2.then(|| size_of(&headers));
-        Box::pin(buffer(peer, request.body_mut(), call, head)).await?
+        Box::pin(buffer(peer, pool, request.body_mut(), call, head)).await?
     };
-    let target = origin_form(request.uri())?;
+    let target = origin_form(request.uri(), prefix)?;
     if body.is_empty()
         && matches!(
             *request.method(),
@@ -139,6 +146,7 @@ fn size_of(headers: &HeaderMap) -> u64 {
 /// many.
 async fn buffer(
     peer: &Peer,
+    pool: &Pool,
     body: &mut Incoming,
     call: &Call,
     head: Option<u64>,
@@ -156,7 +164,7 @@ async fn buffer(
         receiving: peer.connection.receive(),
         left: &mut left,
     };
-    let (memory, max) = (limits.body_memory, limits.max_body);
+    let (memory, max) = (limits.body_memory, pool.limits.max_body);
     let read = Buffered::read_from(watched, store, memory, max, limits.idle_timeout);
     let read = tokio::select! {
         biased;
@@ -218,16 +226,25 @@ fn join_cookies(headers: &mut HeaderMap) {
 
 /// Path and query alone: what a server, not a proxy, is asked (RFC 9112, 3.2.1). All of it ASCII, as not every server's
 /// parser takes more: what is not becomes what it means (RFC 3987, 3.1).
-fn origin_form(uri: &Uri) -> Result<Uri, Cause> {
+///
+/// The first `prefix` bytes of the path are left out.
+fn origin_form(uri: &Uri, prefix: usize) -> Result<Uri, Cause> {
     let target = uri.path_and_query().map_or("/", |path| path.as_str());
     let ascii = target.is_ascii();
-    if ascii && uri.scheme().is_none() {
+    if ascii && uri.scheme().is_none() && prefix == 0 {
         return Ok(uri.clone());
     }
+    let rest = target.get(prefix..).unwrap_or(target);
+    // What is left of `/sales?id=1`.
+    let target = if rest.starts_with('/') || rest == "*" {
+        Cow::Borrowed(rest)
+    } else {
+        Cow::Owned(format!("/{rest}"))
+    };
     let parsed = if ascii {
         target.parse()
     } else {
-        percent_encoded(target).parse()
+        percent_encoded(&target).parse()
     };
     parsed.map_err(|_| Cause::BadRequest("the request's target is not valid"))
 }

@@ -5,16 +5,11 @@ use std::time::Duration;
 /// Limits of one front. Sizes are bytes; `None` is no limit.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// How long a request may wait for a worker.
-    pub queue_timeout: Option<Duration>,
-    /// How long a worker may take for a request.
-    pub timeout: Option<Duration>,
     /// How long a request's head may take to arrive.
     pub header_timeout: Duration,
     /// How long a connection may do nothing: between requests, within a body, or not reading its response.
     pub idle_timeout: Option<Duration>,
     pub max_header: usize,
-    pub max_body: u64,
     /// How much of one body stays in memory.
     pub body_memory: u64,
     /// How much of all bodies together.
@@ -27,12 +22,9 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            queue_timeout: Some(Duration::from_secs(30)),
-            timeout: None,
             header_timeout: Duration::from_secs(10),
             idle_timeout: Some(Duration::from_secs(75)),
             max_header: 64 * 1024,
-            max_body: 256 * 1024 * 1024,
             body_memory: 1024 * 1024,
             total_body_memory: 256 * 1024 * 1024,
             max_connections: 10_000,

@@ -36,6 +36,7 @@ mod tunnel;
 mod turn;
 
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -49,30 +50,52 @@ pub use networks::{Networks, NotAnAddress};
 pub use queue::expire;
 
 use crate::body::Store;
-use crate::lock::Table;
 use crate::ops::access::Entry;
-use crate::ops::status::Status;
+use crate::ops::metrics::Metrics;
+use crate::ops::status::{PoolStatus, ServerStatus};
 use crate::ops::Ops;
-use crate::sources::Roster;
-use crate::worker::Worker;
+use crate::pool::{Pool, Pools};
 
 /// One front door: everything that its connections share.
 pub struct Front {
-    pub table: Arc<Table<Worker>>,
-    pub roster: Arc<Roster>,
+    pub pools: Arc<Pools>,
     pub limits: Limits,
     /// What its connections and bodies take.
     pub store: Store,
     pub trusted: TrustedProxies,
     pub fronts: Fronts,
+    /// Of requests that are no pool's.
     pub ops: Arc<Ops>,
+    pub metrics: Metrics,
     pub connections: Connections,
+    pub lifecycle: Lifecycle,
+}
+
+/// What readiness has to know of the server as a whole.
+#[derive(Default)]
+pub struct Lifecycle {
+    /// Some pool has not come so far that its start has succeeded or failed.
+    pub starting: AtomicBool,
+    pub draining: AtomicBool,
 }
 
 impl Front {
     /// The server's state now.
-    pub fn status(&self) -> Status {
-        self.roster.status()
+    pub fn status(&self) -> ServerStatus {
+        self.status_by(Pool::status)
+    }
+
+    /// The same with the memory of each process.
+    pub fn status_with_memory(&self) -> ServerStatus {
+        self.status_by(Pool::status_with_memory)
+    }
+
+    fn status_by(&self, look: impl Fn(&Pool) -> PoolStatus) -> ServerStatus {
+        ServerStatus {
+            pools: self.pools.all().iter().map(|pool| look(pool)).collect(),
+            starting: self.lifecycle.starting.load(Ordering::Relaxed),
+            draining: self.lifecycle.draining.load(Ordering::Relaxed),
+        }
     }
 
     /// Counts and logs a request that could not be read, and renders its answer (HTTP/1.1).
@@ -90,6 +113,7 @@ impl Front {
             client,
             method: "-",
             path: "-",
+            pool: "",
             status,
             cause: cause.name(),
             bytes,
@@ -103,7 +127,7 @@ impl Front {
 
     /// The metrics as OpenMetrics.
     pub fn render_metrics(&self) -> String {
-        self.ops.metrics.render(
+        self.metrics.render(
             &self.status(),
             self.connections.count(),
             self.ops.log.dropped_ever(),

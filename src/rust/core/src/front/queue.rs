@@ -7,8 +7,8 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use super::cause::Cause;
-use super::Front;
 use crate::lock::{Lease, Refused, Table, Ticket};
+use crate::pool::Pool;
 use crate::worker::Worker;
 
 /// A lease, and how long it was waited for, counted from `arrived`. `ticket` is that of an earlier
@@ -49,12 +49,12 @@ fn named(refused: Refused) -> Cause {
 }
 
 /// Refuses requests that have waited for too long, until dropped.
-pub async fn expire(front: Arc<Front>) {
-    let Some(patience) = front.limits.queue_timeout else {
+pub async fn expire(pool: Arc<Pool>) {
+    let Some(patience) = pool.limits.queue_timeout else {
         return;
     };
     loop {
-        let pause = front.table.expire(patience);
+        let pause = pool.table.expire(patience);
         tokio::time::sleep(pause).await;
     }
 }

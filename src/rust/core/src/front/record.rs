@@ -158,6 +158,7 @@ impl Drop for Record {
                 time: SystemTime::now() - total,
                 id: self.id.to_str().unwrap_or_default(),
                 client: self.client,
+                pool: &self.ops.pool,
                 method: method.as_str(),
                 path: uri.path_and_query().map_or("/", |path| path.as_str()),
                 status: self.status,

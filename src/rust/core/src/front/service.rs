@@ -31,6 +31,7 @@ use crate::descriptors::Descriptor;
 use crate::heads;
 use crate::ops;
 use crate::ops::status::Kind;
+use crate::pool::{Pool, Visit};
 use crate::worker::native::STREAM;
 use crate::worker::{is_known_to_http_workers, remote};
 
@@ -125,8 +126,12 @@ async fn serve(
 ) -> Response<Reply> {
     let front = &peer.front;
     let id = headers::given_request_id(request.headers()).unwrap_or_else(new_request_id);
+    let turn = peer.is_front && asks_for_turn(&request);
+    let own = !turn && request.uri().path().starts_with(ops::PREFIX);
+    let found = find_pool(front, &request, turn || own);
+    let pool = found.as_ref().map(|(visit, _)| &***visit);
     let mut record = Box::new(Record::new(
-        front.ops.clone(),
+        pool.map_or(&front.ops, |pool| &pool.ops).clone(),
         peer.connection.clone(),
         call.clone(),
         peer.address,
@@ -137,7 +142,6 @@ async fn serve(
     }
     let http2 = request.version() == Version::HTTP_2;
     let head = *request.method() == Method::HEAD;
-    let turn = peer.is_front && asks_for_turn(&request);
     let mut no_wait = request.headers().get(remote::WAIT) == Some(&remote::NO_WAIT);
     if no_wait && !peer.is_front {
         no_wait = false;
@@ -147,31 +151,44 @@ async fn serve(
         peer.connection.note_front();
     }
 
-    let outcome = match doubtful.map_or_else(|| check(&request), Err) {
-        Err(cause) => Err(cause),
-        Ok(()) if turn => {
+    let outcome = match (doubtful.map_or_else(|| check(&request), Err), &found) {
+        (Err(cause), _) => Err(cause),
+        (Ok(()), Some((visit, _))) if turn => {
             record.counts = false;
-            let outcome = Box::pin(take_turn(&peer, record.started())).await;
+            let outcome = Box::pin(take_turn(&peer, visit, record.started())).await;
             let name = outcome
                 .as_ref()
                 .map_or_else(|cause| cause.name(), |_| "granted");
-            front.ops.metrics.turn(name);
+            visit.ops.metrics.turn(name);
             outcome
         }
-        Ok(()) => match own_answer(&peer, &request) {
-            Some(response) => {
-                if !front.ops.access.has_health() && ops::is_check(request.uri().path()) {
-                    record.line = None;
-                }
-                Ok(response)
+        (Ok(()), _) if own => {
+            if !front.ops.access.has_health() && ops::is_check(request.uri().path()) {
+                record.line = None;
             }
-            None if front.roster.is_draining() => {
-                if no_wait && !request.body().is_end_stream() {
-                    Box::pin(discard(request.body_mut(), &front.limits)).await;
-                }
-                Err(Cause::Draining)
+            Ok(own_answer(&peer, &request))
+        }
+        (Ok(()), None) => Err(Cause::NoRoute),
+        (Ok(()), Some((visit, _))) if visit.roster.is_draining() => {
+            if no_wait && !request.body().is_end_stream() {
+                Box::pin(discard(request.body_mut(), &front.limits)).await;
             }
-            None => forward(&peer, &mut request, &mut record, &call, no_wait).await,
+            Err(Cause::Draining)
+        }
+        (Ok(()), Some((visit, prefix))) => match slash_added(visit, &request, *prefix) {
+            Some(response) => Ok(response),
+            None => {
+                forward(
+                    &peer,
+                    visit,
+                    &mut request,
+                    *prefix,
+                    &mut record,
+                    &call,
+                    no_wait,
+                )
+                .await
+            }
         },
     };
     call.commit(false);
@@ -186,7 +203,9 @@ async fn serve(
     };
     if turn || no_wait {
         let worked = cause.is_none() && record.worker.is_some();
-        tell_front(front, &mut response, cause, worked);
+        if let Some(pool) = pool {
+            tell_front(pool, &mut response, cause, worked);
+        }
     }
     if cause == Some(Cause::Busy) {
         // Nothing came of it here, and it is no news to those who read the log.
@@ -201,13 +220,54 @@ async fn serve(
     response.map(|reply| reply.recorded(record, http2))
 }
 
-/// Health paths: answered here, whatever the workers do.
-fn own_answer(peer: &Peer, request: &Request<Incoming>) -> Option<Response<Reply>> {
-    let front = &peer.front;
+/// The pool that a request is for, and how much of its path leads there. What is faucet's own (`own`) goes by the whole
+/// host's pool.
+fn find_pool(front: &Front, request: &Request<Incoming>, own: bool) -> Option<(Visit, usize)> {
+    let uri = request.uri();
+    let authority = match uri.authority() {
+        Some(authority) => Some(authority.as_str().as_bytes()),
+        None => request
+            .headers()
+            .get(header::HOST)
+            .map(HeaderValue::as_bytes),
+    };
+    front
+        .pools
+        .find(authority, if own { "/" } else { uri.path() })
+}
+
+/// Sends a browser from `/sales` to `/sales/`, where the page's links lead to what is meant. Only browsers ask for pages.
+fn slash_added(pool: &Pool, request: &Request<Incoming>, prefix: usize) -> Option<Response<Reply>> {
     let path = request.uri().path();
-    if !path.starts_with(ops::PREFIX) {
+    if pool.prefix().is_none() || path.len() > prefix {
         return None;
     }
+    let asks = matches!(*request.method(), Method::GET | Method::HEAD);
+    let page = headers::accepts_page(request.headers())
+        && !request.headers().contains_key(header::UPGRADE);
+    if !asks || !page {
+        return None;
+    }
+    // Relative, so that whatever comes before on the way here stays.
+    let last = path.rsplit('/').next().unwrap_or(path);
+    let query = request
+        .uri()
+        .query()
+        .map_or(String::new(), |query| format!("?{query}"));
+    let location = HeaderValue::try_from(format!("./{last}/{query}")).ok()?;
+    let mut response = Response::new(Reply::empty());
+    *response.status_mut() = StatusCode::TEMPORARY_REDIRECT;
+    response.headers_mut().insert(header::LOCATION, location);
+    response
+        .headers_mut()
+        .insert(header::CONTENT_LENGTH, 0.into());
+    Some(response)
+}
+
+/// Health paths: answered here, whatever the workers do.
+fn own_answer(peer: &Peer, request: &Request<Incoming>) -> Response<Reply> {
+    let front = &peer.front;
+    let path = request.uri().path();
     if path == remote::TURN {
         front.ops.metrics.turn("refused");
         front.fronts.note_stranger(peer.address);
@@ -221,7 +281,7 @@ fn own_answer(peer: &Peer, request: &Request<Incoming>) -> Option<Response<Reply
     } else {
         body.to_string()
     };
-    Some(json(status, body))
+    json(status, body)
 }
 
 fn json(status: StatusCode, body: String) -> Response<Reply> {
@@ -243,33 +303,37 @@ fn asks_for_turn(request: &Request<Incoming>) -> bool {
         && !headers::is_forwarded(request.headers())
 }
 
-async fn take_turn(peer: &Arc<Peer>, arrived: Instant) -> Result<Response<Reply>, Cause> {
-    if peer.front.roster.is_draining() {
+async fn take_turn(
+    peer: &Arc<Peer>,
+    pool: &Arc<Pool>,
+    arrived: Instant,
+) -> Result<Response<Reply>, Cause> {
+    if pool.roster.is_draining() {
         return Err(Cause::Draining);
     }
-    turn::wait(peer, arrived).await?;
+    turn::wait(peer, pool, arrived).await?;
     let body = serde_json::json!({"status": "turn"});
     Ok(json(StatusCode::OK, body.to_string()))
 }
 
 /// Adds what another faucet's front wants to know. `worked`: a worker has answered.
-fn tell_front(front: &Front, response: &mut Response<Reply>, cause: Option<Cause>, worked: bool) {
+fn tell_front(pool: &Pool, response: &mut Response<Reply>, cause: Option<Cause>, worked: bool) {
     let status = response.status();
     let crowded = match cause {
         Some(cause) => cause.is_unworked(),
         // With this status it would say that nobody has worked on it.
         None if !worked || status == StatusCode::SERVICE_UNAVAILABLE => false,
-        None if response.body().is_coming() => front.table.waiting() > 0,
+        None if response.body().is_coming() => pool.table.waiting() > 0,
         // The worker is free again, or is someone else's by now.
-        None => !front.table.has_room(),
+        None => !pool.table.has_room(),
     };
     let headers = response.headers_mut();
-    headers.insert(remote::WORKERS, front.table.capacity().into());
+    headers.insert(remote::WORKERS, pool.table.capacity().into());
     if crowded {
         headers.insert(remote::BUSY, HeaderValue::from_static("1"));
     }
     // Its connection is not closed unasked while it may be sending on it.
-    if front.roster.is_draining() && status != StatusCode::SWITCHING_PROTOCOLS {
+    if pool.roster.is_draining() && status != StatusCode::SWITCHING_PROTOCOLS {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
 }
@@ -295,7 +359,9 @@ fn rejection(cause: Cause, head: bool, http2: bool) -> Response<Reply> {
 /// Buffers the body, waits for a worker unless there is `no_wait`, and lets it answer.
 async fn forward(
     peer: &Arc<Peer>,
+    pool: &Arc<Pool>,
     request: &mut Request<Incoming>,
+    prefix: usize,
     record: &mut Record,
     call: &Call,
     no_wait: bool,
@@ -303,7 +369,7 @@ async fn forward(
     let front = &*peer.front;
     let limits = &front.limits;
     // It may be taken away while the body arrives; then there is a place in the queue for it.
-    let had_turn = peer.connection.is_front() && peer.turn.is_some();
+    let had_turn = peer.connection.is_front() && peer.turn.is_for(pool);
     let upgrade = take_upgrade(request);
     let tunnel = match &upgrade {
         None => None,
@@ -313,14 +379,15 @@ async fn forward(
             some => some,
         },
     };
-    let mut request = match sendable(peer, request, record, call, upgrade.as_ref()).await {
-        Ok(sendable) => sendable,
-        Err(Cause::Overloaded) if no_wait => {
-            Box::pin(discard(request.body_mut(), limits)).await;
-            return Err(Cause::Overloaded);
-        }
-        Err(cause) => return Err(cause),
-    };
+    let mut request =
+        match sendable(peer, pool, request, prefix, record, call, upgrade.as_ref()).await {
+            Ok(sendable) => sendable,
+            Err(Cause::Overloaded) if no_wait => {
+                Box::pin(discard(request.body_mut(), limits)).await;
+                return Err(Cause::Overloaded);
+            }
+            Err(cause) => return Err(cause),
+        };
     let common = is_known_to_http_workers(&request.method);
     let arrived = if request.body.is_empty() {
         record.started()
@@ -334,9 +401,9 @@ async fn forward(
         let (lease, waited) = match turn {
             Some(lease) => (Ok(lease), Duration::ZERO),
             None if no_wait && !had_turn => {
-                (queue::acquire_now(&front.table, ticket), Duration::ZERO)
+                (queue::acquire_now(&pool.table, ticket), Duration::ZERO)
             }
-            None => queue::acquire(&front.table, ticket, arrived).await,
+            None => queue::acquire(&pool.table, ticket, arrived).await,
         };
         record.queue = record.queue.max(waited);
         let lease = lease?;
@@ -348,21 +415,21 @@ async fn forward(
         }
         record.worker = Some(lease.id);
         let remote = lease.remote.is_some();
-        let in_flight = InFlight::new(lease, &front.ops);
+        let in_flight = InFlight::new(lease, &pool.ops);
         let breaks_off = in_flight.breaks_off();
         call.commit(!breaks_off);
         // Only the log asks for it.
         let sent = record.line.is_some().then(Instant::now);
         let outcome = match in_flight.cancellation() {
             None => {
-                let unwanted = breaks_off.then(|| BreakOff::new(&front.ops));
-                let outcome = exchange_within(front, in_flight, request).await;
+                let unwanted = breaks_off.then(|| BreakOff::new(&pool.ops));
+                let outcome = exchange_within(front, pool, in_flight, request).await;
                 unwanted.into_iter().for_each(BreakOff::unneeded);
                 outcome
             }
             // Boxed: it would make every request to other workers larger.
             Some(cancellation) => {
-                let exchange = exchange_within(front, in_flight, request);
+                let exchange = exchange_within(front, pool, in_flight, request);
                 Box::pin(cancellable(exchange, cancellation, call)).await
             }
         };
@@ -393,7 +460,8 @@ async fn forward(
             return Err(Cause::WorkerUnreachable);
         }
         if remote
-            && limits
+            && pool
+                .limits
                 .queue_timeout
                 .is_some_and(|most| arrived.elapsed() >= most)
         {

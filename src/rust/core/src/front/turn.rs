@@ -15,6 +15,7 @@ use super::fronts::Place;
 use super::queue;
 use super::service::Peer;
 use crate::lock::Lease;
+use crate::pool::Pool;
 use crate::worker::Worker;
 
 /// How long a front waits for its turn before it has to ask again.
@@ -25,6 +26,7 @@ const UNUSED: Duration = Duration::from_secs(1);
 
 /// A worker's lease, and who takes it away from a front that does not use it.
 struct Turn {
+    pool: Arc<Pool>,
     lease: Lease<Worker>,
     _timer: Timer,
     _place: Place,
@@ -47,8 +49,11 @@ impl ConnectionTurn {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn is_some(&self) -> bool {
-        self.lock().is_some()
+    /// Whether it is one for a worker of `pool`.
+    pub fn is_for(&self, pool: &Arc<Pool>) -> bool {
+        let turn = self.lock();
+        turn.as_ref()
+            .is_some_and(|turn| Arc::ptr_eq(&turn.pool, pool))
     }
 
     /// The lease, if it is still there.
@@ -59,11 +64,11 @@ impl ConnectionTurn {
 }
 
 /// Waits for a worker and keeps it for the next request of `peer`. Who stops waiting leaves the queue.
-pub async fn wait(peer: &Arc<Peer>, arrived: Instant) -> Result<(), Cause> {
+pub async fn wait(peer: &Arc<Peer>, pool: &Arc<Pool>, arrived: Instant) -> Result<(), Cause> {
     // One that was not used would be waited for.
     drop(peer.turn.take());
     let place = Place::take(&peer.front, peer.address).ok_or(Cause::QueueFull)?;
-    let acquire = queue::acquire(&peer.front.table, None, arrived);
+    let acquire = queue::acquire(&pool.table, None, arrived);
     let mut waiting = pin!(tokio::time::timeout(PATIENCE, acquire));
     let lease = std::future::poll_fn(|cx| {
         // Once a shutdown is asked for, the next request would be refused.
@@ -76,11 +81,11 @@ pub async fn wait(peer: &Arc<Peer>, arrived: Instant) -> Result<(), Cause> {
         })
     })
     .await?;
-    keep(peer, lease, place);
+    keep(peer, pool, lease, place);
     Ok(())
 }
 
-fn keep(peer: &Arc<Peer>, lease: Lease<Worker>, place: Place) {
+fn keep(peer: &Arc<Peer>, pool: &Arc<Pool>, lease: Lease<Worker>, place: Place) {
     // The connection may end before: nothing here keeps it.
     let late = Arc::downgrade(peer);
     let timer = tokio::spawn(async move {
@@ -90,6 +95,7 @@ fn keep(peer: &Arc<Peer>, lease: Lease<Worker>, place: Place) {
         }
     });
     *peer.turn.lock() = Some(Box::new(Turn {
+        pool: pool.clone(),
         lease,
         _timer: Timer(timer.abort_handle()),
         _place: place,

@@ -27,6 +27,8 @@ pub struct Entry<'a> {
     pub method: &'a str,
     /// Target with query, still percent-encoded.
     pub path: &'a str,
+    /// The name of the pool; empty when it is none's.
+    pub pool: &'a str,
     pub status: u16,
     /// Why faucet answered itself; empty when a worker answered.
     pub cause: &'a str,
@@ -67,6 +69,10 @@ impl Entry<'_> {
                     self.client,
                     Millis(self.queue),
                 );
+                // The root's goes without saying: most servers have no other.
+                if !matches!(self.pool, "" | "/") {
+                    line.push_str(&format!(" pool={}", word(self.pool)));
+                }
                 if let (Some(worker), Some(in_worker)) = (self.worker, self.in_worker) {
                     line.push_str(&format!(" worker={worker} r={}ms", Millis(in_worker)));
                 }
@@ -83,6 +89,7 @@ impl Entry<'_> {
                 "client": self.client.to_string(),
                 "method": self.method,
                 "path": self.path,
+                "pool": if self.pool.is_empty() { None } else { Some(self.pool) },
                 "status": self.status,
                 "cause": if self.cause.is_empty() { None } else { Some(self.cause) },
                 "bytes": self.bytes,
@@ -190,6 +197,7 @@ mod tests {
             client: [127, 0, 0, 1].into(),
             method: "GET",
             path: "/a?b=%22",
+            pool: "/",
             status: 200,
             cause: "",
             bytes: 12,

@@ -208,7 +208,7 @@ fn respond(front: &Front, request: &Request<Incoming>) -> Response<Full<Bytes>> 
             response
         }
         "/status" => {
-            let status = front.roster.status_with_memory().to_json().to_string();
+            let status = front.status_with_memory().to_json().to_string();
             answer(StatusCode::OK, "application/json", status)
         }
         path => match super::answer(path, || front.status()) {

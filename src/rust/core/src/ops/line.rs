@@ -1,7 +1,7 @@
 //! Renders `tracing` events as single log lines.
 
 use std::fmt::Write;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
@@ -10,15 +10,71 @@ use tracing::{Event, Level, Metadata, Subscriber};
 use super::escape;
 use super::log::{Kind, Log};
 
-/// A subscriber for one server's thread. A full-featured one would bring spans, filters and a
-/// registry; a server's events are plain lines.
+/// A subscriber for one server's thread. A full-featured one would bring filters and a registry; a server's events are
+/// plain lines, and its spans are pools: what happens within one begins with its name.
 pub(super) struct EventLine {
     log: Arc<Log>,
+    /// The spans' names, by their numbers; a number is used again when its span is closed.
+    spans: Mutex<Vec<Span>>,
+    /// Those that are entered now, innermost last: a server has one thread.
+    entered: Mutex<Vec<u64>>,
+}
+
+#[derive(Default)]
+struct Span {
+    subject: String,
+    handles: usize,
 }
 
 impl EventLine {
     pub(super) fn new(log: Arc<Log>) -> Self {
-        Self { log }
+        Self {
+            log,
+            spans: Mutex::default(),
+            entered: Mutex::default(),
+        }
+    }
+
+    fn spans(&self) -> MutexGuard<'_, Vec<Span>> {
+        self.spans.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn entered(&self) -> MutexGuard<'_, Vec<u64>> {
+        self.entered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How a line begins.
+    fn subject(&self) -> String {
+        let innermost = self.entered().last().copied();
+        innermost.map_or_else(String::new, |id| {
+            self.spans()[id as usize - 1].subject.clone()
+        })
+    }
+}
+
+/// The span of a pool. The root's events go without a name: most servers have no other.
+pub fn pool_span(name: &str) -> tracing::Span {
+    match name {
+        "/" => tracing::Span::none(),
+        name => tracing::info_span!("pool", pool = name),
+    }
+}
+
+/// Takes the name that a span's fields hold.
+#[derive(Default)]
+struct PoolName(String);
+
+impl Visit for PoolName {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        if field.name() == "pool" {
+            self.0 = format!("{value:?}");
+        }
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "pool" {
+            value.clone_into(&mut self.0);
+        }
     }
 }
 
@@ -30,20 +86,61 @@ impl Subscriber for EventLine {
     fn event(&self, event: &Event<'_>) {
         let mut text = Text::default();
         event.record(&mut text);
-        let text = [text.subject, text.message, text.fields].concat();
+        let text = [self.subject(), text.subject, text.message, text.fields].concat();
         // Others than we may have written some of it.
         let line = escape::line(&text).into_owned();
         self.log.push(Kind::Event, *event.metadata().level(), line);
     }
 
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
+    fn new_span(&self, attributes: &Attributes<'_>) -> Id {
+        let mut name = PoolName::default();
+        attributes.record(&mut name);
+        let span = Span {
+            subject: format!("{}: ", name.0),
+            handles: 1,
+        };
+        let mut spans = self.spans();
+        let place = match spans.iter().position(|span| span.handles == 0) {
+            Some(free) => {
+                spans[free] = span;
+                free
+            }
+            None => {
+                spans.push(span);
+                spans.len() - 1
+            }
+        };
+        Id::from_u64(place as u64 + 1)
+    }
+
+    fn clone_span(&self, id: &Id) -> Id {
+        self.spans()[id.into_u64() as usize - 1].handles += 1;
+        id.clone()
+    }
+
+    fn try_close(&self, id: Id) -> bool {
+        let mut spans = self.spans();
+        let span = &mut spans[id.into_u64() as usize - 1];
+        span.handles -= 1;
+        span.handles == 0
+    }
+
+    fn enter(&self, id: &Id) {
+        self.entered().push(id.into_u64());
+    }
+
+    fn exit(&self, id: &Id) {
+        let mut entered = self.entered();
+        if let Some(place) = entered
+            .iter()
+            .rposition(|entered| *entered == id.into_u64())
+        {
+            entered.remove(place);
+        }
     }
 
     fn record(&self, _: &Id, _: &Record<'_>) {}
     fn record_follows_from(&self, _: &Id, _: &Id) {}
-    fn enter(&self, _: &Id) {}
-    fn exit(&self, _: &Id) {}
 }
 
 #[derive(Default)]

@@ -1,60 +1,96 @@
 //! Counters and histograms, as OpenMetrics.
 
+use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
 use std::time::Duration;
 
-use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::status::{LookupState, Status, STATES};
+use super::status::{LookupState, PoolStatus, ServerStatus, STATES};
 
 /// Upper bounds in seconds: from a fast route of one worker to R's long computations.
 const BUCKETS: [f64; 14] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 300.0,
 ];
 
+/// A pool's name, as a label. Cheap to clone.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Name(Arc<str>);
+
+impl EncodeLabelValue for Name {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> std::fmt::Result {
+        // The format has an escape for these three and no others.
+        for char in self.0.chars() {
+            match char {
+                '\\' => encoder.write_str("\\\\")?,
+                '"' => encoder.write_str("\\\"")?,
+                '\n' => encoder.write_str("\\n")?,
+                other => encoder.write_char(other)?,
+            }
+        }
+        Ok(())
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Outcome {
+    pool: Name,
     status: u16,
     cause: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByPool {
+    pool: Name,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByState {
+    pool: Name,
     state: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByReason {
+    pool: Name,
     reason: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByOutcome {
+    pool: Name,
     outcome: &'static str,
+}
+
+type Histograms = Family<ByPool, Histogram, fn() -> Histogram>;
+
+/// What pools count for themselves.
+#[derive(Clone)]
+struct Counted {
+    requests: Family<Outcome, Counter>,
+    duration: Histograms,
+    queue_wait: Histograms,
+    restarts: Family<ByReason, Counter>,
+    cancelled: Family<ByReason, Counter>,
+    lookups: Family<ByOutcome, Counter>,
+    turns: Family<ByOutcome, Counter>,
 }
 
 /// All metrics of one server.
 pub struct Metrics {
     registry: Registry,
-    requests: Family<Outcome, Counter>,
-    /// The overwhelming case, kept at hand.
-    ok: Counter,
-    duration: Histogram,
-    queue_wait: Histogram,
-    queue_length: Gauge,
+    counted: Counted,
+    queue_length: Family<ByPool, Gauge>,
     workers: Family<ByState, Gauge>,
-    unserved: Gauge<f64, AtomicU64>,
-    restarts: Family<ByReason, Counter>,
-    cancelled: Family<ByReason, Counter>,
-    lookups: Family<ByOutcome, Counter>,
-    turns: Family<ByOutcome, Counter>,
+    unserved: Family<ByPool, Gauge<f64, AtomicU64>>,
     connections: Gauge,
-    tunnels: Gauge,
+    tunnels: Family<ByPool, Gauge>,
     log_dropped: Counter<u64, AtomicU64>,
     log_dropped_seen: AtomicU64,
 }
@@ -68,27 +104,21 @@ impl Default for Metrics {
             "Requests, by the status the client got and by what made faucet answer itself",
             requests.clone(),
         );
-        let ok = requests
-            .get_or_create(&Outcome {
-                status: 200,
-                cause: "",
-            })
-            .clone();
-        let duration = Histogram::new(BUCKETS);
+        let duration = Histograms::new_with_constructor(histogram);
         registry.register_with_unit(
             "request_duration",
             "From the complete head to the end of the response",
             Unit::Seconds,
             duration.clone(),
         );
-        let queue_wait = Histogram::new(BUCKETS);
+        let queue_wait = Histograms::new_with_constructor(histogram);
         registry.register_with_unit(
             "queue_wait",
             "From the complete request to a free worker",
             Unit::Seconds,
             queue_wait.clone(),
         );
-        let queue_length = Gauge::default();
+        let queue_length = Family::<ByPool, Gauge>::default();
         registry.register(
             "queue_length",
             "Requests waiting for a worker now",
@@ -96,7 +126,7 @@ impl Default for Metrics {
         );
         let workers = Family::<ByState, Gauge>::default();
         registry.register("workers", "Workers, by state", workers.clone());
-        let unserved = Gauge::<f64, AtomicU64>::default();
+        let unserved = Family::<ByPool, Gauge<f64, AtomicU64>>::default();
         registry.register_with_unit(
             "unserved",
             "How long no worker has taken requests; 0 while one does",
@@ -125,7 +155,7 @@ impl Default for Metrics {
         );
         let connections = Gauge::default();
         registry.register("connections", "Client connections now", connections.clone());
-        let tunnels = Gauge::default();
+        let tunnels = Family::<ByPool, Gauge>::default();
         registry.register("tunnels", "Upgraded connections now", tunnels.clone());
         let log_dropped = Counter::default();
         registry.register(
@@ -135,17 +165,18 @@ impl Default for Metrics {
         );
         Self {
             registry,
-            requests,
-            ok,
-            duration,
-            queue_wait,
+            counted: Counted {
+                requests,
+                duration,
+                queue_wait,
+                restarts,
+                cancelled,
+                lookups,
+                turns,
+            },
             queue_length,
             workers,
             unserved,
-            restarts,
-            cancelled,
-            lookups,
-            turns,
             connections,
             tunnels,
             log_dropped,
@@ -154,66 +185,138 @@ impl Default for Metrics {
     }
 }
 
-impl Metrics {
+fn histogram() -> Histogram {
+    Histogram::new(BUCKETS)
+}
+
+/// What one pool counts. Those that every request needs are at hand.
+pub struct PoolMetrics {
+    pool: Name,
+    counted: Counted,
+    /// The overwhelming case.
+    ok: Counter,
+    duration: Histogram,
+    queue_wait: Histogram,
+}
+
+impl PoolMetrics {
     /// One request is over.
     pub fn request(&self, status: u16, cause: &'static str, total: Duration, queue: Duration) {
         if status == 200 && cause.is_empty() {
             self.ok.inc();
         } else {
-            self.requests
-                .get_or_create(&Outcome { status, cause })
-                .inc();
+            let outcome = Outcome {
+                pool: self.pool.clone(),
+                status,
+                cause,
+            };
+            self.counted.requests.get_or_create(&outcome).inc();
         }
         self.duration.observe(total.as_secs_f64());
         self.queue_wait.observe(queue.as_secs_f64());
     }
 
+    fn by_reason(&self, reason: &'static str) -> ByReason {
+        ByReason {
+            pool: self.pool.clone(),
+            reason,
+        }
+    }
+
+    fn by_outcome(&self, outcome: &'static str) -> ByOutcome {
+        ByOutcome {
+            pool: self.pool.clone(),
+            outcome,
+        }
+    }
+
     /// A worker was replaced.
     pub fn restart(&self, reason: &'static str) {
-        self.restarts.get_or_create(&ByReason { reason }).inc();
+        let reason = self.by_reason(reason);
+        self.counted.restarts.get_or_create(&reason).inc();
     }
 
     /// A worker was made to give up a request.
     pub fn cancelled(&self, reason: &'static str) {
-        self.cancelled.get_or_create(&ByReason { reason }).inc();
+        let reason = self.by_reason(reason);
+        self.counted.cancelled.get_or_create(&reason).inc();
     }
 
     /// The name that workers are found by was looked up.
     pub fn lookup(&self, outcome: LookupState) {
-        let outcome = outcome.name();
-        self.lookups.get_or_create(&ByOutcome { outcome }).inc();
+        let outcome = self.by_outcome(outcome.name());
+        self.counted.lookups.get_or_create(&outcome).inc();
     }
 
     /// A turn was asked for.
     pub fn turn(&self, outcome: &'static str) {
-        self.turns.get_or_create(&ByOutcome { outcome }).inc();
+        let outcome = self.by_outcome(outcome);
+        self.counted.turns.get_or_create(&outcome).inc();
+    }
+}
+
+impl Metrics {
+    /// What the pool with this name counts; one that comes back counts on.
+    pub fn of_pool(&self, name: &Arc<str>) -> PoolMetrics {
+        let pool = Name(name.clone());
+        let counted = self.counted.clone();
+        let by_pool = ByPool { pool: pool.clone() };
+        let ok = Outcome {
+            pool: pool.clone(),
+            status: 200,
+            cause: "",
+        };
+        let ok = counted.requests.get_or_create(&ok).clone();
+        let duration = counted.duration.get_or_create(&by_pool).clone();
+        let queue_wait = counted.queue_wait.get_or_create(&by_pool).clone();
+        PoolMetrics {
+            pool,
+            counted,
+            ok,
+            duration,
+            queue_wait,
+        }
     }
 
     /// All of them as text, in OpenMetrics' form. Gauges are read from `status` now.
-    pub fn render(&self, status: &Status, connections: usize, log_dropped: u64) -> String {
-        self.queue_length.set(status.queue as i64);
-        for state in STATES {
-            let count = status
-                .workers
-                .iter()
-                .filter(|worker| worker.state == state)
-                .count();
-            self.workers
-                .get_or_create(&ByState {
-                    state: state.name(),
-                })
-                .set(count as i64);
+    pub fn render(&self, status: &ServerStatus, connections: usize, log_dropped: u64) -> String {
+        // Those of pools that are gone go with them.
+        self.queue_length.clear();
+        self.workers.clear();
+        self.unserved.clear();
+        self.tunnels.clear();
+        for status in &status.pools {
+            self.set_gauges(status);
         }
-        let unserved = status.unserved.unwrap_or_default();
-        self.unserved.set(unserved.as_secs_f64());
         self.connections.set(connections as i64);
-        let tunnels: usize = status.workers.iter().map(|worker| worker.tunnels).sum();
-        self.tunnels.set(tunnels as i64);
         let seen = self.log_dropped_seen.swap(log_dropped, Ordering::Relaxed);
         self.log_dropped.inc_by(log_dropped.saturating_sub(seen));
         let mut text = String::new();
         // Writing to a String cannot fail.
         let _ = prometheus_client::encoding::text::encode(&mut text, &self.registry);
         text
+    }
+
+    /// Adds what there is of one pool: of two with one name, one leaves.
+    fn set_gauges(&self, status: &PoolStatus) {
+        let pool = Name(status.pool.clone());
+        let by_pool = ByPool { pool: pool.clone() };
+        let queue = self.queue_length.get_or_create(&by_pool);
+        queue.inc_by(status.queue as i64);
+        for state in STATES {
+            let workers = status.workers.iter();
+            let count = workers.filter(|worker| worker.state == state).count();
+            let by_state = ByState {
+                pool: pool.clone(),
+                state: state.name(),
+            };
+            self.workers.get_or_create(&by_state).inc_by(count as i64);
+        }
+        let unserved = status.unserved.unwrap_or_default();
+        self.unserved
+            .get_or_create(&by_pool)
+            .set(unserved.as_secs_f64());
+        let tunnels: usize = status.workers.iter().map(|worker| worker.tunnels).sum();
+        self.tunnels.get_or_create(&by_pool).inc_by(tunnels as i64);
     }
 }

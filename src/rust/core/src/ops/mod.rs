@@ -17,12 +17,35 @@ pub mod status;
 pub use admin::{serve_admin, Hosts};
 pub use exposition::Exposition;
 pub use health::{answer, is_check, PREFIX};
+pub use line::pool_span;
 
 use std::sync::Arc;
 
-/// What every request reports to.
+/// What the requests of one pool report to.
 pub struct Ops {
-    pub metrics: metrics::Metrics,
-    pub access: access::AccessLog,
+    /// Its name; empty for requests that are no pool's.
+    pub pool: Arc<str>,
+    pub metrics: metrics::PoolMetrics,
+    pub access: Arc<access::AccessLog>,
     pub log: Arc<log::Log>,
+}
+
+impl Ops {
+    /// What belongs to this pool, in a line: with the pool's name, but for the root's.
+    pub fn name_of(&self, what: &str) -> String {
+        match &*self.pool {
+            "/" => what.to_owned(),
+            pool => format!("{pool} {what}"),
+        }
+    }
+
+    /// The same for a pool.
+    pub fn of_pool(&self, name: &Arc<str>, metrics: &metrics::Metrics) -> Arc<Self> {
+        Arc::new(Self {
+            pool: name.clone(),
+            metrics: metrics.of_pool(name),
+            access: self.access.clone(),
+            log: self.log.clone(),
+        })
+    }
 }

@@ -1,5 +1,6 @@
 //! The server's state as plain data: one source for `$status()`, `/status`, `/metrics` and readiness.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{json, Value};
@@ -159,9 +160,11 @@ impl LookupStatus {
     }
 }
 
-/// The whole server.
+/// One pool.
 #[derive(Clone, Debug, Default)]
-pub struct Status {
+pub struct PoolStatus {
+    /// Its name.
+    pub pool: Arc<str>,
     pub workers: Vec<WorkerStatus>,
     /// None if workers are not forked.
     pub template: Option<TemplateStatus>,
@@ -169,7 +172,7 @@ pub struct Status {
     pub lookup: Option<LookupStatus>,
     /// Requests waiting for a worker.
     pub queue: usize,
-    /// The server takes no new requests.
+    /// It takes no new requests.
     pub draining: bool,
     /// How long no worker has taken requests; none while one does.
     pub unserved: Option<Duration>,
@@ -177,7 +180,7 @@ pub struct Status {
     pub given_up: bool,
 }
 
-impl Status {
+impl PoolStatus {
     /// Workers that take requests.
     pub fn serving(&self) -> usize {
         self.count(|state| matches!(state, State::Ready | State::Busy))
@@ -197,7 +200,7 @@ impl Status {
         failed.filter_map(|worker| worker.next_try).min()
     }
 
-    /// Whether the server, which may be draining, is worth keeping.
+    /// Whether the pool, which may be draining, is worth keeping.
     pub fn is_live(&self) -> bool {
         self.draining || !self.given_up
     }
@@ -214,42 +217,96 @@ impl Status {
         !self.draining && self.serving() > 0
     }
 
-    /// For `/status`.
-    pub fn to_json(&self) -> Value {
-        let workers: Vec<Value> = self
-            .workers
-            .iter()
-            .map(|worker| {
-                json!({
-                    "worker": worker.worker,
-                    "pid": worker.pid,
-                    "address": worker.address,
-                    "state": worker.state.name(),
-                    "type": worker.kind.map(Kind::name),
-                    "slots": worker.slots,
-                    "in_flight": worker.in_flight,
-                    "requests": worker.requests,
-                    "restarts": worker.restarts,
-                    "memory": worker.memory,
-                    "started": worker.started.map(rfc3339),
-                    "boot": worker.boot.map(|boot| boot.as_secs_f64()),
-                    "next_try": worker.next_try.map(rfc3339),
-                    "tunnels": worker.tunnels,
-                })
+    fn workers_json(&self) -> impl Iterator<Item = Value> + '_ {
+        self.workers.iter().map(|worker| {
+            json!({
+                "pool": &*self.pool,
+                "worker": worker.worker,
+                "pid": worker.pid,
+                "address": worker.address,
+                "state": worker.state.name(),
+                "type": worker.kind.map(Kind::name),
+                "slots": worker.slots,
+                "in_flight": worker.in_flight,
+                "requests": worker.requests,
+                "restarts": worker.restarts,
+                "memory": worker.memory,
+                "started": worker.started.map(rfc3339),
+                "boot": worker.boot.map(|boot| boot.as_secs_f64()),
+                "next_try": worker.next_try.map(rfc3339),
+                "tunnels": worker.tunnels,
             })
-            .collect();
+        })
+    }
+
+    /// All but its workers.
+    fn to_json(&self) -> Value {
         json!({
+            "pool": &*self.pool,
             "ready": self.is_ready(),
             "draining": self.draining,
             "unserved": self.unserved.map(|unserved| unserved.as_secs_f64()),
             "queue": self.queue,
-            "workers": workers,
             "lookup": self.lookup.as_ref().map(LookupStatus::to_json),
             "template": self.template.map(|template| json!({
                 "pid": template.pid,
                 "state": template.state.name(),
                 "next_try": template.next_try.map(rfc3339),
             })),
+        })
+    }
+}
+
+/// The whole server.
+#[derive(Clone, Debug, Default)]
+pub struct ServerStatus {
+    pub pools: Vec<PoolStatus>,
+    /// Of some pool it is not known yet whether it starts.
+    pub starting: bool,
+    /// The server takes no new requests.
+    pub draining: bool,
+}
+
+impl ServerStatus {
+    /// All workers, pool by pool.
+    pub fn workers(&self) -> impl Iterator<Item = &WorkerStatus> {
+        self.pools.iter().flat_map(|pool| &pool.workers)
+    }
+
+    /// Requests waiting for a worker.
+    pub fn queue(&self) -> usize {
+        self.pools.iter().map(|pool| pool.queue).sum()
+    }
+
+    /// Whether requests should come here: one pool that does not serve is no reason to take all others away.
+    pub fn is_ready(&self) -> bool {
+        !self.draining && !self.starting && self.pools.iter().any(PoolStatus::is_ready)
+    }
+
+    /// Whether the server is worth keeping: while one of its pools is.
+    pub fn is_live(&self) -> bool {
+        self.draining || self.pools.is_empty() || self.pools.iter().any(PoolStatus::is_live)
+    }
+
+    /// The pool that has been without a worker for longest.
+    pub fn unserved(&self) -> Option<Duration> {
+        self.pools.iter().filter_map(|pool| pool.unserved).max()
+    }
+
+    /// For `/status`.
+    pub fn to_json(&self) -> Value {
+        let workers: Vec<Value> = self
+            .pools
+            .iter()
+            .flat_map(PoolStatus::workers_json)
+            .collect();
+        let pools: Vec<Value> = self.pools.iter().map(PoolStatus::to_json).collect();
+        json!({
+            "ready": self.is_ready(),
+            "draining": self.draining,
+            "queue": self.queue(),
+            "pools": pools,
+            "workers": workers,
         })
     }
 }

@@ -7,22 +7,23 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::listen::{listen, reachable};
-use super::request::Request;
+use super::request::{too_late, PreparedPool, Request};
 use super::shared::{Ending, Phase, Shared};
 use super::task::ServerTask;
-use super::{system, Settings};
+use super::{system, PoolSettings, Settings};
 use crate::body::{self, Store};
 use crate::descriptors::Descriptors;
 use crate::environment::{Environment, SystemError};
-use crate::front::{Connections, Front, Fronts};
-use crate::lock::Table;
+use crate::front::{Connections, Front, Fronts, Lifecycle};
 use crate::ops::access::AccessLog;
 use crate::ops::log::{Line, Log};
 use crate::ops::metrics::Metrics;
-use crate::ops::status::Status;
+use crate::ops::status::{LookupStatus, PoolStatus};
 use crate::ops::{Hosts, Ops};
+use crate::pool::{Membership, Pool, Pools};
 use crate::signals;
-use crate::sources::{Counts, Failure, Prepared, Roster, SourceContext};
+use crate::sources::local::Resources;
+use crate::sources::{Counts, Failure, Prepared};
 
 /// How long the last lines of the access log may take to be written.
 const LAST_LINES: Duration = Duration::from_millis(500);
@@ -30,9 +31,11 @@ const LAST_LINES: Duration = Duration::from_millis(500);
 /// A server on a thread of its own. Dropping it kills its workers.
 pub struct Server {
     shared: Arc<Shared>,
-    roster: Arc<Roster>,
+    pools: Arc<Pools>,
     /// The server's own: what it keeps open ends with it, not with the handle.
     ops: Weak<Ops>,
+    /// What its pools of processes share, while there is one.
+    resources: Weak<Resources>,
     requests: mpsc::UnboundedSender<(u64, Request)>,
     next_request: u64,
     environment: Environment,
@@ -79,92 +82,120 @@ impl Server {
                 })?
             }
         };
+        let metrics = Metrics::default();
         let ops = Arc::new(Ops {
-            metrics: Metrics::default(),
-            access: access.with_health(settings.log_health),
+            pool: Arc::default(),
+            metrics: metrics.of_pool(&Arc::default()),
+            access: Arc::new(access.with_health(settings.log_health)),
             log: log.clone(),
         });
         let own = Arc::downgrade(&ops);
-        let table = Table::new(settings.queue);
-        let roster = Arc::new(Roster::new(table.clone()));
         let shared = Shared::new(log.clone());
+        let pools = Arc::new(Pools::default());
         let (requests, asked) = mpsc::unbounded_channel();
-        let workers = settings.source.workers() as usize;
-
-        let finished = ops.clone();
-        let admin_hosts = Hosts::new(&settings.admin_host, &settings.admin_hosts);
-        let main = {
-            let (shared, roster) = (shared.clone(), roster.clone());
-            move |source: Prepared| {
-                // Before all else, so that it is dropped after all else.
-                let _ending = Ending(shared.clone());
-                let _lines = tracing::subscriber::set_default(log.subscriber());
-                let runtime = match tokio::runtime::Builder::new_current_thread()
-                    .enable_all()
-                    .thread_name("faucet-blocking")
-                    .thread_stack_size(signals::STACK)
-                    .build()
-                {
-                    Ok(runtime) => runtime,
-                    Err(error) => {
-                        shared.set_phase(Phase::Failed(system(error)));
-                        return;
-                    }
-                };
-                let limits = settings.limits;
-                let descriptors = Descriptors::of_process(limits.max_connections, workers);
-                let store = match Store::new(limits.total_body_memory, descriptors, Store::THREADS)
-                {
-                    Ok(store) => store,
-                    Err(error) => {
-                        shared.set_phase(Phase::Failed(system(error)));
-                        return;
-                    }
-                };
-                let front = Arc::new(Front {
-                    table: table.clone(),
-                    roster: roster.clone(),
-                    limits,
-                    store,
-                    trusted: settings.trusted,
-                    fronts: Fronts::new(settings.fronts),
-                    ops: ops.clone(),
-                    connections: Connections::default(),
-                });
-                let (notify, events) = mpsc::unbounded_channel();
-                let context = SourceContext {
-                    table,
-                    roster,
-                    ops,
-                    notify,
-                };
-                let (source, handle) = source.start(context);
-                let task = ServerTask {
-                    shared: shared.clone(),
-                    front,
-                    source: handle,
-                };
-                let admin = admin.map(|listener| (listener, admin_hosts));
-                runtime.block_on(task.run(source, events, asked, listener, admin));
-                // A connection that hangs must not keep the server from ending.
-                runtime.shutdown_timeout(Duration::from_millis(100));
-                finished.access.finish(LAST_LINES);
-            }
-        };
-        // Nobody joins the thread: its end shows in what is shared.
-        let source = settings.source.listening_at(address);
-        let prepared = source.prepare(&environment).map_err(system)?;
-        signals::start_thread("faucet", signals::STACK, move || main(prepared)).map_err(system)?;
-        Ok(Self {
-            shared,
-            roster,
+        let workers = settings
+            .pools
+            .iter()
+            .map(|pool| pool.source.workers())
+            .sum::<u32>();
+        let mut server = Self {
+            shared: shared.clone(),
+            pools: pools.clone(),
             ops: own,
+            resources: Weak::new(),
             requests,
             next_request: 0,
             environment,
             address,
             admin: admin_address,
             abandoned: false,
+        };
+        let mut prepared = Vec::new();
+        // Until the thread has it.
+        let mut resources = None;
+        for settings in settings.pools {
+            let pool = settings.pool(&ops, &metrics);
+            pools.add(pool.clone(), Membership::Routed);
+            let settings = server.prepare(settings)?;
+            if let Prepared::Local(_, shared) = &settings.source {
+                resources = Some(shared.clone());
+            }
+            prepared.push((pool, settings));
+        }
+        drop(resources);
+
+        let finished = ops.clone();
+        let admin_hosts = Hosts::new(&settings.admin_host, &settings.admin_hosts);
+        let main = move || {
+            // Before all else, so that it is dropped after all else.
+            let _ending = Ending(shared.clone());
+            let _lines = tracing::subscriber::set_default(log.subscriber());
+            let runtime = match tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .thread_name("faucet-blocking")
+                .thread_stack_size(signals::STACK)
+                .build()
+            {
+                Ok(runtime) => runtime,
+                Err(error) => {
+                    shared.set_phase(Phase::Failed(system(error)));
+                    return;
+                }
+            };
+            let limits = settings.limits;
+            let descriptors = Descriptors::of_process(limits.max_connections, workers as usize);
+            let store = match Store::new(limits.total_body_memory, descriptors, Store::THREADS) {
+                Ok(store) => store,
+                Err(error) => {
+                    shared.set_phase(Phase::Failed(system(error)));
+                    return;
+                }
+            };
+            let front = Arc::new(Front {
+                pools,
+                limits,
+                store,
+                trusted: settings.trusted,
+                fronts: Fronts::new(settings.fronts),
+                ops,
+                metrics,
+                connections: Connections::default(),
+                lifecycle: Lifecycle::default(),
+            });
+            let (task, events) = ServerTask::new(shared, front);
+            let admin = admin.map(|listener| (listener, admin_hosts));
+            runtime.block_on(task.run(prepared, events, asked, listener, admin));
+            // A connection that hangs must not keep the server from ending.
+            runtime.shutdown_timeout(Duration::from_millis(100));
+            finished.access.finish(LAST_LINES);
+        };
+        // Nobody joins the thread: its end shows in what is shared.
+        match signals::start_thread("faucet", signals::STACK, main) {
+            Ok(_) => Ok(server),
+            Err(error) => {
+                server.abandoned = true;
+                Err(system(error))
+            }
+        }
+    }
+
+    /// A pool with what it needs from the system. Reads the environment: to be called on R's thread.
+    ///
+    /// # Errors
+    /// Class `system`.
+    pub fn prepare(&mut self, settings: PoolSettings) -> Result<PreparedPool, Failure> {
+        let source = settings.source.clone().listening_at(self.address);
+        let source = source.prepare(|| match self.resources.upgrade() {
+            Some(resources) => Ok(resources),
+            None => {
+                let resources = Arc::new(Resources::prepare(&self.environment)?);
+                self.resources = Arc::downgrade(&resources);
+                Ok(resources)
+            }
+        });
+        Ok(PreparedPool {
+            settings,
+            source: source.map_err(system)?,
         })
     }
 
@@ -183,19 +214,28 @@ impl Server {
         self.shared.phase()
     }
 
-    /// The workers, now, but their memory.
-    pub fn status(&self) -> Status {
-        self.roster.status()
+    /// The pools, now, with their workers' memory.
+    pub fn status(&self) -> Vec<PoolStatus> {
+        let pools = self.pools.all();
+        pools.iter().map(|pool| pool.status_with_memory()).collect()
+    }
+
+    /// The lookups of the pools that are found by a name, and the names of these pools.
+    pub fn lookups(&self) -> Vec<(Arc<str>, LookupStatus)> {
+        let pools = self.pools.all();
+        let lookup = |pool: &Arc<Pool>| Some((pool.name().clone(), pool.roster.lookup_status()?));
+        pools.iter().filter_map(lookup).collect()
     }
 
     /// How many workers there are now, for those who ask often.
     pub fn counts(&self) -> Counts {
-        self.roster.counts()
-    }
-
-    /// The workers, now, with their memory.
-    pub fn status_with_memory(&self) -> Status {
-        self.roster.status_with_memory()
+        let mut sum = Counts::default();
+        for pool in self.pools.all() {
+            let counts = pool.roster.counts();
+            sum.serving += counts.serving;
+            sum.total += counts.total;
+        }
+        sum
     }
 
     /// Asks for something; its end is told by [`result`](Self::result) under the returned number. A reload reads the
@@ -203,16 +243,19 @@ impl Server {
     pub fn ask(&mut self, request: Request) -> u64 {
         let id = self.next_request;
         self.next_request += 1;
-        self.shared.begin(id, request);
-        if matches!(request, Request::Reload) {
+        let ends = request.ends();
+        self.shared.begin(id, ends);
+        if matches!(request, Request::Reload(_) | Request::Configure(..)) {
             self.environment.refresh();
         }
-        if request.ends() {
+        if ends {
             // From this moment on, not from when the server's thread gets to it.
-            self.roster.set_draining();
+            for pool in self.pools.all() {
+                pool.roster.set_draining();
+            }
         }
         if self.requests.send((id, request)).is_err() {
-            self.shared.settle(id, request.too_late());
+            self.shared.settle(id, too_late(ends));
         }
         id
     }

@@ -3,19 +3,24 @@
 mod handle;
 mod listen;
 mod request;
+mod running;
 mod shared;
 mod task;
 
 pub use handle::Server;
-pub use request::Request;
+pub use request::{PreparedPool, Request};
 pub use shared::Phase;
 
 use std::io;
+use std::sync::Arc;
 
 use crate::environment::SystemError;
 use crate::front::{Limits, Networks, TrustedProxies};
 use crate::ops::access::Format;
 use crate::ops::log_file::LogFile;
+use crate::ops::metrics::Metrics;
+use crate::ops::Ops;
+use crate::pool::{Pool, PoolLimits, Route};
 use crate::sources::{Failure, Source};
 
 /// Everything that a server is told at its start.
@@ -30,8 +35,6 @@ pub struct Settings {
     pub admin_port: Option<u16>,
     /// Names by which the admin port may be asked, besides those of this machine.
     pub admin_hosts: Vec<String>,
-    /// Requests that may wait.
-    pub queue: usize,
     pub limits: Limits,
     pub trusted: TrustedProxies,
     /// Which peers are other faucets' fronts.
@@ -41,7 +44,24 @@ pub struct Settings {
     pub log_file: Option<LogFile>,
     /// Whether it holds health checks.
     pub log_health: bool,
+    /// No two with the same route.
+    pub pools: Vec<PoolSettings>,
+}
+
+/// Everything that a pool is told at its start.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PoolSettings {
+    pub route: Route,
+    pub limits: PoolLimits,
     pub source: Source,
+}
+
+impl PoolSettings {
+    /// A pool without workers.
+    fn pool(&self, ops: &Ops, metrics: &Metrics) -> Arc<Pool> {
+        let ops = ops.of_pool(self.route.name(), metrics);
+        Pool::new(self.route.clone(), self.limits.clone(), ops)
+    }
 }
 
 fn system(error: io::Error) -> Failure {

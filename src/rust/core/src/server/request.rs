@@ -1,14 +1,30 @@
 //! What can be asked of a running server.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::sources::Failure;
+use super::PoolSettings;
+use crate::sources::{Failure, Prepared};
 
-/// What can be asked of a running server.
-#[derive(Clone, Copy, Debug)]
+/// A pool with all that it needs from the system.
+pub struct PreparedPool {
+    pub(super) settings: PoolSettings,
+    pub(super) source: Prepared,
+}
+
+/// What can be asked of a running server. A pool goes by its name; `None` is the only one.
 pub enum Request {
-    Scale(u32),
-    Reload,
+    /// Have this many workers.
+    Scale(Option<Arc<str>>, u32),
+    /// Replace the workers of one pool, or of all, by some that run the current code.
+    Reload(Option<Arc<str>>),
+    /// Serve another app, once its first worker is ready.
+    AddPool(Box<PreparedPool>),
+    /// Take a pool's route away, let it finish what it has for at most this long, and stop its workers.
+    RemovePool(Arc<str>, Option<Duration>),
+    /// Have these pools and no others: those that are new are added, those that differ are replaced, those that are the same
+    /// reload. Those that leave may finish what they have for at most this long.
+    Configure(Vec<PreparedPool>, Option<Duration>),
     /// Take nothing new and finish what is there, for at most this long.
     Drain(Option<Duration>),
     /// Drain, then stop the workers.
@@ -19,20 +35,16 @@ pub enum Request {
 
 impl Request {
     /// Whether nothing new is served after it.
-    pub(super) fn ends(self) -> bool {
+    pub(super) fn ends(&self) -> bool {
         matches!(self, Self::Drain(_) | Self::Stop(_) | Self::Kill)
     }
+}
 
-    /// Its result when the server is gone.
-    pub(super) fn too_late(self) -> Result<(), Failure> {
-        if self.ends() {
-            // Already so.
-            return Ok(());
-        }
-        Err(Failure {
-            class: "stopped",
-            message: "The server is not running.".into(),
-            lines: Vec::new(),
-        })
+/// The result of a request when the server is gone; `ends` if that was asked for.
+pub(super) fn too_late(ends: bool) -> Result<(), Failure> {
+    if ends {
+        // Already so.
+        return Ok(());
     }
+    Err(Failure::new("stopped", "The server is not running."))
 }

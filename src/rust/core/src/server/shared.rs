@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::request::Request;
+use super::request::too_late;
 use crate::ops::log::Log;
 use crate::sources::Failure;
 
@@ -43,7 +43,10 @@ pub(super) struct Shared {
 
 /// What became of a request.
 enum Asked {
-    UnderWay(Request),
+    /// Whether it ends the server.
+    UnderWay {
+        ends: bool,
+    },
     Done(Result<(), Failure>),
 }
 
@@ -70,15 +73,15 @@ impl Shared {
     }
 
     /// A request is under way.
-    pub(super) fn begin(&self, id: u64, request: Request) {
-        lock(&self.results).insert(id, Asked::UnderWay(request));
+    pub(super) fn begin(&self, id: u64, ends: bool) {
+        lock(&self.results).insert(id, Asked::UnderWay { ends });
     }
 
     /// The end of a request, once.
     pub(super) fn result(&self, id: u64) -> Option<Result<(), Failure>> {
         let mut results = lock(&self.results);
         match results.get(&id) {
-            Some(Asked::UnderWay(_)) => None,
+            Some(Asked::UnderWay { .. }) => None,
             Some(Asked::Done(_)) => match results.remove(&id) {
                 Some(Asked::Done(result)) => Some(result),
                 _ => None,
@@ -114,8 +117,8 @@ impl Shared {
         self.over.store(true, Ordering::Release);
         self.set_phase(phase);
         for asked in lock(&self.results).values_mut() {
-            if let Asked::UnderWay(request) = asked {
-                *asked = Asked::Done(request.too_late());
+            if let Asked::UnderWay { ends } = *asked {
+                *asked = Asked::Done(too_late(ends));
             }
         }
         self.log.ring();

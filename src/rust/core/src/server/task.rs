@@ -1,18 +1,24 @@
 //! The task of a server: what happens on its thread, from the first worker to the last.
 
-use std::sync::Arc;
+use std::future::Future;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
+use tracing::Instrument;
 
-use super::request::Request;
+use super::request::{too_late, PreparedPool, Request};
+use super::running::{AllRunning, Progress, Running};
 use super::shared::{Phase, Shared};
 use super::system;
 use crate::front::{self, Front, Shutdown};
 use crate::lock::Refused;
 use crate::ops::{self, Hosts};
-use crate::sources::{Command, Failure, SourceEvent, SourceHandle, SourceTask};
+use crate::pool::{Membership, Pool};
+use crate::sources::local::Resources;
+use crate::sources::{Command, Failure, Notifier, Prepared, SourceContext, SourceEvent};
 
 /// How long a stopped server may take to reap its workers after they were killed.
 const KILL_GRACE: Duration = Duration::from_secs(2);
@@ -28,15 +34,39 @@ const LOOK: Duration = Duration::from_millis(5);
 pub(super) struct ServerTask {
     pub(super) shared: Arc<Shared>,
     pub(super) front: Arc<Front>,
-    pub(super) source: SourceHandle,
+    running: AllRunning,
+    events: mpsc::UnboundedSender<(u64, SourceEvent)>,
+    next_number: AtomicU64,
+    /// What pools of processes share, once there is one.
+    resources: Mutex<Option<Arc<Resources>>>,
+    /// One at a time: what is added, removed or replaced is not added, removed or replaced by two.
+    changing: tokio::sync::Mutex<()>,
 }
 
 impl ServerTask {
+    /// The task, and what its pools' sources will say.
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        front: Arc<Front>,
+    ) -> (Arc<Self>, mpsc::UnboundedReceiver<(u64, SourceEvent)>) {
+        let (events, heard) = mpsc::unbounded_channel();
+        let task = Self {
+            shared,
+            front,
+            running: AllRunning::default(),
+            events,
+            next_number: AtomicU64::new(0),
+            resources: Mutex::default(),
+            changing: tokio::sync::Mutex::default(),
+        };
+        (Arc::new(task), heard)
+    }
+
     /// Serves until every worker is gone.
     pub(super) async fn run(
-        self,
-        source: SourceTask,
-        mut events: mpsc::UnboundedReceiver<SourceEvent>,
+        self: Arc<Self>,
+        pools: Vec<(Arc<Pool>, PreparedPool)>,
+        mut events: mpsc::UnboundedReceiver<(u64, SourceEvent)>,
         mut asked: mpsc::UnboundedReceiver<(u64, Request)>,
         listener: std::net::TcpListener,
         admin: Option<(std::net::TcpListener, Hosts)>,
@@ -53,73 +83,228 @@ impl ServerTask {
                 return;
             }
         };
-        tokio::spawn(front::expire(self.front.clone()));
+        self.front.lifecycle.starting.store(true, Ordering::Relaxed);
+        for (pool, prepared) in pools {
+            self.start(pool, prepared);
+        }
         tokio::spawn(front::accept(self.front.clone(), listener));
         if let Some((admin, hosts)) = admin {
             tokio::spawn(ops::serve_admin(admin, hosts, self.front.clone()));
         }
-        let mut source = tokio::spawn(source);
-        let task = Arc::new(self);
-        let mut events_open = true;
+        let (stopped, mut all_stopped) = watch::channel(false);
+        let stopped = Arc::new(stopped);
         loop {
             tokio::select! {
-                ended = &mut source => {
-                    if let Err(panic) = ended {
-                        task.shared.set_phase(Phase::Failed(Failure {
-                            class: "internal",
-                            message: format!("The source of workers failed: {panic}"),
-                            lines: Vec::new(),
-                        }));
+                Some((number, event)) = events.recv() => {
+                    if !self.handle(number, event) {
+                        break;
                     }
-                    return;
                 }
-                event = events.recv(), if events_open => match event {
-                    Some(SourceEvent::Ready) => task.shared.set_phase(Phase::Ready),
-                    Some(SourceEvent::BootFailed(failure)) => {
-                        task.shared.set_phase(Phase::Failed(failure));
-                        task.source.send(Command::Kill);
-                    }
-                    None => events_open = false,
-                },
+                _ = all_stopped.wait_for(|stopped| *stopped) => break,
                 asked = asked.recv() => {
                     // The handle was dropped: so is the server.
                     let (id, request) = asked.unwrap_or((u64::MAX, Request::Kill));
                     if request.ends() {
-                        task.front.roster.set_draining();
-                        task.front.connections.close_door();
+                        self.set_draining();
                     }
                     if matches!(request, Request::Kill) {
-                        task.source.send(Command::Kill);
-                        // Bounded, also against a process that cannot be killed.
-                        let _ = tokio::time::timeout(KILL_GRACE, &mut source).await;
+                        self.kill(&mut events).await;
                         return;
                     }
-                    let task = task.clone();
+                    let (task, stopped) = (self.clone(), stopped.clone());
                     tokio::spawn(async move {
-                        let result = task.execute(request).await;
                         // A stop is done when the server is gone, and with it the port.
-                        if !matches!(request, Request::Stop(_)) {
+                        let stops = matches!(request, Request::Stop(_));
+                        let result = task.execute(request).await;
+                        if stops {
+                            let _ = stopped.send(true);
+                        } else {
                             task.shared.settle(id, result);
                         }
                     });
                 }
             }
         }
+        self.release_resources().await;
+    }
+
+    fn shared_resources(&self) -> MutexGuard<'_, Option<Arc<Resources>>> {
+        self.resources
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until what the pools have shared is gone, but not for ever.
+    async fn release_resources(&self) {
+        let resources = self.shared_resources().take();
+        if let Some(resources) = resources {
+            resources.end().await;
+        }
+    }
+
+    fn set_draining(&self) {
+        self.front.lifecycle.draining.store(true, Ordering::Relaxed);
+        for pool in self.front.pools.all() {
+            pool.roster.set_draining();
+        }
+        self.front.connections.close_door();
+    }
+
+    /// Ends everything now. Bounded, also against a process that cannot be killed.
+    async fn kill(&self, events: &mut mpsc::UnboundedReceiver<(u64, SourceEvent)>) {
+        for source in self.running.sources() {
+            source.send(Command::Kill);
+        }
+        let killed = async {
+            while !self.running.lock().is_empty() {
+                let Some((number, event)) = events.recv().await else {
+                    return;
+                };
+                self.handle(number, event);
+            }
+            self.release_resources().await;
+        };
+        let _ = tokio::time::timeout(KILL_GRACE, killed).await;
+    }
+
+    /// Starts the source of a pool that the front knows.
+    fn start(&self, pool: Arc<Pool>, prepared: PreparedPool) {
+        let number = self.next_number.fetch_add(1, Ordering::Relaxed);
+        let context = SourceContext {
+            table: pool.table.clone(),
+            roster: pool.roster.clone(),
+            ops: pool.ops.clone(),
+            notify: Notifier::new(number, self.events.clone()),
+        };
+        if let Prepared::Local(_, resources) = &prepared.source {
+            *self.shared_resources() = Some(resources.clone());
+        }
+        let span = ops::pool_span(pool.name());
+        let (work, source) = prepared.source.start(context);
+        let work = tokio::spawn(work.instrument(span));
+        let running = Running {
+            expiry: tokio::spawn(front::expire(pool.clone())).abort_handle(),
+            pool,
+            settings: prepared.settings,
+            source: Arc::new(source),
+            progress: watch::channel(Progress::Starting).0,
+        };
+        self.running.lock().insert(number, running);
+        let notify = Notifier::new(number, self.events.clone());
+        tokio::spawn(async move {
+            let ended = work.await;
+            notify.send(SourceEvent::Ended(
+                ended.err().map(|panic| panic.to_string()),
+            ));
+        });
+        self.reserve_descriptors();
+    }
+
+    /// Of what a pool's source says. Whether the server goes on.
+    fn handle(&self, number: u64, event: SourceEvent) -> bool {
+        let progress = match event {
+            SourceEvent::Ready => Progress::Ready,
+            SourceEvent::BootFailed(failure) => Progress::Failed(failure),
+            SourceEvent::Ended(None) => Progress::Ended,
+            SourceEvent::Ended(Some(panic)) => {
+                self.shared.set_phase(Phase::Failed(Failure {
+                    class: "internal",
+                    message: format!("The source of workers failed: {panic}"),
+                    lines: Vec::new(),
+                }));
+                return false;
+            }
+        };
+        let ended = matches!(progress, Progress::Ended);
+        let running = {
+            let mut all = self.running.lock();
+            if let Some(running) = all.get(&number) {
+                running.progress.send_replace(progress);
+            }
+            if ended {
+                all.remove(&number)
+            } else {
+                None
+            }
+        };
+        if let Some(running) = running {
+            self.front.pools.remove(&running.pool);
+            self.reserve_descriptors();
+        }
+        self.settle_start();
+        // Whoever failed to start ends here; whoever was asked to stop is told by the request's task.
+        !(matches!(self.shared.phase(), Phase::Failed(_)) && self.running.lock().is_empty())
+    }
+
+    /// Once it is clear of every pool whether it starts: the server is ready if one does.
+    fn settle_start(&self) {
+        if !self.front.lifecycle.starting.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut failures = Vec::new();
+        let mut ready = false;
+        for running in self.running.lock().values() {
+            match &*running.progress.borrow() {
+                Progress::Starting => return,
+                Progress::Ready => ready = true,
+                Progress::Failed(failure) => {
+                    failures.push((
+                        running.pool.clone(),
+                        running.source.clone(),
+                        failure.clone(),
+                    ));
+                }
+                Progress::Ended => {}
+            }
+        }
+        self.front
+            .lifecycle
+            .starting
+            .store(false, Ordering::Relaxed);
+        if ready {
+            for (pool, source, failure) in failures {
+                let _entered = ops::pool_span(pool.name()).entered();
+                tracing::error!(
+                    "does not start, and is tried again; other pools serve: {}",
+                    failure.message
+                );
+                source.send(Command::KeepTrying);
+            }
+            self.shared.set_phase(Phase::Ready);
+        } else if let Some((pool, _, failure)) = failures.first().cloned() {
+            self.shared.set_phase(Phase::Failed(named(&pool, failure)));
+            for source in self.running.sources() {
+                source.send(Command::Kill);
+            }
+        }
     }
 
     async fn execute(&self, request: Request) -> Result<(), Failure> {
         match request {
-            Request::Scale(count) => {
-                let descriptors = self.front.store.descriptors();
-                descriptors.reserve_for(count as usize);
-                // Clients may have what the new workers need.
-                let lacking = descriptors.overdrawn();
-                if lacking > 0 {
-                    self.front.connections.evict(lacking);
-                }
-                self.of_source(|reply| Command::Scale(count, reply)).await
+            Request::Scale(name, count) => self.scale(name.as_deref(), count).await,
+            Request::Reload(None) => {
+                let pools = self.front.pools.routed();
+                self.of_each(pools, |pool| self.of_source(pool, Command::Reload))
+                    .await
             }
-            Request::Reload => self.of_source(Command::Reload).await,
+            Request::Reload(Some(name)) => {
+                let pool = self.pool(Some(&name))?;
+                self.of_source(pool, Command::Reload).await
+            }
+            Request::AddPool(prepared) => {
+                let _change = self.changing.lock().await;
+                self.add(*prepared).await
+            }
+            Request::RemovePool(name, patience) => {
+                let _change = self.changing.lock().await;
+                let pool = self.pool(Some(&name))?;
+                self.remove(pool, patience).await;
+                Ok(())
+            }
+            Request::Configure(pools, patience) => {
+                let _change = self.changing.lock().await;
+                self.configure(pools, patience).await
+            }
             Request::Drain(patience) => {
                 if self.drain(patience).await {
                     Ok(())
@@ -135,13 +320,237 @@ impl ServerTask {
                 if !self.drain(patience).await {
                     tracing::warn!("requests are still in flight after the deadline: they are cut");
                 }
-                self.front.table.refuse(Refused::Closed);
-                let stopped = self.of_source(Command::Stop).await;
+                for pool in self.front.pools.all() {
+                    pool.table.refuse(Refused::Closed);
+                }
+                for source in self.running.sources() {
+                    // It is awaited below, with the end of its work.
+                    source.send(Command::Stop(oneshot::channel().0));
+                }
+                self.running.all_ended().await;
                 self.front.connections.shut_down_all(Shutdown::Immediate);
-                stopped
+                Ok(())
             }
             Request::Kill => Ok(()),
         }
+    }
+
+    /// The pool with this name, or the only one.
+    fn pool(&self, name: Option<&str>) -> Result<Arc<Pool>, Failure> {
+        let all = self.front.pools.all();
+        let names = || {
+            let names: Vec<_> = all
+                .iter()
+                .map(|pool| format!("\"{}\"", pool.name()))
+                .collect();
+            names.join(", ")
+        };
+        match (name, &all[..]) {
+            (None, [pool]) => Ok(pool.clone()),
+            (None, _) => Err(Failure::new(
+                "option",
+                format!("`pool` must say which one: {}.", names()),
+            )),
+            (Some(name), _) => self.front.pools.named(name).ok_or_else(|| {
+                Failure::new(
+                    "option",
+                    format!("There is no pool \"{name}\": there are {}.", names()),
+                )
+            }),
+        }
+    }
+
+    async fn scale(&self, name: Option<&str>, count: u32) -> Result<(), Failure> {
+        let pool = self.pool(name)?;
+        if let Some(running) = self
+            .running
+            .lock()
+            .values_mut()
+            .find(|running| Arc::ptr_eq(&running.pool, &pool))
+        {
+            running.settings.source.set_workers(count);
+        }
+        self.reserve_descriptors();
+        self.of_source(pool, |reply| Command::Scale(count, reply))
+            .await
+    }
+
+    /// Keeps as many descriptors as all workers need.
+    fn reserve_descriptors(&self) {
+        let workers: u32 = self.running.lock().values().fold(0, |sum, running| {
+            sum.saturating_add(running.settings.source.workers())
+        });
+        let descriptors = self.front.store.descriptors();
+        descriptors.reserve_for(workers as usize);
+        // Clients may have what the new workers need.
+        let lacking = descriptors.overdrawn();
+        if lacking > 0 {
+            self.front.connections.evict(lacking);
+        }
+    }
+
+    /// Does the same with each of several pools, one after the other, whatever becomes of those before. The first failure is
+    /// returned.
+    async fn of_each<F>(
+        &self,
+        pools: Vec<Arc<Pool>>,
+        mut work: impl FnMut(Arc<Pool>) -> F,
+    ) -> Result<(), Failure>
+    where
+        F: Future<Output = Result<(), Failure>>,
+    {
+        let mut outcome = Ok(());
+        for pool in pools {
+            let result = work(pool.clone())
+                .await
+                .map_err(|failure| named(&pool, failure));
+            if let (Err(failure), Err(_)) = (&result, &outcome) {
+                // Only one can be returned.
+                tracing::error!("{}", failure.message);
+            } else if result.is_err() {
+                outcome = result;
+            }
+        }
+        outcome
+    }
+
+    async fn of_source(
+        &self,
+        pool: Arc<Pool>,
+        command: impl FnOnce(oneshot::Sender<Result<(), Failure>>) -> Command,
+    ) -> Result<(), Failure> {
+        let (reply, result) = oneshot::channel();
+        if let Some(source) = self.running.source(&pool) {
+            source.send(command(reply));
+        }
+        // A source that is gone has dropped it.
+        result.await.unwrap_or_else(|_| too_late(false))
+    }
+
+    /// Adds a pool, whose requests find it once its first worker is ready.
+    async fn add(&self, prepared: PreparedPool) -> Result<(), Failure> {
+        let name = prepared.settings.route.name();
+        if self.front.pools.named(name).is_some() {
+            return Err(Failure::new(
+                "option",
+                format!("There is a pool \"{name}\" already: remove it first."),
+            ));
+        }
+        self.join(prepared, None).await
+    }
+
+    /// Starts a pool, and gives it its route, in place of `before`, once its first worker is ready.
+    async fn join(
+        &self,
+        prepared: PreparedPool,
+        before: Option<&Arc<Pool>>,
+    ) -> Result<(), Failure> {
+        if self.front.lifecycle.draining.load(Ordering::Relaxed) {
+            return too_late(false);
+        }
+        let pool = prepared.settings.pool(&self.front.ops, &self.front.metrics);
+        self.front.pools.add(pool.clone(), Membership::Joining);
+        self.start(pool.clone(), prepared);
+        let Some(mut progress) = self.running.progress(&pool) else {
+            return too_late(false);
+        };
+        let settled = progress
+            .wait_for(|progress| !matches!(progress, Progress::Starting))
+            .await
+            .map(|progress| progress.clone());
+        match settled {
+            Ok(Progress::Ready) => {
+                self.front.pools.set(&pool, Membership::Routed);
+                if let Some(before) = before {
+                    self.front.pools.set(before, Membership::Leaving);
+                }
+                Ok(())
+            }
+            Ok(Progress::Failed(failure)) => {
+                if let Some(source) = self.running.source(&pool) {
+                    source.send(Command::Kill);
+                }
+                self.running.ended(&pool).await;
+                Err(named(&pool, failure))
+            }
+            _ => too_late(false),
+        }
+    }
+
+    /// Lets a pool finish what it has, and ends it.
+    async fn remove(&self, pool: Arc<Pool>, patience: Option<Duration>) {
+        self.front.pools.set(&pool, Membership::Leaving);
+        let deserted = pool.deserted();
+        let in_time = match patience {
+            Some(patience) => tokio::time::timeout(patience, deserted).await.is_ok(),
+            None => {
+                deserted.await;
+                true
+            }
+        };
+        if !in_time {
+            let _entered = ops::pool_span(pool.name()).entered();
+            tracing::warn!("requests are still in flight after the deadline: they are cut");
+        }
+        pool.roster.set_draining();
+        pool.table.refuse(Refused::Closed);
+        // Its work ends after that.
+        let _ = self.of_source(pool.clone(), Command::Stop).await;
+        self.running.ended(&pool).await;
+    }
+
+    /// Has these pools and no others. What fails stays as it was.
+    async fn configure(
+        &self,
+        pools: Vec<PreparedPool>,
+        patience: Option<Duration>,
+    ) -> Result<(), Failure> {
+        let known: Vec<(Arc<Pool>, super::PoolSettings)> = self
+            .running
+            .lock()
+            .values()
+            .map(|running| (running.pool.clone(), running.settings.clone()))
+            .collect();
+        let wanted = |pool: &Arc<Pool>| {
+            pools
+                .iter()
+                .any(|wanted| wanted.settings.route.name() == pool.name())
+        };
+        let surplus: Vec<Arc<Pool>> = known
+            .iter()
+            .map(|(pool, _)| pool)
+            .filter(|pool| !wanted(pool))
+            .cloned()
+            .collect();
+        let mut outcome = Ok(());
+        for prepared in pools {
+            let before = known
+                .iter()
+                .find(|(pool, _)| pool.name() == prepared.settings.route.name());
+            let result = match before {
+                None => self.join(prepared, None).await,
+                Some((pool, settings)) if *settings == prepared.settings => {
+                    let reloaded = self.of_source(pool.clone(), Command::Reload).await;
+                    reloaded.map_err(|failure| named(pool, failure))
+                }
+                Some((pool, _)) => {
+                    let joined = self.join(prepared, Some(pool)).await;
+                    if joined.is_ok() {
+                        self.remove(pool.clone(), patience).await;
+                    }
+                    joined
+                }
+            };
+            match result {
+                Err(failure) if outcome.is_err() => tracing::error!("{}", failure.message),
+                Err(failure) => outcome = Err(failure),
+                Ok(()) => {}
+            }
+        }
+        for pool in surplus {
+            self.remove(pool, patience).await;
+        }
+        outcome
     }
 
     /// Waits until nothing is in flight; whether that was reached in time.
@@ -159,8 +568,13 @@ impl ServerTask {
             let _ = tokio::time::timeout(PARTING, waited).await;
             connections.shut_down_all(Shutdown::Graceful);
         };
+        let tables = async {
+            for pool in self.front.pools.all() {
+                pool.table.idle().await;
+            }
+        };
         let idle = async {
-            tokio::join!(self.front.table.idle(), parting);
+            tokio::join!(tables, parting);
             // The last answers still travel to their clients.
             while connections.any_busy() {
                 tokio::time::sleep(LOOK).await;
@@ -174,14 +588,12 @@ impl ServerTask {
             Some(patience) => tokio::time::timeout(patience, idle).await.is_ok(),
         }
     }
+}
 
-    async fn of_source(
-        &self,
-        command: impl FnOnce(oneshot::Sender<Result<(), Failure>>) -> Command,
-    ) -> Result<(), Failure> {
-        let (reply, result) = oneshot::channel();
-        self.source.send(command(reply));
-        // A source that is gone has dropped it.
-        result.await.unwrap_or_else(|_| Request::Reload.too_late())
+/// A failure of a pool; that of the root goes without a name.
+fn named(pool: &Pool, mut failure: Failure) -> Failure {
+    if &**pool.name() != "/" {
+        failure.message = format!("Pool \"{}\": {}", pool.name(), failure.message);
     }
+    failure
 }

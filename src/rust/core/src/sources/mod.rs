@@ -12,5 +12,6 @@ mod source;
 pub use failure::Failure;
 pub use roster::{Counts, Entry, Roster};
 pub use source::{
-    Command, Prepared, Reply, Source, SourceContext, SourceEvent, SourceHandle, SourceTask,
+    Command, Notifier, Prepared, Reply, Source, SourceContext, SourceEvent, SourceHandle,
+    SourceTask,
 };

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::lock::{MemberView, Table};
-use crate::ops::status::{LookupStatus, State, Status, TemplateStatus, WorkerStatus};
+use crate::ops::status::{LookupStatus, PoolStatus, State, TemplateStatus, WorkerStatus};
 use crate::sources::local::resident_memory;
 use crate::worker::Worker;
 
@@ -37,7 +37,7 @@ fn key(entry: &Entry) -> (u32, u64) {
     (entry.id, entry.generation)
 }
 
-/// The workers of one server.
+/// The workers of one pool.
 pub struct Roster {
     table: Arc<Table<Worker>>,
     entries: Mutex<Vec<Entry>>,
@@ -46,7 +46,7 @@ pub struct Roster {
     draining: AtomicBool,
     /// Since when no worker has taken requests; none while one does.
     unserved: Mutex<Option<Instant>>,
-    /// How long that may last before the server counts as lost.
+    /// How long that may last before the pool counts as lost.
     give_up_after: OnceLock<Duration>,
 }
 
@@ -68,7 +68,7 @@ impl Roster {
     }
 
     /// Everything, now. Asks the system about each process.
-    pub fn status_with_memory(&self) -> Status {
+    pub fn status_with_memory(&self) -> PoolStatus {
         let mut status = self.status();
         for worker in &mut status.workers {
             worker.memory = worker.pid.and_then(resident_memory);
@@ -121,7 +121,7 @@ impl Roster {
         self.unserved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How long nothing may serve before the server counts as lost: `None` for any time. To be said once.
+    /// How long nothing may serve before the pool counts as lost: `None` for any time. To be said once.
     pub fn set_give_up_after(&self, limit: Option<Duration>) {
         if let Some(limit) = limit {
             let _ = self.give_up_after.set(limit);
@@ -131,6 +131,11 @@ impl Roster {
     /// What is known of the name that workers are found by.
     pub fn set_lookup(&self, lookup: LookupStatus) {
         *self.lookup() = Some(lookup);
+    }
+
+    /// What is known of that name; `None` if there is none.
+    pub fn lookup_status(&self) -> Option<LookupStatus> {
+        self.lookup().clone()
     }
 
     fn lookup(&self) -> MutexGuard<'_, Option<LookupStatus>> {
@@ -153,7 +158,7 @@ impl Roster {
         self.template.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The server takes no new requests from now on.
+    /// The pool takes no new requests from now on.
     pub fn set_draining(&self) {
         self.draining.store(true, Ordering::Relaxed);
     }
@@ -163,7 +168,7 @@ impl Roster {
     }
 
     /// Everything, now, but the workers' memory.
-    pub fn status(&self) -> Status {
+    pub fn status(&self) -> PoolStatus {
         let table = self.table.snapshot();
         let members: HashMap<*const Worker, &MemberView<Worker>> = table
             .members
@@ -200,7 +205,8 @@ impl Roster {
             .collect();
         let unserved = self.since_unserved().map(|since| since.elapsed());
         let limit = self.give_up_after.get();
-        Status {
+        PoolStatus {
+            pool: Arc::default(),
             workers,
             unserved,
             given_up: unserved

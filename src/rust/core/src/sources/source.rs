@@ -8,36 +8,38 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::local::{LocalSettings, Scratch, Sockets, Spawner, Supervisor};
+use super::local::{LocalSettings, Resources, Supervisor};
 use super::replicas::{Replicas, Settings as ReplicasSettings};
 use super::{Failure, Roster};
-use crate::environment::Environment;
 use crate::lock::Table;
-use crate::ops::status::Kind;
 use crate::ops::Ops;
 use crate::worker::Worker;
 
 /// Where the answer to a command goes. A source that ends drops it, which the other side sees.
 pub type Reply = oneshot::Sender<Result<(), Failure>>;
 
-/// What a server asks of its source.
+/// What a server asks of a pool's source.
 pub enum Command {
     /// Have this many workers.
     Scale(u32, Reply),
     /// Replace every worker by one that runs the current code; or find out anew who they are.
     Reload(Reply),
+    /// There is no first worker, and none is to come at once: go on as after later failures.
+    KeepTrying,
     /// End every worker that is the source's own; answers when all are gone.
     Stop(Reply),
     /// The same at once.
     Kill,
 }
 
-/// What a server is told by its source.
+/// What a server is told by a pool's source.
 pub enum SourceEvent {
     /// The first worker is ready.
     Ready,
     /// No worker became ready.
     BootFailed(Failure),
+    /// Its work is over; what failed if it panicked.
+    Ended(Option<String>),
 }
 
 /// Where commands for a source go.
@@ -59,14 +61,32 @@ pub struct SourceContext {
     pub table: Arc<Table<Worker>>,
     pub roster: Arc<Roster>,
     pub ops: Arc<Ops>,
-    pub notify: mpsc::UnboundedSender<SourceEvent>,
+    pub notify: Notifier,
+}
+
+/// Where a source's events go, with the number of its pool.
+#[derive(Clone)]
+pub struct Notifier {
+    pool: u64,
+    sender: mpsc::UnboundedSender<(u64, SourceEvent)>,
+}
+
+impl Notifier {
+    pub fn new(pool: u64, sender: mpsc::UnboundedSender<(u64, SourceEvent)>) -> Self {
+        Self { pool, sender }
+    }
+
+    /// Sends; fails only when the server is gone, which nobody then needs to hear.
+    pub fn send(&self, event: SourceEvent) {
+        let _ = self.sender.send((self.pool, event));
+    }
 }
 
 /// A source's work: ends after [`Command::Stop`] or [`Command::Kill`], when nothing of it is left.
 pub type SourceTask = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Where a server's workers come from.
-#[derive(Clone, Debug)]
+/// Where a pool's workers come from.
+#[derive(Clone, Debug, PartialEq)]
 pub enum Source {
     /// Processes on this machine.
     Local(LocalSettings),
@@ -76,7 +96,7 @@ pub enum Source {
 
 /// A source with all that it needs from the system.
 pub enum Prepared {
-    Local(LocalSettings, Option<Sockets>, Scratch, Spawner),
+    Local(LocalSettings, Arc<Resources>),
     Replicas(ReplicasSettings),
 }
 
@@ -86,6 +106,13 @@ impl Source {
         match self {
             Self::Local(settings) => settings.workers,
             Self::Replicas(_) => 0,
+        }
+    }
+
+    /// Has as many, if they are its own.
+    pub fn set_workers(&mut self, count: u32) {
+        if let Self::Local(settings) = self {
+            settings.workers = count;
         }
     }
 
@@ -102,24 +129,16 @@ impl Source {
         self
     }
 
-    /// Gets from the system what the source needs.
+    /// Adds what the processes of a server share, if these are some. `resources` is called if so.
     ///
     /// # Errors
-    /// What the system says.
-    pub fn prepare(self, environment: &Environment) -> io::Result<Prepared> {
+    /// Those of `resources`.
+    pub fn prepare(
+        self,
+        resources: impl FnOnce() -> io::Result<Arc<Resources>>,
+    ) -> io::Result<Prepared> {
         Ok(match self {
-            Self::Local(settings) => {
-                let parent = environment.temporary_directory();
-                let sockets = match settings.worker {
-                    Some(Kind::Http) => None,
-                    _ => Some(Sockets::make(parent)?),
-                };
-                let others = sockets.as_ref().and_then(Sockets::parent);
-                let others = others.into_iter().filter(|other| other != parent);
-                let scratch = Scratch::make(parent, others.collect())?;
-                let spawner = Spawner::start(environment.clone())?;
-                Prepared::Local(settings, sockets, scratch, spawner)
-            }
+            Self::Local(settings) => Prepared::Local(settings, resources()?),
             Self::Replicas(settings) => Prepared::Replicas(settings),
         })
     }
@@ -129,9 +148,8 @@ impl Prepared {
     /// The source's work, to be run in a runtime, and its handle.
     pub fn start(self, context: SourceContext) -> (SourceTask, SourceHandle) {
         match self {
-            Self::Local(settings, sockets, scratch, spawner) => {
-                let (supervisor, handle) =
-                    Supervisor::new(settings, sockets, scratch, spawner, context);
+            Self::Local(settings, resources) => {
+                let (supervisor, handle) = Supervisor::new(settings, resources, context);
                 (Box::pin(supervisor.run()), handle)
             }
             Self::Replicas(settings) => {

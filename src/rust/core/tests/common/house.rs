@@ -6,13 +6,13 @@ use std::sync::Arc;
 use faucet_core::body::Store;
 use faucet_core::descriptors::Descriptors;
 use faucet_core::front::{
-    accept, bind, expire, Connections, Front, Fronts, Limits, Networks, TrustedProxies,
+    accept, bind, expire, Connections, Front, Fronts, Lifecycle, Limits, Networks, TrustedProxies,
 };
-use faucet_core::lock::Table;
 use faucet_core::ops::access::{AccessLog, Format};
 use faucet_core::ops::{log::Log, metrics::Metrics, Ops};
+use faucet_core::pool::{Membership, Pool, PoolLimits, Pools, Route};
+use faucet_core::sources::fixed;
 use faucet_core::sources::replicas::{Members, Usage};
-use faucet_core::sources::{fixed, Roster};
 use faucet_core::worker::Worker;
 use tokio::net::TcpListener;
 
@@ -21,9 +21,12 @@ use super::{until, Client, Upstream};
 /// What differs from test to test.
 pub struct Plan {
     pub limits: Limits,
+    /// Of its one pool.
+    pub pool: PoolLimits,
+    /// Where that is.
+    pub route: &'static str,
     /// File descriptors that clients may take together.
     pub descriptors: usize,
-    pub queue: usize,
     pub slots: u32,
     pub trusted: TrustedProxies,
     /// Who may be another faucet's front: whoever is on this machine.
@@ -39,8 +42,9 @@ impl Default for Plan {
                 max_connections: 1000,
                 ..Limits::default()
             },
+            pool: PoolLimits::default(),
+            route: "/",
             descriptors: 10_000,
-            queue: 1024,
             slots: 1,
             trusted: TrustedProxies::default(),
             fronts: loopback(),
@@ -58,6 +62,7 @@ pub fn loopback() -> Networks {
 pub struct House {
     pub address: SocketAddr,
     pub front: Arc<Front>,
+    pub pool: Arc<Pool>,
     pub log: Arc<Log>,
 }
 
@@ -84,23 +89,31 @@ impl House {
         let listener = TcpListener::from_std(listener).expect("a runtime");
         let address = listener.local_addr().expect("bound");
         let log = Arc::new(Log::default());
-        let table = Table::new(plan.queue);
-        let roster = Arc::new(Roster::new(table.clone()));
         let descriptors = Descriptors::new(plan.descriptors);
         let store = Store::new(plan.limits.total_body_memory, descriptors, 2).expect("threads");
+        let metrics = Metrics::default();
+        let ops = Arc::new(Ops {
+            pool: Arc::default(),
+            metrics: metrics.of_pool(&Arc::default()),
+            access: Arc::new(AccessLog::to_log(Format::Json, log.clone())),
+            log: log.clone(),
+        });
+        let route = Route::parse(plan.route).expect("a route");
+        let pool_ops = ops.of_pool(route.name(), &metrics);
+        let pool = Pool::new(route, plan.pool, pool_ops);
+        let (table, roster) = (pool.table.clone(), pool.roster.clone());
+        let pools = Arc::new(Pools::default());
+        pools.add(pool.clone(), Membership::Routed);
         let front = Arc::new(Front {
-            table: table.clone(),
-            roster: roster.clone(),
+            pools,
             limits: plan.limits,
             store,
             trusted: plan.trusted,
             fronts: Fronts::new(plan.fronts),
-            ops: Arc::new(Ops {
-                metrics: Metrics::default(),
-                access: AccessLog::to_log(Format::Json, log.clone()),
-                log: log.clone(),
-            }),
+            ops,
+            metrics,
             connections: Connections::default(),
+            lifecycle: Lifecycle::default(),
         });
         let count = addresses.len();
         match plan.remote {
@@ -129,7 +142,7 @@ impl House {
                 });
             }
         }
-        tokio::spawn(expire(front.clone()));
+        tokio::spawn(expire(pool.clone()));
         tokio::spawn(accept(front.clone(), listener));
         until("the workers are in the table", || {
             table.snapshot().members.len() == count
@@ -138,6 +151,7 @@ impl House {
         Self {
             address,
             front,
+            pool,
             log,
         }
     }
@@ -149,25 +163,25 @@ impl House {
     /// Waits until so many requests wait for a worker.
     pub async fn queued(&self, count: usize) {
         until("requests wait in the queue", || {
-            self.front.table.waiting() == count
+            self.pool.table.waiting() == count
         })
         .await;
     }
 
     pub fn leases(&self) -> usize {
-        self.front.table.snapshot().leases
+        self.pool.table.snapshot().leases
     }
 
     /// Waits until no request waits and every worker is free.
     pub async fn idle(&self) {
         until("every lease is given back", || {
-            self.leases() == 0 && self.front.table.waiting() == 0
+            self.leases() == 0 && self.pool.table.waiting() == 0
         })
         .await;
     }
 
     pub fn worker(&self, index: usize) -> Arc<Worker> {
-        self.front.table.snapshot().members[index].worker.clone()
+        self.pool.table.snapshot().members[index].worker.clone()
     }
 
     /// The value of one line of the metrics, 0 if it is not there.
@@ -179,10 +193,13 @@ impl House {
             .unwrap_or(0.0)
     }
 
-    /// Requests counted under a status and a cause.
+    /// Requests counted under a status and a cause, those that found no pool among them.
     pub fn counted(&self, status: u16, cause: &str) -> f64 {
-        self.metric(&format!(
-            "faucet_requests_total{{status=\"{status}\",cause=\"{cause}\"}}"
-        ))
+        let of = |pool: &str| {
+            self.metric(&format!(
+                "faucet_requests_total{{pool=\"{pool}\",status=\"{status}\",cause=\"{cause}\"}}"
+            ))
+        };
+        of(self.pool.name()) + of("")
     }
 }

@@ -11,8 +11,9 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use faucet_core::front::{Limits, Networks, TrustedProxies};
-use faucet_core::ops::status::{State, Status, WorkerStatus};
-use faucet_core::server::{Phase, Request, Server, Settings};
+use faucet_core::ops::status::{PoolStatus, State, WorkerStatus};
+use faucet_core::pool::{PoolLimits, Route};
+use faucet_core::server::{Phase, PoolSettings, Request, Server, Settings};
 use faucet_core::sources::local::LocalSettings;
 use faucet_core::sources::{Failure, Source};
 use faucet_core::worker::native::Cancelling;
@@ -56,6 +57,7 @@ pub struct Local {
 /// What a test may change before the server starts.
 pub struct Setup {
     settings: Settings,
+    pub pool: PoolLimits,
     pub local: LocalSettings,
 }
 
@@ -104,10 +106,8 @@ impl Local {
             admin_host: "127.0.0.1".into(),
             admin_port: None,
             admin_hosts: Vec::new(),
-            queue: 100,
             limits: Limits {
                 max_connections: 100,
-                queue_timeout: None,
                 ..Limits::default()
             },
             trusted: TrustedProxies::default(),
@@ -115,15 +115,29 @@ impl Local {
             access_log: None,
             log_file: None,
             log_health: false,
-            source: Source::Local(local.clone()),
+            pools: Vec::new(),
         };
-        let mut setup = Setup { settings, local };
+        let pool = PoolLimits {
+            queue: 100,
+            queue_timeout: None,
+            ..PoolLimits::default()
+        };
+        let mut setup = Setup {
+            settings,
+            pool,
+            local,
+        };
         change(&mut setup);
         let Setup {
             mut settings,
+            pool,
             local,
         } = setup;
-        settings.source = Source::Local(local);
+        settings.pools.push(PoolSettings {
+            route: Route::root(),
+            limits: pool,
+            source: Source::Local(local),
+        });
         let server = Server::start(settings).expect("a server");
         Self {
             server,
@@ -163,8 +177,9 @@ impl Local {
         fs::read_to_string(self.dir.path().join(name)).unwrap_or_default()
     }
 
-    pub fn status(&self) -> Status {
-        self.server.status()
+    /// Its one pool.
+    pub fn status(&self) -> PoolStatus {
+        self.server.status().pop().unwrap_or_default()
     }
 
     /// The workers in one state.

@@ -285,7 +285,7 @@ impl NativeWorker {
             Box::new(move |_, report| sink.lock().expect("no panic").push(report)),
         )
         .with_native(Native::new(&self.socket, cancelling));
-        house.front.table.add(Arc::new(worker), 1);
+        house.pool.table.add(Arc::new(worker), 1);
         house
     }
 

@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use faucet_core::front::{Limits, TrustedProxies};
-use faucet_core::server::{Request, Server, Settings};
+use faucet_core::pool::{PoolLimits, Route};
+use faucet_core::server::{PoolSettings, Request, Server, Settings};
 use faucet_core::sources::replicas::{Settings as ReplicasSettings, Target};
 use faucet_core::sources::Source;
 
@@ -26,7 +27,6 @@ impl Pod {
             admin_host: "127.0.0.1".into(),
             admin_port: None,
             admin_hosts: Vec::new(),
-            queue: 1024,
             limits: Limits {
                 max_connections: 1000,
                 ..Limits::default()
@@ -36,15 +36,19 @@ impl Pod {
             access_log: None,
             log_file: None,
             log_health: false,
-            source: Source::Replicas(ReplicasSettings {
-                target: Target::parse(&target).expect("an address"),
-                slots: 1,
-                refresh: None,
-                ready_path: None,
-                dns: None,
-                boot_timeout: PATIENCE,
-                cancel: true,
-            }),
+            pools: vec![PoolSettings {
+                route: Route::root(),
+                limits: PoolLimits::default(),
+                source: Source::Replicas(ReplicasSettings {
+                    target: Target::parse(&target).expect("an address"),
+                    slots: 1,
+                    refresh: None,
+                    ready_path: None,
+                    dns: None,
+                    boot_timeout: PATIENCE,
+                    cancel: true,
+                }),
+            }],
         })
         .expect("it starts");
         let url = server.url();

@@ -5,8 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::{Deref, DerefMut};
 
 use faucet_core::front::{Limits, Networks, TrustedProxies};
-use faucet_core::ops::status::{LookupState, LookupStatus, State, Status, WorkerStatus};
-use faucet_core::server::{Phase, Request, Server, Settings};
+use faucet_core::ops::status::{LookupState, LookupStatus, PoolStatus, State, WorkerStatus};
+use faucet_core::pool::{PoolLimits, Route};
+use faucet_core::server::{Phase, PoolSettings, Request, Server, Settings};
 use faucet_core::sources::replicas::{Settings as ReplicasSettings, Target};
 use faucet_core::sources::{Failure, Source};
 use socket2::{Domain, Socket, Type};
@@ -119,6 +120,7 @@ pub struct Replicas {
 /// What a test may change before the server starts.
 pub struct Setup {
     settings: Settings,
+    pub pool: PoolLimits,
     pub replicas: ReplicasSettings,
 }
 
@@ -154,10 +156,8 @@ impl Replicas {
             admin_host: "127.0.0.1".into(),
             admin_port: None,
             admin_hosts: Vec::new(),
-            queue: 1000,
             limits: Limits {
                 max_connections: 1000,
-                queue_timeout: None,
                 ..Limits::default()
             },
             trusted: TrustedProxies::default(),
@@ -165,15 +165,29 @@ impl Replicas {
             access_log: None,
             log_file: None,
             log_health: false,
-            source: Source::Replicas(replicas.clone()),
+            pools: Vec::new(),
         };
-        let mut setup = Setup { settings, replicas };
+        let pool = PoolLimits {
+            queue: 1000,
+            queue_timeout: None,
+            ..PoolLimits::default()
+        };
+        let mut setup = Setup {
+            settings,
+            pool,
+            replicas,
+        };
         change(&mut setup);
         let Setup {
             mut settings,
+            pool,
             replicas,
         } = setup;
-        settings.source = Source::Replicas(replicas);
+        settings.pools.push(PoolSettings {
+            route: Route::root(),
+            limits: pool,
+            source: Source::Replicas(replicas),
+        });
         Self {
             server: Server::start(settings).expect("a server"),
             lines: Vec::new(),
@@ -192,8 +206,8 @@ impl Replicas {
         server
     }
 
-    pub fn status(&self) -> Status {
-        self.server.status()
+    pub fn status(&self) -> PoolStatus {
+        self.server.status().pop().unwrap_or_default()
     }
 
     /// The worker at an address.
@@ -248,7 +262,7 @@ impl Replicas {
                 panic!(
                     "never came true: {what}\n{:?} {:#?}\n{lines:#?}",
                     self.server.phase(),
-                    status.to_json()
+                    status
                 );
             }
             tokio::time::sleep(std::time::Duration::from_millis(1)).await;

@@ -7,6 +7,7 @@ mod memory;
 mod output;
 mod position;
 mod process;
+mod resources;
 mod scratch;
 mod sockets;
 mod spawn;
@@ -16,6 +17,7 @@ mod template;
 
 pub use folder::{leave, Hold};
 pub use memory::resident_memory;
+pub use resources::Resources;
 pub use scratch::Scratch;
 pub use sockets::Sockets;
 pub use spawn::Spawner;
@@ -29,7 +31,7 @@ use crate::ops::status::Kind;
 use crate::worker::native::Cancelling;
 
 /// What a worker's process is and when it is replaced.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct LocalSettings {
     /// Program and arguments.
     pub command: Vec<String>,

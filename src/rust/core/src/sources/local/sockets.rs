@@ -26,13 +26,17 @@ impl Sockets {
     /// # Errors
     /// The folder cannot be made.
     pub fn make(parent: &Path) -> io::Result<Self> {
+        Folder::make(Self::parent(parent)).map(Self)
+    }
+
+    /// Where such folders are, if temporary files go to `parent`.
+    pub fn parent(parent: &Path) -> &Path {
         let length = parent.as_os_str().as_bytes().len() + NAME.len() + REST;
-        let parent = if length > LONGEST {
+        if length > LONGEST {
             Path::new(SHORT)
         } else {
             parent
-        };
-        Folder::make(parent).map(Self)
+        }
     }
 
     /// Where the process of a generation listens, if it is native.
@@ -42,11 +46,6 @@ impl Sockets {
     pub fn path(&mut self, generation: u64) -> io::Result<PathBuf> {
         self.0.ensure()?;
         Ok(self.0.path().join(generation.to_string()))
-    }
-
-    /// Where killed servers may have left such folders.
-    pub fn parent(&self) -> Option<PathBuf> {
-        self.0.path().parent().map(Path::to_owned)
     }
 }
 

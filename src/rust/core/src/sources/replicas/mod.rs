@@ -26,7 +26,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::mpsc;
 use tokio::time::{sleep_until, Instant};
 
-use super::{Command, Failure, Reply, Roster, SourceContext, SourceEvent, SourceHandle};
+use super::{Command, Failure, Notifier, Reply, Roster, SourceContext, SourceEvent, SourceHandle};
 use crate::ops::status::{LookupState, LookupStatus};
 use crate::ops::Ops;
 
@@ -40,7 +40,7 @@ const LOOKUP_PAUSE: Duration = Duration::from_secs(1);
 const TUNNEL_GRACE: Duration = Duration::from_secs(5);
 
 /// Where replicas are found and how they are used.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     pub target: Target,
     /// Requests that a replica is given at a time, unless it says itself how many it takes.
@@ -59,7 +59,7 @@ pub struct Settings {
 
 type Looking = Pin<Box<dyn Future<Output = Result<Found, NotFound>> + Send>>;
 
-/// Finds replicas and looks after them, for one server.
+/// Finds replicas and looks after them, for one pool.
 pub struct Replicas {
     settings: Settings,
     members: Members,
@@ -67,7 +67,7 @@ pub struct Replicas {
     commands: mpsc::UnboundedReceiver<Command>,
     roster: Arc<Roster>,
     ops: Arc<Ops>,
-    notify: mpsc::UnboundedSender<SourceEvent>,
+    notify: Notifier,
     ever_ready: bool,
     looking: Option<Looking>,
     /// When the next lookup begins; never for what needs none.
@@ -143,6 +143,8 @@ impl Replicas {
                         self.waiting.push(reply);
                         self.look();
                     }
+                    // It has never stopped trying.
+                    Some(Command::KeepTrying) => {}
                     Some(Command::Scale(_, reply)) => {
                         let _ = reply.send(Err(Failure::new(
                             "unsupported",
@@ -166,7 +168,7 @@ impl Replicas {
                 () = boot.as_mut(), if booting => {
                     booting = false;
                     if !self.ever_ready {
-                        let _ = self.notify.send(SourceEvent::BootFailed(self.boot_failure()));
+                        self.notify.send(SourceEvent::BootFailed(self.boot_failure()));
                     }
                 }
             }
@@ -186,7 +188,7 @@ impl Replicas {
 
     fn entered(&mut self) {
         if !std::mem::replace(&mut self.ever_ready, true) {
-            let _ = self.notify.send(SourceEvent::Ready);
+            self.notify.send(SourceEvent::Ready);
         }
         self.ops.log.ring();
     }

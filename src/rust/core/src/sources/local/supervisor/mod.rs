@@ -30,13 +30,12 @@ use self::rollout::Rollout;
 use self::start::{ForkFailure, ForkedWorker};
 use super::position::{Due, Place, Position};
 use super::process::{Exit, Process};
-use super::spawn::Spawner;
-use super::{LocalSettings, Scratch, Sockets};
+use super::{LocalSettings, Resources};
 use crate::lock::Table;
 use crate::ops::status::{Kind, State};
 use crate::ops::Ops;
 use crate::sources::{
-    Command, Entry, Failure, Reply, Roster, SourceContext, SourceEvent, SourceHandle,
+    Command, Entry, Failure, Notifier, Reply, Roster, SourceContext, SourceEvent, SourceHandle,
 };
 use crate::worker::{Address, Report, Worker};
 
@@ -60,22 +59,18 @@ enum Event {
     TemplateDue(Due),
 }
 
-/// Owns the worker processes of one server.
+/// Owns the worker processes of one pool.
 pub struct Supervisor {
     settings: LocalSettings,
-    /// None if no worker may be native.
-    sockets: Option<Sockets>,
-    scratch: Scratch,
-    spawner: Spawner,
+    resources: Arc<Resources>,
     table: Arc<Table<Worker>>,
     roster: Arc<Roster>,
     ops: Arc<Ops>,
-    notify: mpsc::UnboundedSender<SourceEvent>,
+    notify: Notifier,
     sender: mpsc::UnboundedSender<Event>,
     events: mpsc::UnboundedReceiver<Event>,
     positions: BTreeMap<u32, Position>,
     members: BTreeMap<u64, Member>,
-    next_generation: u64,
     ever_ready: bool,
     /// First starts that failed while others may still come up.
     first_failures: Vec<(u32, Failure)>,
@@ -92,9 +87,7 @@ pub struct Supervisor {
 impl Supervisor {
     pub fn new(
         settings: LocalSettings,
-        sockets: Option<Sockets>,
-        scratch: Scratch,
-        spawner: Spawner,
+        resources: Arc<Resources>,
         context: SourceContext,
     ) -> (Self, SourceHandle) {
         let SourceContext {
@@ -114,9 +107,7 @@ impl Supervisor {
         };
         let supervisor = Self {
             settings,
-            sockets,
-            scratch,
-            spawner,
+            resources,
             table,
             roster,
             ops,
@@ -125,7 +116,6 @@ impl Supervisor {
             events,
             positions: BTreeMap::new(),
             members: BTreeMap::new(),
-            next_generation: 0,
             ever_ready: false,
             first_failures: Vec::new(),
             failing: false,
@@ -155,7 +145,6 @@ impl Supervisor {
             self.handle(event).await;
             self.publish();
         }
-        self.scratch.end().await;
         for reply in self.stopping.take().into_iter().flatten() {
             let _ = reply.send(Ok(()));
         }
@@ -169,6 +158,7 @@ impl Supervisor {
         match event {
             Event::Command(Command::Scale(count, reply)) => self.scale(count, reply).await,
             Event::Command(Command::Reload(reply)) => self.reload(reply).await,
+            Event::Command(Command::KeepTrying) => self.keep_trying().await,
             Event::Command(Command::Stop(reply)) => self.stop(reply),
             Event::Command(Command::Kill) => self.kill(),
             Event::Forked(generation, outcome) => self.forked(generation, outcome).await,

@@ -167,8 +167,7 @@ impl Supervisor {
         self.preload.release(before);
         self.preload.wanted = true;
         self.preload.position.place = Place::Filled;
-        let serial = self.next_generation;
-        self.next_generation += 1;
+        let serial = self.resources.next_generation();
         match self.launch_template(serial).await {
             Ok(template) => {
                 self.preload.running.insert(serial, template);
@@ -188,7 +187,7 @@ impl Supervisor {
         let (conversation, line, word, stdin) = Conversation::new()?;
         let mut env = self.worker_env(0, &port);
         env.insert("FAUCET_TEMPLATE".into(), "1".into());
-        let temporary = Arc::new(self.scratch.take(serial)?);
+        let temporary = Arc::new(self.resources.temporary(serial)?);
         env.extend(temporary_env(&temporary));
         let launch = Launch {
             command: self.settings.command.clone(),
@@ -197,7 +196,8 @@ impl Supervisor {
             stdin: Some(stdin),
         };
         let log = self.ops.log.clone();
-        let (process, exit) = Process::start(&self.spawner, launch, "template".into(), log).await?;
+        let name = self.ops.name_of("template");
+        let (process, exit) = Process::start(&self.resources.spawner, launch, name, log).await?;
         let ender = process.ender();
         let conversation = tokio::spawn(async move {
             conversation.run().await;
@@ -360,7 +360,7 @@ impl Supervisor {
             for position in self.positions.values_mut() {
                 position.place = Place::Undecided;
             }
-            let _ = self.notify.send(SourceEvent::BootFailed(failure));
+            self.notify.send(SourceEvent::BootFailed(failure));
             return;
         }
         let max_failures = self.settings.max_failures;
@@ -378,6 +378,14 @@ impl Supervisor {
             failure.message,
             pause.as_secs_f64()
         );
+        self.template_later(due);
+        self.fill().await;
+    }
+
+    /// Tries a template again that was given up; workers come up without one, if they can.
+    pub(super) async fn retry_template(&mut self) {
+        self.preload.wanted = true;
+        let due = self.preload.position.start_failed();
         self.template_later(due);
         self.fill().await;
     }

@@ -8,7 +8,7 @@ use super::member::{BootProblem, Member, Reason};
 use super::{Event, SourceEvent, Supervisor};
 use crate::lock::Refused;
 use crate::ops::status::State;
-use crate::sources::local::position::Place;
+use crate::sources::local::position::{Place, Position};
 use crate::sources::local::process::Exit;
 use crate::sources::Failure;
 use crate::worker::{Report, Unwanted};
@@ -126,10 +126,9 @@ impl Supervisor {
                 .positions
                 .values()
                 .any(|position| position.place == Place::Filled);
-            if hope {
-                self.first_failures.push((id, failure));
-            } else {
-                let _ = self.notify.send(SourceEvent::BootFailed(failure));
+            self.first_failures.push((id, failure.clone()));
+            if !hope {
+                self.notify.send(SourceEvent::BootFailed(failure));
             }
             return;
         }
@@ -154,6 +153,27 @@ impl Supervisor {
             pause.as_secs_f64()
         );
         self.later(pause, Event::RestartDue(id, due));
+        self.refuse_if_all_fail();
+    }
+
+    /// No first worker came up, and the server goes on all the same, for other pools: so do the tries.
+    pub(super) async fn keep_trying(&mut self) {
+        if self.stopping.is_some() || std::mem::replace(&mut self.ever_ready, true) {
+            return;
+        }
+        let failures = std::mem::take(&mut self.first_failures);
+        if failures.is_empty() && self.preloads() {
+            for position in self.positions.values_mut() {
+                position.place = Place::Filled;
+            }
+            self.retry_template().await;
+        }
+        for (id, failure) in failures {
+            let still = |position: &Position| position.place == Place::Undecided;
+            if self.positions.get(&id).is_some_and(still) {
+                self.start_failed(id, None, failure);
+            }
+        }
         self.refuse_if_all_fail();
     }
 

@@ -12,7 +12,7 @@ use super::ending::SHORT_GRACE;
 use super::member::{BootProblem, Member, Reason};
 use super::{Event, SourceEvent, Supervisor};
 use crate::environment::SystemError;
-use crate::ops::status::State;
+use crate::ops::status::{Kind, State};
 use crate::sources::local::boot::{accepts, ReservedPort, LOOK};
 use crate::sources::local::position::{Place, Position};
 use crate::sources::local::process::{Exit, Process};
@@ -44,8 +44,7 @@ impl Supervisor {
         id: u32,
         replaces: Option<(u64, Reason)>,
     ) -> Result<u64, Failure> {
-        let generation = self.next_generation;
-        self.next_generation += 1;
+        let generation = self.resources.next_generation();
         if let Some(position) = self.positions.get_mut(&id) {
             position.place = Place::Filled;
         }
@@ -74,9 +73,9 @@ impl Supervisor {
         generation: u64,
         replaces: Option<(u64, Reason)>,
     ) -> io::Result<Member> {
-        let socket = match &mut self.sockets {
-            Some(sockets) => Some(sockets.path(generation)?),
-            None => None,
+        let socket = match self.settings.worker {
+            Some(Kind::Http) => None,
+            _ => Some(self.resources.socket(generation)?),
         };
         let mut member = Member {
             id,
@@ -88,7 +87,7 @@ impl Supervisor {
             ready_since: None,
             port: ReservedPort::take()?,
             socket,
-            temporary: self.scratch.take(generation)?,
+            temporary: self.resources.temporary(generation)?,
             inherited: None,
             worker: None,
             lease_id: None,
@@ -110,9 +109,10 @@ impl Supervisor {
                     streams: its_streams,
                 };
                 let (sender, log) = (self.sender.clone(), self.ops.log.clone());
+                let name = self.worker_name(id);
                 tokio::spawn(async move {
                     let born = match line.fork(fork).await {
-                        Ok(pid) => Process::adopt(pid, streams, line, worker_name(id), log)
+                        Ok(pid) => Process::adopt(pid, streams, line, name, log)
                             .map_err(|error| ForkFailed::Refused(SystemError(&error).to_string())),
                         Err(failed) => Err(failed),
                     };
@@ -141,8 +141,8 @@ impl Supervisor {
             env,
             stdin: None,
         };
-        let (name, log) = (worker_name(member.id), self.ops.log.clone());
-        let (process, exit) = Process::start(&self.spawner, launch, name, log).await?;
+        let (name, log) = (self.worker_name(member.id), self.ops.log.clone());
+        let (process, exit) = Process::start(&self.resources.spawner, launch, name, log).await?;
         self.watch(
             generation,
             member.addresses(),
@@ -152,6 +152,11 @@ impl Supervisor {
         );
         member.process = Some(process);
         Ok(())
+    }
+
+    /// How its lines begin.
+    fn worker_name(&self, id: u32) -> String {
+        self.ops.name_of(&format!("worker {id}"))
     }
 
     /// What every process is told.
@@ -318,7 +323,7 @@ impl Supervisor {
         self.table_admits();
         if !self.ever_ready {
             self.ever_ready = true;
-            let _ = self.notify.send(SourceEvent::Ready);
+            self.notify.send(SourceEvent::Ready);
             for (id, failure) in std::mem::take(&mut self.first_failures) {
                 let still = |position: &Position| position.place == Place::Undecided;
                 if self.positions.get(&id).is_some_and(still) {
@@ -341,10 +346,6 @@ impl Supervisor {
 pub(super) fn temporary_env(temporary: &Temporary) -> Option<(String, String)> {
     let path = temporary.path().to_str()?;
     Some(("TMPDIR".into(), path.into()))
-}
-
-fn worker_name(id: u32) -> String {
-    format!("worker {id}")
 }
 
 fn not_started(id: u32, dir: &Path, error: &io::Error) -> Failure {

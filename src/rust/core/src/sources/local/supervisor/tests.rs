@@ -36,17 +36,18 @@ async fn supervisor() -> (Supervisor, Arc<Worker>) {
         table: table.clone(),
         roster: Arc::new(Roster::new(table)),
         ops: Arc::new(Ops {
-            metrics: Metrics::default(),
-            access: AccessLog::none(),
+            pool: "/".into(),
+            metrics: Metrics::default().of_pool(&"/".into()),
+            access: Arc::new(AccessLog::none()),
             log,
         }),
-        notify: mpsc::unbounded_channel().0,
+        notify: Notifier::new(0, mpsc::unbounded_channel().0),
     };
     let environment = Environment::read();
-    let temporary = environment.temporary_directory();
-    let scratch = Scratch::make(temporary, Vec::new()).expect("a folder");
-    let spawner = Spawner::start(environment.clone()).expect("a thread");
-    let (mut supervisor, _) = Supervisor::new(settings, None, scratch, spawner, context);
+    let resources = Arc::new(Resources::prepare(&environment).expect("a folder"));
+    let generation = resources.next_generation();
+    let temporary = resources.temporary(generation).expect("a folder");
+    let (mut supervisor, _) = Supervisor::new(settings, resources, context);
     supervisor.positions.insert(1, Position::default());
     let port = ReservedPort::take().expect("a free port");
     let address = Address::Tcp(port.address);
@@ -60,7 +61,7 @@ async fn supervisor() -> (Supervisor, Arc<Worker>) {
         ready_since: None,
         port,
         socket: None,
-        temporary: supervisor.scratch.take(0).expect("a folder"),
+        temporary,
         inherited: None,
         worker: None,
         lease_id: None,
@@ -70,7 +71,6 @@ async fn supervisor() -> (Supervisor, Arc<Worker>) {
         heavy_until: None,
         problem: None,
     };
-    supervisor.next_generation = 1;
     supervisor.members.insert(0, member);
     supervisor.ready(0, address).await;
     let worker = supervisor.members[&0].worker.clone().expect("it is ready");

@@ -1,0 +1,150 @@
+//! A pool: the workers of one app, with a name, a lock table, a roster, a source, and limits of their own; and the
+//! routing table that finds a request's pool.
+
+mod prefix;
+mod registry;
+mod routes;
+
+pub use prefix::{InvalidRoute, Route};
+pub use registry::{Membership, Pools};
+pub use routes::{Matched, Routes};
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::header::HeaderValue;
+use tokio::sync::Notify;
+
+use crate::lock::Table;
+use crate::ops::status::PoolStatus;
+use crate::ops::Ops;
+use crate::sources::Roster;
+use crate::worker::Worker;
+
+/// What a pool allows its requests. Sizes are bytes; `None` is no limit.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PoolLimits {
+    /// Requests that may wait for a worker.
+    pub queue: usize,
+    /// How long a request may wait for a worker.
+    pub queue_timeout: Option<Duration>,
+    /// How long a worker may take for a request.
+    pub timeout: Option<Duration>,
+    pub max_body: u64,
+}
+
+impl Default for PoolLimits {
+    fn default() -> Self {
+        Self {
+            queue: 1024,
+            queue_timeout: Some(Duration::from_secs(30)),
+            timeout: None,
+            max_body: 256 * 1024 * 1024,
+        }
+    }
+}
+
+/// The workers of one app, as the front sees them.
+pub struct Pool {
+    route: Route,
+    pub table: Arc<Table<Worker>>,
+    pub roster: Arc<Roster>,
+    pub limits: PoolLimits,
+    pub ops: Arc<Ops>,
+    /// The part of its requests' paths that its workers do not see; none for the root.
+    prefix: Option<HeaderValue>,
+    /// Requests that have found it and are not answered yet, waiting and arriving ones among them.
+    requests: AtomicUsize,
+    leaving: AtomicBool,
+    left: Notify,
+}
+
+impl Pool {
+    pub fn new(route: Route, limits: PoolLimits, ops: Arc<Ops>) -> Arc<Self> {
+        let table = Table::new(limits.queue);
+        Arc::new(Self {
+            prefix: route.prefix_header(),
+            route,
+            roster: Arc::new(Roster::new(table.clone())),
+            table,
+            limits,
+            ops,
+            requests: AtomicUsize::new(0),
+            leaving: AtomicBool::new(false),
+            left: Notify::new(),
+        })
+    }
+
+    /// Its name: its route, as it was given.
+    pub fn name(&self) -> &Arc<str> {
+        self.route.name()
+    }
+
+    pub fn route(&self) -> &Route {
+        &self.route
+    }
+
+    /// The prefix that is taken off its requests' paths, for `X-Forwarded-Prefix`.
+    pub fn prefix(&self) -> Option<&HeaderValue> {
+        self.prefix.as_ref()
+    }
+
+    /// How it is, now, but its workers' memory.
+    pub fn status(&self) -> PoolStatus {
+        PoolStatus {
+            pool: self.name().clone(),
+            ..self.roster.status()
+        }
+    }
+
+    /// The same with it. Asks the system about each process.
+    pub fn status_with_memory(&self) -> PoolStatus {
+        PoolStatus {
+            pool: self.name().clone(),
+            ..self.roster.status_with_memory()
+        }
+    }
+
+    /// Resolves when no request is left, after the routes to it were taken away.
+    pub async fn deserted(&self) {
+        self.leaving.store(true, Ordering::Relaxed);
+        loop {
+            let told = self.left.notified();
+            tokio::pin!(told);
+            // Before the look, so that nothing is missed between look and wait.
+            told.as_mut().enable();
+            if self.requests.load(Ordering::Relaxed) == 0 {
+                return;
+            }
+            told.await;
+        }
+    }
+}
+
+/// A request's hold on its pool: a pool that is removed waits for it.
+pub struct Visit(Arc<Pool>);
+
+impl Visit {
+    pub fn new(pool: Arc<Pool>) -> Self {
+        pool.requests.fetch_add(1, Ordering::Relaxed);
+        Self(pool)
+    }
+}
+
+impl std::ops::Deref for Visit {
+    type Target = Arc<Pool>;
+
+    fn deref(&self) -> &Arc<Pool> {
+        &self.0
+    }
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        let last = self.0.requests.fetch_sub(1, Ordering::Relaxed) == 1;
+        if last && self.0.leaving.load(Ordering::Relaxed) {
+            self.0.left.notify_waiters();
+        }
+    }
+}

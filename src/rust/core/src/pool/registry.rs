@@ -1,0 +1,95 @@
+//! All pools of a server, and the routes to them.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use super::{Matched, Pool, Routes, Visit};
+
+/// How a pool stands towards new requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Membership {
+    /// There are workers to come, and no route to it yet.
+    Joining,
+    /// Requests find it.
+    Routed,
+    /// Its last requests are finished, and its workers end.
+    Leaving,
+}
+
+/// All pools, in the order in which they came.
+#[derive(Default)]
+pub struct Pools {
+    all: Mutex<Vec<(Arc<Pool>, Membership)>>,
+    routes: RwLock<Arc<Routes<Pool>>>,
+}
+
+impl Pools {
+    fn lock(&self) -> MutexGuard<'_, Vec<(Arc<Pool>, Membership)>> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a pool. Whoever has its route makes room for it, as soon as that is said of this one.
+    pub fn add(&self, pool: Arc<Pool>, membership: Membership) {
+        let mut all = self.lock();
+        all.push((pool, membership));
+        self.route(&all);
+    }
+
+    /// Changes how a pool stands.
+    pub fn set(&self, pool: &Arc<Pool>, membership: Membership) {
+        let mut all = self.lock();
+        for (known, stands) in &mut *all {
+            if Arc::ptr_eq(known, pool) {
+                *stands = membership;
+            }
+        }
+        self.route(&all);
+    }
+
+    /// Forgets a pool whose workers are gone.
+    pub fn remove(&self, pool: &Arc<Pool>) {
+        let mut all = self.lock();
+        all.retain(|(known, _)| !Arc::ptr_eq(known, pool));
+        self.route(&all);
+    }
+
+    fn route(&self, all: &[(Arc<Pool>, Membership)]) {
+        let routed = all
+            .iter()
+            .filter(|(_, membership)| *membership == Membership::Routed);
+        let routes = Routes::new(routed.map(|(pool, _)| (pool.route(), pool.clone())));
+        *self.routes.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(routes);
+    }
+
+    /// The pool of a request. `authority` is the host that it names.
+    pub fn find(&self, authority: Option<&[u8]>, path: &str) -> Option<(Visit, usize)> {
+        let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
+        let Matched { pool, prefix } = routes.find(authority, path)?;
+        // Before the routes can change: a pool that leaves waits for its visits.
+        Some((Visit::new(pool), prefix))
+    }
+
+    pub fn all(&self) -> Vec<Arc<Pool>> {
+        self.lock().iter().map(|(pool, _)| pool.clone()).collect()
+    }
+
+    /// Those that requests find.
+    pub fn routed(&self) -> Vec<Arc<Pool>> {
+        let all = self.lock();
+        let routed = all
+            .iter()
+            .filter(|(_, stands)| *stands == Membership::Routed);
+        routed.map(|(pool, _)| pool.clone()).collect()
+    }
+
+    /// The pool with this name that requests find, or else the latest with this name.
+    pub fn named(&self, name: &str) -> Option<Arc<Pool>> {
+        let all = self.lock();
+        let mut named = all.iter().rev().filter(|(pool, _)| &**pool.name() == name);
+        let routed = named
+            .clone()
+            .find(|(_, membership)| *membership == Membership::Routed);
+        routed
+            .or_else(|| named.next())
+            .map(|(pool, _)| pool.clone())
+    }
+}

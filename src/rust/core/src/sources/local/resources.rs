@@ -1,0 +1,88 @@
+//! What all pools of processes on this machine share: the thread that spawns, and the folders for sockets and temporary
+//! files.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::scratch::Temporary;
+use super::{Scratch, Sockets, Spawner};
+use crate::environment::Environment;
+
+/// One for a server, whose pools share it as long as there are any.
+pub struct Resources {
+    pub spawner: Spawner,
+    /// Where temporary files go.
+    parent: PathBuf,
+    /// Made for the first process that may be native.
+    sockets: Mutex<Option<Sockets>>,
+    scratch: Mutex<Option<Scratch>>,
+    generations: AtomicU64,
+}
+
+impl Resources {
+    /// What the system has for the processes of a server, which get `environment` as it is when they start.
+    ///
+    /// # Errors
+    /// There can be no thread, or no folder.
+    pub fn prepare(environment: &Environment) -> io::Result<Self> {
+        let parent = environment.temporary_directory();
+        let elsewhere = Some(Sockets::parent(parent)).filter(|other| *other != parent);
+        let others = elsewhere.into_iter().map(PathBuf::from).collect();
+        Ok(Self {
+            spawner: Spawner::start(environment.clone())?,
+            parent: parent.to_owned(),
+            sockets: Mutex::default(),
+            scratch: Mutex::new(Some(Scratch::make(parent, others)?)),
+            generations: AtomicU64::new(0),
+        })
+    }
+
+    /// A number for a process that no other process of the server has had.
+    pub fn next_generation(&self) -> u64 {
+        self.generations.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Where the process of a generation listens, if it is native.
+    ///
+    /// # Errors
+    /// There can be no folder.
+    pub fn socket(&self, generation: u64) -> io::Result<PathBuf> {
+        let mut sockets = lock(&self.sockets);
+        if sockets.is_none() {
+            *sockets = Some(Sockets::make(&self.parent)?);
+        }
+        match &mut *sockets {
+            Some(sockets) => sockets.path(generation),
+            None => Err(gone()),
+        }
+    }
+
+    /// A folder for the temporary files of the process of a generation.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn temporary(&self, generation: u64) -> io::Result<Temporary> {
+        match &mut *lock(&self.scratch) {
+            Some(scratch) => scratch.take(generation),
+            None => Err(gone()),
+        }
+    }
+
+    /// Waits until all folders that were given up are removed, but not for ever.
+    pub async fn end(&self) {
+        let scratch = lock(&self.scratch).take();
+        if let Some(scratch) = scratch {
+            scratch.end().await;
+        }
+    }
+}
+
+fn gone() -> io::Error {
+    io::Error::other("the server is going down")
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
