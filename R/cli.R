@@ -65,10 +65,12 @@ start_progress <- function(link) {
   if (link$quiet) {
     return(function(poll) invisible())
   }
-  what <- if (is.null(link$replicas)) {
-    paste("Starting", count_of(link$workers, "worker"))
-  } else {
+  what <- if (!is.null(link$replicas)) {
     paste("Looking for replicas of", link$replicas)
+  } else if (length(link$routes) > 1) {
+    paste("Starting", count_of(length(link$routes), "pool"))
+  } else {
+    paste("Starting", count_of(link$workers, "worker"))
   }
   if (!has_status_line()) {
     say(what)
@@ -88,10 +90,12 @@ start_progress <- function(link) {
 say_ready <- function(link, poll) {
   total <- link$workers %||% poll$total
   some <- if (poll$ready < total) paste(poll$ready, "of ")
-  whom <- if (is.null(link$replicas)) {
-    count_of(total, "worker")
-  } else {
+  whom <- if (!is.null(link$replicas)) {
     paste(count_of(total, "replica"), "of", link$replicas)
+  } else if (length(link$routes) > 1) {
+    paste(count_of(total, "worker"), "in", count_of(length(link$routes), "pool"))
+  } else {
+    count_of(total, "worker")
   }
   say("Ready on ", link$url, " with ", some, whom, quiet = link$quiet)
 }

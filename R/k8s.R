@@ -94,7 +94,8 @@ run_k8s <- function(url, host = NULL, port = NULL, slots = NULL, refresh = NULL,
   settings <- resolve_settings(given, "run_k8s", call = call)
   check_block(block, call = call)
 
-  settings$url <- url
+  pool <- c(list(route = "/", url = url), settings[intersect(names(settings), pool_settings)])
+  settings$pools <- list(pool)
   serve(settings, block, call = call)
 }
 

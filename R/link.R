@@ -6,11 +6,16 @@ new_link <- function(started, settings) {
   link$handle <- started$handle
   link$url <- started$url
   link$admin_url <- started$admin_url
-  # Of what is served: the directory of its own workers, or the URL of its replicas.
-  link$dir <- settings$dir
-  link$replicas <- settings$url
+  # Of what is served: the directory of its own workers, or the URL of its replicas; of several pools, neither.
+  pools <- settings$pools
+  link$routes <- vapply(pools, `[[`, "", "route")
+  link$dir <- if (length(pools) == 1) pools[[1]]$dir
+  link$replicas <- if (length(pools) == 1) pools[[1]]$url
   # At the start; the handle may change it. Nobody knows how many replicas there will be.
-  link$workers <- settings$workers
+  workers <- lapply(pools, `[[`, "workers")
+  link$workers <- if (!any(vapply(workers, is.null, NA))) sum(unlist(workers))
+  # What `$add_pool()` goes by: settings that were given for all pools.
+  link$given <- settings$given
   link$shutdown_timeout <- settings$shutdown_timeout
   link$quiet <- settings$quiet
   # As of the last poll.

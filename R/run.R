@@ -57,7 +57,13 @@
 #' same: what finds no room is dropped, and the other stream says so. An error in a handler of yours for these messages
 #' ends `run()`, as it ends any function.
 #'
-#' @param dir Directory with the API.
+#' @section Several apps:
+#' With a named vector or list, `run()` serves several apps behind one address: the names are routes, such as `"/sales"`, and
+#' each is a directory or a [pool()] with settings of its own. Settings that are given to `run()` then hold for each pool,
+#' so that `workers = 2` are two for each. The server is ready once each pool has a worker; a pool that does not start is tried
+#' again while the others serve, and only if none starts `run()` fails.
+#'
+#' @param dir Directory with the API; or several of them, or [pool()]s, by route.
 #' @param app Instead of code in `dir`: a plumber router, or a function of a request. To be named: `run(app = router)`.
 #' @param workers Number of R processes. By default as many as there are usable cores, in a
 #'   container those of its quota.
@@ -86,7 +92,7 @@
 #'   or cannot be native as `worker = "native"` asks.
 #'   Field `lines`: the last lines that R wrote.
 #'
-#' @seealso [`faucet-options`] for all settings, [faucet_server] for the handle; [stream()], [shield()] and [after_fork()] for
+#' @seealso [pool()] for several apps, [`faucet-options`] for all settings, [faucet_server] for the handle; [stream()], [shield()] and [after_fork()] for
 #'   the code of an API; [run_k8s()], once one machine is not enough.
 #' @export
 #' @examples
@@ -102,6 +108,9 @@
 #' server$reload()
 #' server$stop()
 #'
+#' # Several apps
+#' run(c("/" = "site", "/sales" = "apis/sales"))
+#'
 #' # An R object instead of files
 #' run(app = function(req) {
 #'   list(status = 200L, headers = list("Content-Type" = "text/plain"), body = req$PATH_INFO)
@@ -112,18 +121,15 @@ run <- function(dir = ".", workers = NULL, host = NULL, port = NULL, block = TRU
   given <- given_settings(list(workers = workers, host = host, port = port), list(...))
   settings <- resolve_settings(given, "run", call = call)
   check_block(block, call = call)
-  if (is.null(app)) {
-    settings$dir <- check_app(dir, call = call)
+  if (is.null(app) && is_routes(dir)) {
+    settings$pools <- resolve_pools(dir, given, call = call)
+    settings$given <- given[intersect(names(given), pool_settings)]
   } else {
-    app <- check_app_object(app, call = call)
-    settings$dir <- check_dir(dir, call = call)
-    settings$app <- save_app(app, tempfile("faucet-app-", fileext = ".rds"), call = call)
+    what <- if (is.null(app)) list(dir = dir) else list(dir = check_dir(dir, call = call), app = app)
+    served <- served(what, call = call)
+    warn_of_preload(settings$preload)
+    settings$pools <- list(c(list(route = "/"), settings[intersect(names(settings), pool_settings)], served))
   }
-
-  warn_of_preload(settings$preload)
-
-  settings$command <- worker_command()
-  settings$env <- c(worker_env(), FAUCET_APP = settings$app)
   serve(settings, block, call = call)
 }
 

@@ -2,8 +2,6 @@
 
 # Starts the server. In the foreground it is served until it has stopped, else until it is ready. Returns its handle.
 serve <- function(settings, block, call = NULL) {
-  # One pool, at the root.
-  settings$pools <- list(c(list(route = "/"), settings))
   if (block) {
     # From before there is something that a signal would leave behind.
     signals_hold()

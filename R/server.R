@@ -98,20 +98,50 @@ faucet_server <- R6::R6Class(
     #' @description Change the number of workers, and wait until there are that many. Workers that leave
     #'   finish their request first. Not for [run_k8s()]: there, `kubectl scale` does it.
     #' @param n The new number of workers.
+    #' @param pool Of which pool, by its route. Not needed if there is only one.
     #' @return The handle, invisibly.
-    scale = function(n) {
+    scale = function(n, pool = NULL) {
       call <- rlang::current_env()
       n <- check_setting(n, "n", setting_definitions()$workers, call = call)
-      private$command(list(name = "scale", n = n), call)
+      private$command(list(name = "scale", n = n, pool = private$check_pool(pool, call)), call)
     },
 
     #' @description Replace all workers by new ones that run the current code, without losing a request. They, and those
     #'   that are started after them, get this session's environment variables as they are now. If
     #'   the new code does not start, the old workers stay and an error says why. Of [run_k8s()]: look the
     #'   replicas' name up again, now.
+    #' @param pool Of which pool, by its route. By default of all, one after the other.
     #' @return The handle, invisibly.
-    reload = function() {
-      private$command(list(name = "reload"), rlang::current_env())
+    reload = function(pool = NULL) {
+      call <- rlang::current_env()
+      private$command(list(name = "reload", pool = private$check_pool(pool, call)), call)
+    },
+
+    #' @description Serve another app at a route of its own, and wait until its first worker is ready: from then on, requests
+    #'   find it. If it does not start, an error of class `faucet_error_boot` says why, and all is as before.
+    #' @param route Where: see [pool()].
+    #' @param pool A [pool()], or a directory.
+    #' @return The handle, invisibly.
+    add_pool = function(route, pool) {
+      call <- rlang::current_env()
+      settings <- resolve_pool(route, pool, private$link$given %||% list(), call = call)
+      private$command(list(name = "add_pool", settings = settings), call)
+      private$link$routes <- c(private$link$routes, settings$route)
+      invisible(self)
+    },
+
+    #' @description Serve an app no longer: its route is taken away, requests that it has are answered, and its workers end.
+    #' @param route Of which pool.
+    #' @param timeout How long requests that it has may take, in seconds. The default is the server's `shutdown_timeout`.
+    #' @return The handle, invisibly.
+    remove_pool = function(route, timeout = NULL) {
+      call <- rlang::current_env()
+      route <- check_route(route, call = call)
+      private$command(
+        list(name = "remove_pool", pool = route, timeout = private$check_timeout(timeout, call)), call
+      )
+      private$link$routes <- setdiff(private$link$routes, route)
+      invisible(self)
     },
 
     #' @description Take no new requests, and wait until those in flight and in the queue are answered.
@@ -183,6 +213,10 @@ faucet_server <- R6::R6Class(
       invisible(self)
     },
 
+    check_pool = function(pool, call) {
+      if (!is.null(pool)) check_route(pool, call = call)
+    },
+
     check_timeout = function(timeout, call) {
       if (is.null(timeout)) {
         return(private$link$shutdown_timeout)
@@ -202,7 +236,7 @@ most_replicas <- 20
 format_server <- function(link) {
   head <- c(
     paste0(cli::col_grey("<faucet_server> "), cli::style_bold(link$url)),
-    cli::col_grey(link$dir %||% link$replicas)
+    cli::col_grey(link$dir %||% link$replicas %||% paste("pools", paste(link$routes, collapse = ", ")))
   )
   status <- tryCatch(server_state(link), faucet_error_handle = function(condition) NULL)
   if (is.null(status)) {
@@ -217,7 +251,9 @@ format_server <- function(link) {
 format_running <- function(link, status, lookup) {
   counts <- paste0(format_counts(link, status), ", ", sum(status$in_flight), " in flight, ", status$queue, " waiting")
   table <- if (is.null(link$replicas)) {
-    format_table(worker_columns(status))
+    columns <- worker_columns(status)
+    several <- length(unique(c(link$routes, status$pool))) > 1
+    format_table(if (several) c(list(pool = status$pool), columns) else columns)
   } else {
     format_table(replica_columns(status), most_replicas)
   }
@@ -227,7 +263,7 @@ format_running <- function(link, status, lookup) {
 # How many workers there are, how many replicas cannot be reached, and how many workers do not start.
 format_counts <- function(link, status) {
   # One that leaves and the one that takes its place have the same number.
-  count <- length(unique(status$worker))
+  count <- nrow(unique(data.frame(pool = status$pool, worker = status$worker)))
   suspended <- sum(status$state == "suspended")
   failed <- status$state == "failed"
   noun <- if (is.null(link$replicas)) "worker" else "replica"
@@ -245,6 +281,10 @@ format_next_try <- function(times) {
 
 # Nothing, as long as all is well.
 format_lookup <- function(lookup) {
+  if (!is.null(lookup) && is.null(lookup$state)) {
+    # Of several pools.
+    return(unlist(lapply(lookup, format_lookup)))
+  }
   if (is.null(lookup) || lookup$state == "ok") {
     return(NULL)
   }

@@ -157,6 +157,10 @@ fn fields(request: &Request, constants: &[(&'static str, String)]) -> List {
     }
     for (name, value) in &headers {
         let variable = format!("HTTP_{}", name.to_ascii_uppercase().replace('-', "_"));
+        if name == "x-forwarded-prefix" {
+            // Where the app is, as CGI has it: the front vouches for it. It takes the place of the constant.
+            put("SCRIPT_NAME".into(), value.as_str().into());
+        }
         match name.as_str() {
             "content-type" => put("CONTENT_TYPE".into(), value.as_str().into()),
             "content-length" => put("CONTENT_LENGTH".into(), value.as_str().into()),

@@ -1,0 +1,159 @@
+#' An app among several behind one address
+#'
+#' Says what [run()] is to serve at one route, and how. Each such app is a pool: it has workers, a queue, limits and a life
+#' of its own. Whatever befalls one pool, the others serve on.
+#'
+#' @section Routes:
+#' A route is a path, such as `"/sales"`, or a host and a path, such as `"sales.example.com/"`. A request goes to the pool
+#' with the longest route that its path begins with, on the borders of segments: `"/sales"` takes `/sales` and `/sales/2024`, but
+#' not `/salesman`. Routes of a host go before those of every host. What no route takes is answered with 404, and
+#' `Faucet-Error: no_route`.
+#'
+#' The route's path is taken off: the app at `"/sales"` sees a request for `/sales/2024` as one for `/2024`. It finds `/sales` in the
+#' header `X-Forwarded-Prefix`, and in native workers in `req$SCRIPT_NAME`, too. A browser that opens `/sales` is sent on to
+#' `/sales/`, so that a page's relative links lead to where they should.
+#'
+#' @param dir Directory with the API, as for [run()].
+#' @param ... Settings of this pool, by name, such as `workers`, `timeout`, `queue` or `preload`: see [`faucet-options`]. What is not
+#'   given here is as `run()` was told, or as options and the environment have it. Those that are the whole server's, such
+#'   as `port`, are given to `run()`.
+#' @param app Instead of `dir`: a plumber router, or a function of a request, as for [run()].
+#' @param url Instead of `dir`: where replicas run that others start, as for [run_k8s()].
+#'
+#' @return An object of class `faucet_pool`, for [run()] and for `$add_pool()` of a [faucet_server].
+#'
+#' @section Error conditions:
+#' `faucet_error_option`, `faucet_error_dir` and `faucet_error_app`, as of [run()]. They are raised before anything starts.
+#'
+#' @seealso [run()]
+#' @export
+#' @examples
+#' pool("apis/sales", workers = 2, timeout = 60)
+#'
+#' \dontrun{
+#' run(list(
+#'   "/" = "site",
+#'   "/sales" = pool("apis/sales", workers = 2, timeout = 60),
+#'   "/old" = pool(url = "http://old.default.svc:8000")
+#' ))
+#' }
+pool <- function(dir = NULL, ..., app = NULL, url = NULL) {
+  call <- rlang::current_env()
+  what <- Filter(Negate(is.null), list(dir = dir, app = app, url = url))
+  if (length(what) != 1) {
+    abort("option", c(
+      "A pool takes one of {.arg dir}, {.arg app} and {.arg url}.",
+      x = if (length(what) > 1) "It was given {.arg {names(what)}}."
+    ), option = "dir", call = call)
+  }
+  given <- list(...)
+  verb <- if (is.null(url)) "run" else "run_k8s"
+  check_setting_names(names(given), given, names(settings_of(verb)), verb, call = call)
+  servers <- setdiff(names(given), pool_settings)
+  if (length(servers) > 0) {
+    abort("option", c(
+      "{.arg {servers[[1]]}} is a setting of the whole server, not of one pool.",
+      i = "Give it to {.fun run}."
+    ), option = servers[[1]], call = call)
+  }
+  structure(list(what = what, given = given), class = "faucet_pool")
+}
+
+#' @export
+format.faucet_pool <- function(x, ...) {
+  what <- x$what[[1]]
+  paste0("<faucet_pool> ", if (is.character(what)) what else "an R object")
+}
+
+#' @export
+print.faucet_pool <- function(x, ...) {
+  cat(format(x), "\n", sep = "")
+  invisible(x)
+}
+
+# Settings that each pool has for itself. All others are the server's.
+pool_settings <- c(
+  "workers", "worker", "preload", "slots", "refresh", "ready_path", "dns", "queue", "queue_timeout", "timeout", "cancel",
+  "interrupt_timeout", "boot_timeout", "max_body", "max_requests", "max_memory", "max_failures", "give_up_after"
+)
+
+# Whether `dir` of `run()` says what to serve at several routes.
+is_routes <- function(dir) {
+  is.list(dir) || (is.character(dir) && !is.null(names(dir)))
+}
+
+# The settings of each pool: `routes` is a list, or a character vector, of what to serve, by route. `given` are the settings
+# that hold for all of them.
+resolve_pools <- function(routes, given = list(), call = NULL) {
+  if (length(routes) == 0 || !rlang::is_named(routes)) {
+    abort("option", c(
+      "Each of several apps must have a route as its name.",
+      i = "For example {.code run(c(\"/\" = \"site\", \"/sales\" = \"apis/sales\"))}."
+    ), option = "dir", call = call)
+  }
+  pools <- Map(function(route, what) resolve_pool(route, what, given, call = call), names(routes), as.list(routes))
+  twice <- anyDuplicated(vapply(pools, `[[`, "", "route"))
+  if (twice > 0) {
+    abort("option", "There are two apps for the route {.val {pools[[twice]]$route}}.", option = "dir", call = call)
+  }
+  unname(pools)
+}
+
+# The settings of one pool, complete and checked.
+resolve_pool <- function(route, what, given = list(), call = NULL) {
+  name <- check_route(route, call = call)
+  rlang::try_fetch(
+    {
+      if (rlang::is_string(what)) what <- pool(what)
+      if (!inherits(what, "faucet_pool")) {
+        got <- describe_value(what)
+        abort("option", "It must be a directory or a {.fun pool}, not {got}.", option = "dir", call = call)
+      }
+      complete_pool(name, what, given, call = call)
+    },
+    faucet_error = function(error) {
+      error$message <- paste0("Pool \"", name, "\": ", error$message)
+      rlang::cnd_signal(error)
+    }
+  )
+}
+
+complete_pool <- function(route, pool, given, call = NULL) {
+  verb <- if (is.null(pool$what$url)) "run" else "run_k8s"
+  known <- names(settings_of(verb))
+  shared <- given[intersect(names(given), intersect(pool_settings, known))]
+  settings <- resolve_settings(utils::modifyList(shared, pool$given, keep.null = TRUE), verb, call = call)
+  settings <- settings[intersect(names(settings), pool_settings)]
+  settings <- c(settings, served(pool$what, call = call))
+  warn_of_preload(isTRUE(settings$preload))
+  c(list(route = route), settings)
+}
+
+# What tells the native side what a pool serves.
+served <- function(what, call = NULL) {
+  if (!is.null(what$url)) {
+    return(list(url = check_url(what$url, call = call)))
+  }
+  if (is.null(what$app)) {
+    dir <- check_app(what$dir, call = call)
+    file <- NULL
+  } else {
+    app <- check_app_object(what$app, call = call)
+    dir <- what$dir %||% getwd()
+    file <- save_app(app, tempfile("faucet-app-", fileext = ".rds"), call = call)
+  }
+  list(dir = dir, app = file, command = worker_command(), env = c(worker_env(), FAUCET_APP = file))
+}
+
+# A route in its one form.
+check_route <- function(route, call = NULL) {
+  problem <- if (rlang::is_string(route)) option_problem("route", route) else "it must be a text"
+  if (!is.null(problem)) {
+    abort("option", c(
+      "{.val {route}} is not a route.",
+      x = "{problem}",
+      i = "A route looks like {.val /sales} or {.val sales.example.com/}."
+    ), option = "route", value = route, call = call)
+  }
+  route_name(route)
+}

@@ -1,0 +1,98 @@
+text_app <- function(text) {
+  force(text)
+  function(req) {
+    list(
+      status = 200L, headers = list("Content-Type" = "text/plain"),
+      body = paste(text, req$PATH_INFO, req$SCRIPT_NAME, req$HTTP_X_FORWARDED_PREFIX)
+    )
+  }
+}
+
+local_pools <- function(pools, ..., quiet = TRUE, env = parent.frame()) {
+  server <- faucet::run(pools, port = 0, block = FALSE, quiet = quiet, access_log = "none", ...)
+  withr::defer(suppressMessages(try(server$stop(timeout = 1), silent = TRUE)), envir = env)
+  server
+}
+
+body_of <- function(server, path, ...) {
+  trimws(request(server, path, ...)$text)
+}
+
+test_that("each route has an app of its own, which sees what comes after the route", {
+  server <- local_pools(
+    list("/" = faucet::pool(app = text_app("root")), "/sales/" = faucet::pool(app = text_app("sales"), workers = 2)),
+    workers = 1, admin_port = 0
+  )
+  expect_identical(body_of(server, "/x"), "root /x")
+  expect_identical(body_of(server, "/sales/x"), "sales /x /sales /sales")
+  expect_identical(body_of(server, "/sales"), "sales / /sales /sales")
+  expect_identical(body_of(server, "/salesman"), "root /salesman")
+
+  status <- server$status()
+  expect_identical(status$pool, c("/", "/sales", "/sales"))
+  expect_identical(status$worker, c(1L, 1L, 2L))
+  expect_match(server$format(), "pools /, /sales", all = FALSE)
+  metrics <- read_metrics(server$admin_url)
+  expect_identical(metric(metrics, "faucet_requests_total", "pool=\"/sales\""), 2)
+  expect_identical(request(server, "/__faucet__/readyz/sales")$status, 200L)
+  expect_identical(request(server, "/__faucet__/readyz/other")$status, 404L)
+})
+
+test_that("pools come and go", {
+  server <- local_pools(list("/a" = faucet::pool(app = text_app("a"), workers = 1)))
+  missing <- request(server, "/b/x")
+  expect_identical(missing$status, 404L)
+  expect_match(missing$text, "no app is served")
+
+  server$add_pool("/b", faucet::pool(app = text_app("b"), workers = 1))
+  expect_identical(body_of(server, "/b/x"), "b /x /b /b")
+  expect_error(
+    server$add_pool("/b", faucet::pool(app = text_app("b"), workers = 1)), "already",
+    class = "faucet_error_option"
+  )
+  server$scale(2, pool = "/b")
+  expect_identical(sum(server$status()$pool == "/b"), 2L)
+  expect_error(server$scale(2), "must say which one", class = "faucet_error_option")
+  expect_error(server$scale(2, pool = "/c"), "There is no pool", class = "faucet_error_option")
+  server$reload(pool = "/b")
+  server$remove_pool("/b")
+  expect_identical(request(server, "/b/x")$status, 404L)
+  expect_identical(unique(server$status()$pool), "/a")
+})
+
+test_that("a pool that does not start leaves the others alone, and comes when it can", {
+  dir <- withr::local_tempdir()
+  writeLines("stop('no database')", file.path(dir, "plumber.R"))
+  server <- local_pools(
+    list("/good" = faucet::pool(app = text_app("good"), workers = 1), "/bad" = faucet::pool(dir, workers = 1))
+  )
+  expect_identical(body_of(server, "/good/x"), "good /x /good /good")
+  expect_true(request(server, "/bad/x", timeout_ms = 20000)$status %in% 503L)
+  expect_identical(request(server, "/__faucet__/readyz")$status, 200L)
+  expect_identical(request(server, "/__faucet__/readyz/bad")$status, 503L)
+
+  expect_error(server$add_pool("/worse", faucet::pool(dir, workers = 1)), "worse", class = "faucet_error_boot")
+  expect_setequal(server$status()$pool, c("/good", "/bad"))
+
+  writeLines(c("#* @get /x", "#* @serializer text", "function() 'now'"), file.path(dir, "plumber.R"))
+  wait_until(identical(request(server, "/__faucet__/readyz/bad")$status, 200L))
+  expect_identical(body_of(server, "/bad/x"), "now")
+})
+
+test_that("without any pool that starts, run() fails and says which", {
+  dir <- withr::local_tempdir()
+  writeLines("stop('no database')", file.path(dir, "plumber.R"))
+  expect_error(local_pools(list("/a" = dir, "/b" = dir), workers = 1), "Pool \"/[ab]\"", class = "faucet_error_boot")
+})
+
+test_that("what is wrong with routes and pools is said before anything starts", {
+  app <- faucet::pool(app = text_app("a"))
+  expect_error(faucet::run(list(app)), class = "faucet_error_option")
+  expect_error(faucet::run(list("sales" = app)), "not a route", class = "faucet_error_option")
+  expect_error(faucet::run(list("/a" = app, "/a/" = app)), "two apps", class = "faucet_error_option")
+  expect_error(faucet::run(list("/a" = 3)), "Pool \"/a\"", class = "faucet_error_option")
+  expect_error(faucet::run(c("/a" = "/no/such/dir")), "Pool \"/a\"", class = "faucet_error_dir")
+  expect_error(faucet::pool(), "one of", class = "faucet_error_option")
+  expect_error(faucet::pool(".", port = 80), "whole server", class = "faucet_error_option")
+  expect_error(faucet::pool(".", wrokers = 80), "workers", class = "faucet_error_option")
+})
