@@ -82,7 +82,11 @@ reload_on_request <- function(link) {
     }
     if (wanted) {
       wanted <<- FALSE
-      started <- server_command(link$handle, list(name = "reload"))
+      started <- tryCatch(
+        server_command(link$handle, reload_command(link)),
+        # The file cannot be used: all stays as it was.
+        faucet_error = function(error) list(ok = FALSE, message = conditionMessage(error))
+      )
       if (isTRUE(started$ok)) id <<- started$id else report(started)
     }
     invisible()

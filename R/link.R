@@ -16,6 +16,8 @@ new_link <- function(started, settings) {
   link$workers <- if (!any(vapply(workers, is.null, NA))) sum(unlist(workers))
   # What `$add_pool()` goes by: settings that were given for all pools.
   link$given <- settings$given
+  # Reads the pools of a configuration file as they are now.
+  link$config <- settings$config
   link$shutdown_timeout <- settings$shutdown_timeout
   link$quiet <- settings$quiet
   # As of the last poll.
@@ -85,6 +87,16 @@ is_running <- function(link, call = NULL) {
 # Starts a command and returns its number, for command_result().
 start_command <- function(link, command, call = NULL) {
   check_result(server_command(link$handle, command), call = call)$id
+}
+
+# What a reload is: of all pools, those of a configuration file as it is now.
+reload_command <- function(link, pool = NULL) {
+  if (is.null(link$config) || !is.null(pool)) {
+    return(list(name = "reload", pool = pool))
+  }
+  pools <- link$config()
+  link$routes <- vapply(pools, `[[`, "", "route")
+  list(name = "configure", pools = pools, timeout = link$shutdown_timeout)
 }
 
 # NULL while the command runs, then its result, good or bad.

@@ -63,7 +63,25 @@
 #' so that `workers = 2` are two for each. The server is ready once each pool has a worker; a pool that does not start is tried
 #' again while the others serve, and only if none starts `run()` fails.
 #'
-#' @param dir Directory with the API; or several of them, or [pool()]s, by route.
+#' The same can be a file, `run("faucet.yml")`. Its keys are settings, and `pools`; paths are relative to it:
+#'
+#' ```yaml
+#' port: 8080
+#' workers: 2
+#' pools:
+#'   /: site
+#'   /sales:
+#'     dir: apis/sales
+#'     timeout: 60
+#'   /old:
+#'     url: http://old.default.svc:8000
+#' ```
+#'
+#' `$reload()`, and a HUP signal, read it again: pools that are new in it are added, those that are not in it any more are
+#' removed, those whose settings differ are replaced, and the others reload. If it cannot be read, all stays as it was.
+#' Settings of the server itself, such as `port`, hold from its start.
+#'
+#' @param dir Directory with the API; or several of them, or [pool()]s, by route; or a configuration file, `"faucet.yml"`.
 #' @param app Instead of code in `dir`: a plumber router, or a function of a request. To be named: `run(app = router)`.
 #' @param workers Number of R processes. By default as many as there are usable cores, in a
 #'   container those of its quota.
@@ -81,9 +99,10 @@
 #'   `block = TRUE`, invisibly, that of the stopped one.
 #'
 #' @section Error conditions:
-#' All inherit from `faucet_error`. The first five are raised before anything starts.
+#' All inherit from `faucet_error`. The first six are raised before anything starts.
 #'
 #' - `faucet_error_dir`: `dir` does not exist, or holds nothing that faucet can run.
+#' - `faucet_error_config`: something is wrong in a configuration file. Fields `file`, `line` and `keys`: where.
 #' - `faucet_error_app`: `app` is none of what it may be, or cannot be copied.
 #' - `faucet_error_option`: a setting is unknown or has a value that it does not take. Field `option`: its name.
 #' - `faucet_error_port_in_use`: somebody else listens on `port`.
@@ -119,17 +138,24 @@
 run <- function(dir = ".", workers = NULL, host = NULL, port = NULL, block = TRUE, ..., app = NULL) {
   call <- rlang::current_env()
   given <- given_settings(list(workers = workers, host = host, port = port), list(...))
-  settings <- resolve_settings(given, "run", call = call)
   check_block(block, call = call)
-  if (is.null(app) && is_routes(dir)) {
+  config <- if (is.null(app) && is_config(dir)) read_config(dir, given, call = call)
+  settings <- resolve_settings(config$given %||% given, "run", call = call)
+  if (!is.null(config)) {
+    settings$pools <- config$pools
+    # From where it is now, wherever the session goes.
+    file <- absolute_path(dir)
+    settings$config <- function() read_config(file, given)$pools
+  } else if (is.null(app) && is_routes(dir)) {
     settings$pools <- resolve_pools(dir, given, call = call)
-    settings$given <- given[intersect(names(given), pool_settings)]
   } else {
     what <- if (is.null(app)) list(dir = dir) else list(dir = check_dir(dir, call = call), app = app)
     served <- served(what, call = call)
     warn_of_preload(settings$preload)
     settings$pools <- list(c(list(route = "/"), settings[intersect(names(settings), pool_settings)], served))
   }
+  shared <- config$given %||% given
+  settings$given <- shared[intersect(names(shared), pool_settings)]
   serve(settings, block, call = call)
 }
 

@@ -110,11 +110,13 @@ faucet_server <- R6::R6Class(
     #'   that are started after them, get this session's environment variables as they are now. If
     #'   the new code does not start, the old workers stay and an error says why. Of [run_k8s()]: look the
     #'   replicas' name up again, now.
+    #'
+    #'   A server that was started from a configuration file reads it again, and adds, replaces and removes what differs.
     #' @param pool Of which pool, by its route. By default of all, one after the other.
     #' @return The handle, invisibly.
     reload = function(pool = NULL) {
       call <- rlang::current_env()
-      private$command(list(name = "reload", pool = private$check_pool(pool, call)), call)
+      private$command(reload_command(private$link, private$check_pool(pool, call)), call)
     },
 
     #' @description Serve another app at a route of its own, and wait until its first worker is ready: from then on, requests

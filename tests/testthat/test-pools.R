@@ -96,3 +96,67 @@ test_that("what is wrong with routes and pools is said before anything starts", 
   expect_error(faucet::pool(".", port = 80), "whole server", class = "faucet_error_option")
   expect_error(faucet::pool(".", wrokers = 80), "workers", class = "faucet_error_option")
 })
+
+write_api <- function(dir, text) {
+  dir.create(dir, showWarnings = FALSE, recursive = TRUE)
+  writeLines(c("#* @get /x", "#* @serializer text", sprintf("function() '%s'", text)), file.path(dir, "plumber.R"))
+}
+
+test_that("a file says what is served, and a reload follows it", {
+  root <- withr::local_tempdir()
+  write_api(file.path(root, "apis", "a"), "a")
+  write_api(file.path(root, "apis", "b"), "b")
+  write_api(file.path(root, "apis", "c"), "c")
+  config <- file.path(root, "faucet.yml")
+  writeLines(c("workers: 1", "pools:", "  /a: apis/a", "  /b:", "    dir: apis/b", "    timeout: 60"), config)
+  server <- local_pools(config)
+  expect_identical(body_of(server, "/a/x"), "a")
+  expect_identical(body_of(server, "/b/x"), "b")
+
+  write_api(file.path(root, "apis", "a"), "new a")
+  writeLines(c("workers: 1", "pools:", "  /a: apis/a", "  /b:", "    dir: apis/c", "  /c: apis/c"), config)
+  server$reload()
+  expect_identical(body_of(server, "/a/x"), "new a")
+  expect_identical(body_of(server, "/b/x"), "c")
+  expect_identical(body_of(server, "/c/x"), "c")
+
+  writeLines(c("workers: 1", "pools:", "  /c: apis/c"), config)
+  server$reload()
+  expect_identical(request(server, "/a/x")$status, 404L)
+  expect_identical(unique(server$status()$pool), "/c")
+
+  writeLines(c("workers: 1", "pools:", "  /c: apis/none"), config)
+  expect_error(server$reload(), "faucet.yml:3", class = "faucet_error_config")
+  expect_identical(body_of(server, "/c/x"), "c")
+})
+
+test_that("an error in a file says where it is", {
+  root <- withr::local_tempdir()
+  write_api(file.path(root, "a"), "a")
+  config <- file.path(root, "faucet.yml")
+  error <- function(...) {
+    writeLines(c(...), config)
+    expect_error(faucet::run(config, port = 0, block = FALSE, quiet = TRUE), class = "faucet_error_config")
+  }
+  where <- function(error) list(error$line, paste(error$keys, collapse = " "))
+
+  typo <- error("workers: 1", "wrokers: 2", "pools:", "  /a: a")
+  expect_identical(where(typo), list(2L, "wrokers"))
+  expect_match(conditionMessage(typo), "faucet.yml:2 (wrokers)", fixed = TRUE)
+  expect_match(conditionMessage(typo), "workers")
+  typo <- error("pools:", "  \"/a\":", "    # The API", "    dir: a", "    wrokers: 2")
+  expect_identical(where(typo), list(5L, "pools /a wrokers"))
+  bad <- error("pools:", "  /a:", "    dir: a", "    workers: many")
+  expect_identical(where(bad), list(4L, "pools /a workers"))
+  missing <- error("pools:", "  /a: a", "  /b: none")
+  expect_identical(where(missing), list(3L, "pools /b"))
+  expect_match(conditionMessage(missing), "none")
+  twice <- error("pools:", "  /a: a", "  /a/: a")
+  expect_identical(where(twice), list(3L, "pools /a/"))
+  route <- error("pools:", "  sales: a")
+  expect_identical(where(route), list(2L, "pools sales"))
+  expect_match(conditionMessage(error("pools: [")), "faucet.yml")
+  expect_match(conditionMessage(error("workers: 2")), "pools")
+  expect_match(conditionMessage(error("pools:", "  /a: a", "  /a: a")), "faucet.yml")
+  expect_error(faucet::run(file.path(root, "none.yml")), class = "faucet_error_dir")
+})
