@@ -2,7 +2,7 @@
 
 replicas <- function(n = 3, state = "ready") {
   list(
-    worker = seq_len(n), pid = rep(NA_integer_, n),
+    pool = rep("/", n), worker = seq_len(n), pid = rep(NA_integer_, n),
     address = paste0("10.0.", seq_len(n) %/% 256, ".", seq_len(n) %% 256, ":8000"),
     state = rep(state, length.out = n), type = rep("faucet", n), slots = rep(4L, n), in_flight = rep(1L, n),
     requests = seq_len(n) * 1e5, restarts = rep(0L, n), memory = rep(NA_real_, n), started = rep(1.7e9, n),
