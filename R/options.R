@@ -414,6 +414,8 @@ check_setting <- function(value, name, definition, source = c("argument", "optio
 # Each of these returns NULL for what it does not take.
 
 check_count <- function(value, limits) {
+  # As `Sys.getenv("PORT")` gives it.
+  if (rlang::is_string(value) && grepl("^[[:space:]]*[0-9]+[[:space:]]*$", value)) value <- as.numeric(value)
   if (!is_number(value) || value < limits$min) {
     return(NULL)
   }
@@ -547,6 +549,7 @@ describe_value <- function(value) {
 #'
 #' `r settings_table()`
 #'
+#' - A *number* is a whole one. It may be given as text, too, as by `Sys.getenv()`: `"8080"`.
 #' - *seconds* are numbers above 0.
 #' - *bytes* are numbers, or strings such as `"512KB"`, `"16MB"` or `"1.5GB"`; a KB is 1024 bytes.
 #' - An *address* is an IP address, with a port after a colon if it is not 53: `"10.0.0.10"`, `"[fd00::10]:5353"`.

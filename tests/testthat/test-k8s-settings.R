@@ -129,7 +129,8 @@ test_that("a path to check begins with a slash", {
 
 test_that("a replica takes a whole number of requests", {
   expect_identical(resolve(slots = 4)$slots, 4L)
-  for (value in list(0, 1.5, NA, Inf, "2", NULL, 1e6)) {
+  expect_identical(resolve(slots = "2")$slots, 2L)
+  for (value in list(0, 1.5, NA, Inf, "two", NULL, 1e6)) {
     expect_error(resolve(slots = value), class = "faucet_error_option", info = deparse(value))
   }
 })

@@ -152,11 +152,27 @@ test_that("times are seconds above 0", {
 test_that("numbers are whole and within their limits", {
   expect_identical(resolve(workers = 4)$workers, 4L)
   expect_identical(resolve(max_requests = 1000)$max_requests, 1000)
-  for (bad in list(0, -1, 1.5, NA, NaN, Inf, "4", TRUE, 1e10, list(4), factor(4))) {
+  for (bad in list(0, -1, 1.5, NA, NaN, Inf, TRUE, 1e10, list(4), factor(4))) {
     expect_error(resolve(workers = bad), class = "faucet_error_option", info = deparse(bad))
   }
   expect_error(resolve(port = 65536), class = "faucet_error_option")
   expect_error(resolve(admin_port = -1), class = "faucet_error_option")
+})
+
+test_that("a number may be text, if it is whole and within its limits", {
+  expect_identical(resolve(port = "8080")$port, 8080L)
+  expect_identical(resolve(workers = " 4 ")$workers, 4L)
+  expect_identical(resolve(max_requests = "1000")$max_requests, 1000)
+  withr::with_options(list(faucet.port = "0"), expect_identical(resolve()$port, 0L))
+  for (bad in c("", " ", "8.5", "-1", "+1", "1e3", "0x10", "1L", "1 2", "abc", "65536", "99999999999999999999", NA)) {
+    error <- expect_error(resolve(port = bad), class = "faucet_error_option", info = bad)
+    expect_match(conditionMessage(error), "`port` must be a whole number from 0 to 65535, not", fixed = TRUE, info = bad)
+    withr::with_options(list(faucet.port = bad), {
+      expect_error(resolve(), "Option `faucet.port` must be", fixed = TRUE, class = "faucet_error_option", info = bad)
+    })
+  }
+  expect_error(resolve(workers = c("1", "2")), class = "faucet_error_option")
+  expect_error(resolve(max_requests = "Inf"), class = "faucet_error_option")
 })
 
 test_that("an error names the setting, what it got and what it takes", {
