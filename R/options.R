@@ -5,12 +5,13 @@ all_verbs <- c("run", "run_k8s")
 
 # A setting: what it takes (`kind`), its default, and what it does in the words of the help page. `default` is a
 # function where the value depends on the machine, and `shown` then says it in words. `verbs` take it; those in `defaults`
-# have a default of their own. `elsewhere` tells who gives it to another verb what to do there.
+# have a default of their own. `elsewhere` tells who gives it to another verb what to do there. `common` is an environment
+# variable that other programs read, too: it counts where nothing of faucet's own is set, and only if its value fits.
 setting <- function(
-    kind, default, doc, ..., shown = NULL, verbs = all_verbs, defaults = list(), elsewhere = NULL) {
+    kind, default, doc, ..., shown = NULL, verbs = all_verbs, defaults = list(), elsewhere = NULL, common = NULL) {
   list(
     kind = kind, default = default, doc = doc, shown = shown, verbs = verbs, defaults = defaults, elsewhere = elsewhere,
-    limits = list(...)
+    common = common, limits = list(...)
   )
 }
 
@@ -82,7 +83,14 @@ setting_definitions <- function() {
       "string", "127.0.0.1", "Address to listen on. `\"0.0.0.0\"` takes requests from other machines.",
       defaults = list(run_k8s = "0.0.0.0")
     ),
-    port = setting("count", 8080L, "Port to listen on. `0` takes any free one.", min = 0, max = 65535),
+    port = setting(
+      "count", 8080L,
+      paste(
+        "Port to listen on. `0` takes any free one. The environment variable `PORT`, which platforms set for a program, comes",
+        "after `FAUCET_PORT`."
+      ),
+      min = 0, max = 65535, common = "PORT"
+    ),
     queue = setting(
       "count", 1024L, "Requests that may wait for a worker. One more gets 503.",
       min = 0
@@ -262,7 +270,7 @@ resolve_settings <- function(given, verb, call = NULL) {
   lapply(values, `[[`, 1)
 }
 
-# The one accessor: argument, then option, then environment variable, then default.
+# The one accessor: argument, then option, then faucet's environment variable, then the common one, then default.
 resolve_setting <- function(name, given = list(), definition = setting_definitions()[[name]], call = NULL) {
   option <- paste0("faucet.", name)
   variable <- setting_variable(name)
@@ -272,6 +280,8 @@ resolve_setting <- function(name, given = list(), definition = setting_definitio
     check_setting(getOption(option), name, definition, "option", call = call)
   } else if (!is.null(text <- read_variable(variable))) {
     check_setting(parse_setting(text, definition), name, definition, "variable", call = call)
+  } else if (!is.null(value <- read_common(definition))) {
+    value
   } else if (is.function(definition$default)) {
     definition$default()
   } else {
@@ -283,6 +293,12 @@ resolve_setting <- function(name, given = list(), definition = setting_definitio
 read_variable <- function(variable) {
   text <- Sys.getenv(variable)
   if (nzchar(text) && !startsWith(text, "tcp://")) text
+}
+
+# NULL if there is no such variable, or if it holds what the setting does not take: it may be meant for another program.
+read_common <- function(definition) {
+  text <- if (!is.null(definition$common)) Sys.getenv(definition$common)
+  if (!is.null(text) && validEnc(text)) check_count(text, definition$limits)
 }
 
 setting_variable <- function(name) {
@@ -545,7 +561,8 @@ describe_value <- function(value) {
 #' Every setting is an argument of [run()], of [run_k8s()], or of both, by its name. One that is not given
 #' is looked for in R's options and then in the environment, so that the same code runs with other
 #' settings elsewhere: argument, then `options(faucet.NAME = )`, then the environment variable
-#' `FAUCET_NAME`, then the default.
+#' `FAUCET_NAME`, then the default. For `port` there is one more place before the default: the environment variable `PORT`, if
+#' it is a whole number from 0 to 65535; anything else in it is ignored.
 #'
 #' `r settings_table()`
 #'

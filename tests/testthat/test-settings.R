@@ -1,7 +1,7 @@
 resolve <- function(..., verb = "run") resolve_settings(list(...), verb)
 
 test_that("each setting has the documented default", {
-  withr::local_envvar(FAUCET_WORKER = NA)
+  withr::local_envvar(FAUCET_WORKER = NA, PORT = NA)
   settings <- resolve()
   expect_named(settings, names(settings_of("run")))
   expect_identical(settings$workers, usable_cores())
@@ -45,6 +45,7 @@ test_that("defaults are values that their settings take", {
 })
 
 test_that("each verb takes its own settings, and has its own defaults", {
+  withr::local_envvar(PORT = NA)
   own <- c("slots", "refresh", "ready_path", "dns")
   local <- c(
     "workers", "worker", "preload", "interrupt_timeout", "max_requests", "max_memory", "max_failures",
@@ -118,8 +119,31 @@ test_that("an empty environment variable counts as not set", {
 })
 
 test_that("what Kubernetes sets for a service called faucet is not a setting", {
-  withr::local_envvar(FAUCET_PORT = "tcp://10.0.0.7:80")
+  withr::local_envvar(FAUCET_PORT = "tcp://10.0.0.7:80", PORT = NA)
   expect_identical(resolve()$port, 8080L)
+})
+
+test_that("PORT is the port where nothing of faucet's own is set", {
+  withr::local_envvar(PORT = "5000", FAUCET_PORT = NA)
+  for (verb in all_verbs) expect_identical(resolve(verb = verb)$port, 5000L)
+  expect_null(resolve()$admin_port)
+  withr::local_envvar(FAUCET_PORT = "tcp://10.0.0.7:80")
+  expect_identical(resolve()$port, 5000L)
+  withr::local_envvar(FAUCET_PORT = "5001")
+  expect_identical(resolve()$port, 5001L)
+  withr::local_options(faucet.port = 5002)
+  expect_identical(resolve()$port, 5002L)
+  expect_identical(resolve(port = 5003)$port, 5003L)
+})
+
+test_that("PORT is taken from 0 to 65535, and ignored if it is anything else", {
+  withr::local_envvar(FAUCET_PORT = NA)
+  for (port in c("0", "80", "65535")) {
+    withr::with_envvar(c(PORT = port), expect_identical(resolve()$port, as.integer(port)))
+  }
+  for (port in c("", "65536", "-1", "80.5", "1e3", "COM1", "tcp://10.0.0.7:80", "/dev/ttyUSB0", "\xff")) {
+    withr::with_envvar(c(PORT = port), expect_identical(resolve()$port, 8080L, info = port))
+  }
 })
 
 test_that("sizes are bytes or have a unit", {
