@@ -264,6 +264,7 @@ given_settings <- function(named, further) {
 resolve_settings <- function(given, verb, call = NULL) {
   definitions <- settings_of(verb)
   check_setting_names(names(given), given, names(definitions), verb, call = call)
+  warn_of_unknown_settings()
   values <- lapply(rlang::set_names(names(definitions)), function(name) {
     list(resolve_setting(name, given, definitions[[name]], call = call))
   })
@@ -329,6 +330,61 @@ check_setting_names <- function(names, given, known, verb, call = NULL) {
       i = "All settings are in {.code help(\"faucet-options\")}."
     ), option = name, call = call)
   }
+}
+
+# Options and environment variables that look like settings, but are none: a warning for each, once per session.
+warn_of_unknown_settings <- function(options = names(base::options()), variables = environment_names()) {
+  known <- names(setting_definitions())
+  warn_of_unknown(
+    unknown_names(options, "^faucet[.]", paste0("faucet.", known)), paste0("faucet.", known), "Option"
+  )
+  variables <- grep(foreign_variables, variables, value = TRUE, invert = TRUE, useBytes = TRUE)
+  warn_of_unknown(
+    unknown_names(variables, "^FAUCET_", c(setting_variable(known), own_variables)), setting_variable(known),
+    "Environment variable"
+  )
+}
+
+# Set by faucet for its workers, or read when the package is built.
+own_variables <- paste0("FAUCET_", c(
+  "APP", "FORK", "HOST", "LIB", "PORT", "SERVER_NAME", "SERVER_PORT", "SOCKET", "TEMPLATE", "WORKER", "WORKER_ID",
+  "PROFILE", "TARGET_DIR", "VENDOR"
+))
+
+# Set by Kubernetes next to services called "faucet" or "faucet-...", and by tests.
+foreign_variables <- "^FAUCET_((SERVICE|PORT|TEST)_|.*_SERVICE_(HOST|PORT)|.*_PORT_[0-9]+_(TCP|UDP|SCTP))"
+
+# Those with the prefix that are not known, as far as they are text.
+unknown_names <- function(names, prefix, known) {
+  setdiff(grep(prefix, names[validEnc(names)], value = TRUE), known)
+}
+
+warn_of_unknown <- function(unknown, known, what) {
+  for (name in unknown) {
+    # Without the prefix, which would allow more edits.
+    bare <- function(name) sub("^(faucet[.]|FAUCET_)", "", name)
+    near <- known[match(nearest_name(bare(name), bare(known)), bare(known))]
+    rlang::warn(
+      c(
+        paste0(what, " `", name, "` is ignored: there is no such setting."),
+        i = if (length(near) > 0) paste0("Did you mean `", near, "`?"),
+        i = "All settings are in `help(\"faucet-options\")`."
+      ),
+      class = "faucet_warning_unknown_setting", setting = name,
+      .frequency = "once", .frequency_id = unknown_setting_id(name)
+    )
+  }
+}
+
+unknown_setting_id <- function(name) {
+  paste0("faucet_warning_unknown_setting:", name)
+}
+
+# The names of all variables that have a value. R cannot list an environment with bytes that are no text: then there are none.
+environment_names <- function() {
+  variables <- tryCatch(Sys.getenv(), error = function(error) character(), warning = function(warning) character())
+  # Links to services, such as FAUCET_API_PORT, hold an address.
+  names(variables)[nzchar(variables) & !grepl("^(tcp|udp|sctp)://", variables)]
 }
 
 # What a verb takes besides its settings.
@@ -579,6 +635,11 @@ describe_value <- function(value) {
 #' A value that a setting does not take, or an argument that is no setting, raises an error of
 #' class `faucet_error_option` before anything starts. Its field `option` holds the name of the
 #' setting.
+#'
+#' @section Unknown names:
+#' An option `faucet.NAME` or an environment variable `FAUCET_NAME` that is no setting is ignored, with a warning of class
+#' `faucet_warning_unknown_setting`, once per session for each. Variables that faucet itself sets, and those that Kubernetes sets
+#' for services whose names begin with "faucet", raise none.
 #'
 #' @name faucet-options
 #' @aliases faucet-settings

@@ -232,6 +232,45 @@ test_that("an unknown setting is an error that knows what was meant", {
   })
 })
 
+test_that("an option or a variable that is no setting raises a warning once, which knows what was meant", {
+  names <- c("faucet.wrokers", "FAUCET_TIMEUOT", "FAUCET_nonsense_that_is_far_off")
+  reset <- function() for (name in names) rlang::reset_warning_verbosity(unknown_setting_id(name))
+  reset()
+  withr::defer(reset())
+  withr::local_options(faucet.wrokers = 3, faucet.queue = 5)
+  withr::local_envvar(FAUCET_TIMEUOT = "3", FAUCET_nonsense_that_is_far_off = "1", FAUCET_QUEUE_TIMEUOT = "")
+  warnings <- list()
+  withCallingHandlers(resolve(), faucet_warning_unknown_setting = function(warning) {
+    warnings[[length(warnings) + 1]] <<- warning
+    rlang::cnd_muffle(warning)
+  })
+  expect_setequal(vapply(warnings, `[[`, "", "setting"), names)
+  text <- rlang::set_names(vapply(warnings, conditionMessage, ""), vapply(warnings, `[[`, "", "setting"))
+  expect_match(text[["faucet.wrokers"]], "Option `faucet.wrokers` is ignored", fixed = TRUE)
+  expect_match(text[["faucet.wrokers"]], "Did you mean `faucet.workers`?", fixed = TRUE)
+  expect_match(text[["FAUCET_TIMEUOT"]], "Did you mean `FAUCET_TIMEOUT`?", fixed = TRUE)
+  expect_no_match(text[["FAUCET_nonsense_that_is_far_off"]], "Did you mean", fixed = TRUE)
+  expect_no_warning(resolve(), class = "faucet_warning_unknown_setting")
+  expect_no_warning(resolve(verb = "run_k8s"), class = "faucet_warning_unknown_setting")
+})
+
+test_that("variables of faucet's own, of its build and of Kubernetes raise no warning", {
+  names <- c(
+    own_variables, setting_variable(names(setting_definitions())),
+    "FAUCET_SERVICE_HOST", "FAUCET_SERVICE_PORT_HTTP", "FAUCET_PORT_8080_TCP_ADDR", "FAUCET_FRONT_SERVICE_HOST",
+    "FAUCET_FRONT_SERVICE_PORT", "FAUCET_FRONT_PORT_8080_TCP", "FAUCETS", "MY_FAUCET_X", "FAUCET_TEST_VARIABLE"
+  )
+  expect_no_warning(warn_of_unknown_settings(c("faucets.x", "digits", "faucet.port"), names))
+  withr::local_envvar(FAUCET_FRONT_PORT = "tcp://10.0.0.7:80")
+  expect_false("FAUCET_FRONT_PORT" %in% environment_names())
+})
+
+test_that("an environment that R cannot list is no error", {
+  withr::local_envvar(NOT_TEXT = "\xff")
+  expect_no_error(resolve())
+  expect_no_warning(resolve())
+})
+
 test_that("the help page's table has every setting, who takes it, its option and its variable", {
   table <- settings_table()
   expect_match(table, "| `host` | all | string | `\"127.0.0.1\"`; of `run_k8s`: `\"0.0.0.0\"` |", fixed = TRUE)
