@@ -387,6 +387,23 @@ environment_names <- function() {
   names(variables)[nzchar(variables) & !grepl("^(tcp|udp|sctp)://", variables)]
 }
 
+# R takes an abbreviation for any argument before `...`, so that a slip, or a new setting, may end as another one's value.
+# `typed` is the call as it was written, from `envir`.
+refuse_partial_names <- function(verb, fun, typed, envir, call = NULL) {
+  names <- names(match.call(function(...) NULL, typed, envir = envir))[-1]
+  full <- names(formals(fun))
+  free <- setdiff(full[seq_len(match("...", full) - 1)], names)
+  for (name in setdiff(names[nzchar(names)], full)) {
+    meant <- free[startsWith(free, name)]
+    if (length(meant) > 0) {
+      abort("option", c(
+        "{.fun {verb}} takes no abbreviated names, such as {.arg {name}}.",
+        i = "Did you mean {.arg {meant[[1]]}}?"
+      ), option = name, call = call)
+    }
+  }
+}
+
 # What a verb takes besides its settings.
 arguments_of <- function(verb) {
   switch(verb, run = c("dir", "app", "block"), run_k8s = c("url", "block"))

@@ -288,3 +288,20 @@ test_that("a path is absolute from where it was given", {
   withr::local_dir(dir)
   expect_identical(resolve(log_file = "access.log")$log_file, file.path(normalizePath(dir), "access.log"))
 })
+
+test_that("an abbreviated name is an error, and `worker` is none", {
+  refused <- function(call, name, meant) {
+    error <- expect_error(call, class = "faucet_error_option")
+    expect_identical(error$option, name)
+    expect_match(conditionMessage(error), paste0("Did you mean `", meant, "`?"), fixed = TRUE)
+  }
+  wrapper <- function(...) faucet::run(...)
+  refused(faucet::run("nowhere", w = 3), "w", "workers")
+  refused(wrapper("nowhere", por = 3), "por", "port")
+  refused(do.call(faucet::run, list("nowhere", bl = FALSE)), "bl", "block")
+  refused(faucet::run_k8s(u = "http://api"), "u", "url")
+  # Checked as the setting that it is.
+  error <- expect_error(faucet::run("nowhere", worker = "nonsense"), class = "faucet_error_option")
+  expect_identical(error$option, "worker")
+  expect_error(faucet::run("nowhere", 2, worker = "native"), class = "faucet_error_dir")
+})
