@@ -83,6 +83,7 @@
 #' }
 run_k8s <- function(url, host = NULL, port = NULL, slots = NULL, refresh = NULL, block = TRUE, ...) {
   call <- rlang::current_env()
+  refuse_partial_names("run_k8s", run_k8s, sys.call(), parent.frame(), call = call)
   if (missing(url)) {
     abort("option", c(
       "{.arg url} is missing: it says where the replicas are.",

@@ -5,12 +5,13 @@ all_verbs <- c("run", "run_k8s")
 
 # A setting: what it takes (`kind`), its default, and what it does in the words of the help page. `default` is a
 # function where the value depends on the machine, and `shown` then says it in words. `verbs` take it; those in `defaults`
-# have a default of their own. `elsewhere` tells who gives it to another verb what to do there.
+# have a default of their own. `elsewhere` tells who gives it to another verb what to do there. `common` is an environment
+# variable that other programs read, too: it counts where nothing of faucet's own is set, and only if its value fits.
 setting <- function(
-    kind, default, doc, ..., shown = NULL, verbs = all_verbs, defaults = list(), elsewhere = NULL) {
+    kind, default, doc, ..., shown = NULL, verbs = all_verbs, defaults = list(), elsewhere = NULL, common = NULL) {
   list(
     kind = kind, default = default, doc = doc, shown = shown, verbs = verbs, defaults = defaults, elsewhere = elsewhere,
-    limits = list(...)
+    common = common, limits = list(...)
   )
 }
 
@@ -82,7 +83,14 @@ setting_definitions <- function() {
       "string", "127.0.0.1", "Address to listen on. `\"0.0.0.0\"` takes requests from other machines.",
       defaults = list(run_k8s = "0.0.0.0")
     ),
-    port = setting("count", 8080L, "Port to listen on. `0` takes any free one.", min = 0, max = 65535),
+    port = setting(
+      "count", 8080L,
+      paste(
+        "Port to listen on. `0` takes any free one. The environment variable `PORT`, which platforms set for a program, comes",
+        "after `FAUCET_PORT`."
+      ),
+      min = 0, max = 65535, common = "PORT"
+    ),
     queue = setting(
       "count", 1024L, "Requests that may wait for a worker. One more gets 503.",
       min = 0
@@ -256,13 +264,14 @@ given_settings <- function(named, further) {
 resolve_settings <- function(given, verb, call = NULL) {
   definitions <- settings_of(verb)
   check_setting_names(names(given), given, names(definitions), verb, call = call)
+  warn_of_unknown_settings()
   values <- lapply(rlang::set_names(names(definitions)), function(name) {
     list(resolve_setting(name, given, definitions[[name]], call = call))
   })
   lapply(values, `[[`, 1)
 }
 
-# The one accessor: argument, then option, then environment variable, then default.
+# The one accessor: argument, then option, then faucet's environment variable, then the common one, then default.
 resolve_setting <- function(name, given = list(), definition = setting_definitions()[[name]], call = NULL) {
   option <- paste0("faucet.", name)
   variable <- setting_variable(name)
@@ -272,6 +281,8 @@ resolve_setting <- function(name, given = list(), definition = setting_definitio
     check_setting(getOption(option), name, definition, "option", call = call)
   } else if (!is.null(text <- read_variable(variable))) {
     check_setting(parse_setting(text, definition), name, definition, "variable", call = call)
+  } else if (!is.null(value <- read_common(definition))) {
+    value
   } else if (is.function(definition$default)) {
     definition$default()
   } else {
@@ -283,6 +294,12 @@ resolve_setting <- function(name, given = list(), definition = setting_definitio
 read_variable <- function(variable) {
   text <- Sys.getenv(variable)
   if (nzchar(text) && !startsWith(text, "tcp://")) text
+}
+
+# NULL if there is no such variable, or if it holds what the setting does not take: it may be meant for another program.
+read_common <- function(definition) {
+  text <- if (!is.null(definition$common)) Sys.getenv(definition$common)
+  if (!is.null(text) && validEnc(text)) check_count(text, definition$limits)
 }
 
 setting_variable <- function(name) {
@@ -312,6 +329,78 @@ check_setting_names <- function(names, given, known, verb, call = NULL) {
       i = if (!is.null(near)) "Did you mean {.arg {near}}?",
       i = "All settings are in {.code help(\"faucet-options\")}."
     ), option = name, call = call)
+  }
+}
+
+# Options and environment variables that look like settings, but are none: a warning for each, once per session.
+warn_of_unknown_settings <- function(options = names(base::options()), variables = environment_names()) {
+  known <- names(setting_definitions())
+  warn_of_unknown(
+    unknown_names(options, "^faucet[.]", paste0("faucet.", known)), paste0("faucet.", known), "Option"
+  )
+  variables <- grep(foreign_variables, variables, value = TRUE, invert = TRUE, useBytes = TRUE)
+  warn_of_unknown(
+    unknown_names(variables, "^FAUCET_", c(setting_variable(known), own_variables)), setting_variable(known),
+    "Environment variable"
+  )
+}
+
+# Set by faucet for its workers, or read when the package is built.
+own_variables <- paste0("FAUCET_", c(
+  "APP", "FORK", "HOST", "LIB", "PORT", "SERVER_NAME", "SERVER_PORT", "SOCKET", "TEMPLATE", "WORKER", "WORKER_ID",
+  "PROFILE", "TARGET_DIR", "VENDOR"
+))
+
+# Set by Kubernetes next to services called "faucet" or "faucet-...", and by tests.
+foreign_variables <- "^FAUCET_((SERVICE|PORT|TEST)_|.*_SERVICE_(HOST|PORT)|.*_PORT_[0-9]+_(TCP|UDP|SCTP))"
+
+# Those with the prefix that are not known, as far as they are text.
+unknown_names <- function(names, prefix, known) {
+  setdiff(grep(prefix, names[validEnc(names)], value = TRUE), known)
+}
+
+warn_of_unknown <- function(unknown, known, what) {
+  for (name in unknown) {
+    # Without the prefix, which would allow more edits.
+    bare <- function(name) sub("^(faucet[.]|FAUCET_)", "", name)
+    near <- known[match(nearest_name(bare(name), bare(known)), bare(known))]
+    rlang::warn(
+      c(
+        paste0(what, " `", name, "` is ignored: there is no such setting."),
+        i = if (length(near) > 0) paste0("Did you mean `", near, "`?"),
+        i = "All settings are in `help(\"faucet-options\")`."
+      ),
+      class = "faucet_warning_unknown_setting", setting = name,
+      .frequency = "once", .frequency_id = unknown_setting_id(name)
+    )
+  }
+}
+
+unknown_setting_id <- function(name) {
+  paste0("faucet_warning_unknown_setting:", name)
+}
+
+# The names of all variables that have a value. R cannot list an environment with bytes that are no text: then there are none.
+environment_names <- function() {
+  variables <- tryCatch(Sys.getenv(), error = function(error) character(), warning = function(warning) character())
+  # Links to services, such as FAUCET_API_PORT, hold an address.
+  names(variables)[nzchar(variables) & !grepl("^(tcp|udp|sctp)://", variables)]
+}
+
+# R takes an abbreviation for any argument before `...`, so that a slip, or a new setting, may end as another one's value.
+# `typed` is the call as it was written, from `envir`.
+refuse_partial_names <- function(verb, fun, typed, envir, call = NULL) {
+  names <- names(match.call(function(...) NULL, typed, envir = envir))[-1]
+  full <- names(formals(fun))
+  free <- setdiff(full[seq_len(match("...", full) - 1)], names)
+  for (name in setdiff(names[nzchar(names)], full)) {
+    meant <- free[startsWith(free, name)]
+    if (length(meant) > 0) {
+      abort("option", c(
+        "{.fun {verb}} takes no abbreviated names, such as {.arg {name}}.",
+        i = "Did you mean {.arg {meant[[1]]}}?"
+      ), option = name, call = call)
+    }
   }
 }
 
@@ -414,6 +503,8 @@ check_setting <- function(value, name, definition, source = c("argument", "optio
 # Each of these returns NULL for what it does not take.
 
 check_count <- function(value, limits) {
+  # As `Sys.getenv("PORT")` gives it.
+  if (rlang::is_string(value) && grepl("^[[:space:]]*[0-9]+[[:space:]]*$", value)) value <- as.numeric(value)
   if (!is_number(value) || value < limits$min) {
     return(NULL)
   }
@@ -543,10 +634,12 @@ describe_value <- function(value) {
 #' Every setting is an argument of [run()], of [run_k8s()], or of both, by its name. One that is not given
 #' is looked for in R's options and then in the environment, so that the same code runs with other
 #' settings elsewhere: argument, then `options(faucet.NAME = )`, then the environment variable
-#' `FAUCET_NAME`, then the default.
+#' `FAUCET_NAME`, then the default. For `port` there is one more place before the default: the environment variable `PORT`, if
+#' it is a whole number from 0 to 65535; anything else in it is ignored.
 #'
 #' `r settings_table()`
 #'
+#' - A *number* is a whole one. It may be given as text, too, as by `Sys.getenv()`: `"8080"`.
 #' - *seconds* are numbers above 0.
 #' - *bytes* are numbers, or strings such as `"512KB"`, `"16MB"` or `"1.5GB"`; a KB is 1024 bytes.
 #' - An *address* is an IP address, with a port after a colon if it is not 53: `"10.0.0.10"`, `"[fd00::10]:5353"`.
@@ -559,6 +652,11 @@ describe_value <- function(value) {
 #' A value that a setting does not take, or an argument that is no setting, raises an error of
 #' class `faucet_error_option` before anything starts. Its field `option` holds the name of the
 #' setting.
+#'
+#' @section Unknown names:
+#' An option `faucet.NAME` or an environment variable `FAUCET_NAME` that is no setting is ignored, with a warning of class
+#' `faucet_warning_unknown_setting`, once per session for each. Variables that faucet itself sets, and those that Kubernetes sets
+#' for services whose names begin with "faucet", raise none.
 #'
 #' @name faucet-options
 #' @aliases faucet-settings

@@ -94,6 +94,7 @@
 #'   recycling (`max_requests`, `max_memory`), the kind of workers (`worker`, `cancel`, `preload`), operation
 #'   (`admin_port`, `access_log`) and `quiet`.
 #'   `workers`, `host` and `port` too can come from options and the environment.
+#' @param worker Kind of workers, by default `"auto"`: see [`faucet-options`].
 #'
 #' @return A handle of class [faucet_server]: with `block = FALSE` that of the running server, with
 #'   `block = TRUE`, invisibly, that of the stopped one.
@@ -135,9 +136,10 @@
 #'   list(status = 200L, headers = list("Content-Type" = "text/plain"), body = req$PATH_INFO)
 #' })
 #' }
-run <- function(dir = ".", workers = NULL, host = NULL, port = NULL, block = TRUE, ..., app = NULL) {
+run <- function(dir = ".", workers = NULL, host = NULL, port = NULL, block = TRUE, ..., app = NULL, worker = NULL) {
   call <- rlang::current_env()
-  given <- given_settings(list(workers = workers, host = host, port = port), list(...))
+  refuse_partial_names("run", run, sys.call(), parent.frame(), call = call)
+  given <- given_settings(list(workers = workers, worker = worker, host = host, port = port), list(...))
   check_block(block, call = call)
   config <- if (is.null(app) && is_config(dir)) read_config(dir, given, call = call)
   settings <- resolve_settings(config$given %||% given, "run", call = call)

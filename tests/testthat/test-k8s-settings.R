@@ -83,7 +83,7 @@ test_that("settings of the other verb do no harm in the environment", {
 test_that("settings come from the environment, next to what Kubernetes puts there", {
   withr::local_envvar(
     FAUCET_SLOTS = "2", FAUCET_REFRESH = "1.5", FAUCET_READY_PATH = "/health", FAUCET_DNS = "10.0.0.10",
-    FAUCET_ADMIN_HOST = "0.0.0.0", FAUCET_PORT = "tcp://10.96.0.7:8080"
+    FAUCET_ADMIN_HOST = "0.0.0.0", FAUCET_PORT = "tcp://10.96.0.7:8080", PORT = NA
   )
   settings <- resolve()
   expect_identical(settings$slots, 2L)
@@ -129,7 +129,8 @@ test_that("a path to check begins with a slash", {
 
 test_that("a replica takes a whole number of requests", {
   expect_identical(resolve(slots = 4)$slots, 4L)
-  for (value in list(0, 1.5, NA, Inf, "2", NULL, 1e6)) {
+  expect_identical(resolve(slots = "2")$slots, 2L)
+  for (value in list(0, 1.5, NA, Inf, "two", NULL, 1e6)) {
     expect_error(resolve(slots = value), class = "faucet_error_option", info = deparse(value))
   }
 })

@@ -1,7 +1,7 @@
 resolve <- function(..., verb = "run") resolve_settings(list(...), verb)
 
 test_that("each setting has the documented default", {
-  withr::local_envvar(FAUCET_WORKER = NA)
+  withr::local_envvar(FAUCET_WORKER = NA, PORT = NA)
   settings <- resolve()
   expect_named(settings, names(settings_of("run")))
   expect_identical(settings$workers, usable_cores())
@@ -45,6 +45,7 @@ test_that("defaults are values that their settings take", {
 })
 
 test_that("each verb takes its own settings, and has its own defaults", {
+  withr::local_envvar(PORT = NA)
   own <- c("slots", "refresh", "ready_path", "dns")
   local <- c(
     "workers", "worker", "preload", "interrupt_timeout", "max_requests", "max_memory", "max_failures",
@@ -118,8 +119,31 @@ test_that("an empty environment variable counts as not set", {
 })
 
 test_that("what Kubernetes sets for a service called faucet is not a setting", {
-  withr::local_envvar(FAUCET_PORT = "tcp://10.0.0.7:80")
+  withr::local_envvar(FAUCET_PORT = "tcp://10.0.0.7:80", PORT = NA)
   expect_identical(resolve()$port, 8080L)
+})
+
+test_that("PORT is the port where nothing of faucet's own is set", {
+  withr::local_envvar(PORT = "5000", FAUCET_PORT = NA)
+  for (verb in all_verbs) expect_identical(resolve(verb = verb)$port, 5000L)
+  expect_null(resolve()$admin_port)
+  withr::local_envvar(FAUCET_PORT = "tcp://10.0.0.7:80")
+  expect_identical(resolve()$port, 5000L)
+  withr::local_envvar(FAUCET_PORT = "5001")
+  expect_identical(resolve()$port, 5001L)
+  withr::local_options(faucet.port = 5002)
+  expect_identical(resolve()$port, 5002L)
+  expect_identical(resolve(port = 5003)$port, 5003L)
+})
+
+test_that("PORT is taken from 0 to 65535, and ignored if it is anything else", {
+  withr::local_envvar(FAUCET_PORT = NA)
+  for (port in c("0", "80", "65535")) {
+    withr::with_envvar(c(PORT = port), expect_identical(resolve()$port, as.integer(port)))
+  }
+  for (port in c("", "65536", "-1", "80.5", "1e3", "COM1", "tcp://10.0.0.7:80", "/dev/ttyUSB0", "\xff")) {
+    withr::with_envvar(c(PORT = port), expect_identical(resolve()$port, 8080L, info = port))
+  }
 })
 
 test_that("sizes are bytes or have a unit", {
@@ -152,11 +176,27 @@ test_that("times are seconds above 0", {
 test_that("numbers are whole and within their limits", {
   expect_identical(resolve(workers = 4)$workers, 4L)
   expect_identical(resolve(max_requests = 1000)$max_requests, 1000)
-  for (bad in list(0, -1, 1.5, NA, NaN, Inf, "4", TRUE, 1e10, list(4), factor(4))) {
+  for (bad in list(0, -1, 1.5, NA, NaN, Inf, TRUE, 1e10, list(4), factor(4))) {
     expect_error(resolve(workers = bad), class = "faucet_error_option", info = deparse(bad))
   }
   expect_error(resolve(port = 65536), class = "faucet_error_option")
   expect_error(resolve(admin_port = -1), class = "faucet_error_option")
+})
+
+test_that("a number may be text, if it is whole and within its limits", {
+  expect_identical(resolve(port = "8080")$port, 8080L)
+  expect_identical(resolve(workers = " 4 ")$workers, 4L)
+  expect_identical(resolve(max_requests = "1000")$max_requests, 1000)
+  withr::with_options(list(faucet.port = "0"), expect_identical(resolve()$port, 0L))
+  for (bad in c("", " ", "8.5", "-1", "+1", "1e3", "0x10", "1L", "1 2", "abc", "65536", "99999999999999999999", NA)) {
+    error <- expect_error(resolve(port = bad), class = "faucet_error_option", info = bad)
+    expect_match(conditionMessage(error), "`port` must be a whole number from 0 to 65535, not", fixed = TRUE, info = bad)
+    withr::with_options(list(faucet.port = bad), {
+      expect_error(resolve(), "Option `faucet.port` must be", fixed = TRUE, class = "faucet_error_option", info = bad)
+    })
+  }
+  expect_error(resolve(workers = c("1", "2")), class = "faucet_error_option")
+  expect_error(resolve(max_requests = "Inf"), class = "faucet_error_option")
 })
 
 test_that("an error names the setting, what it got and what it takes", {
@@ -192,6 +232,45 @@ test_that("an unknown setting is an error that knows what was meant", {
   })
 })
 
+test_that("an option or a variable that is no setting raises a warning once, which knows what was meant", {
+  names <- c("faucet.wrokers", "FAUCET_TIMEUOT", "FAUCET_nonsense_that_is_far_off")
+  reset <- function() for (name in names) rlang::reset_warning_verbosity(unknown_setting_id(name))
+  reset()
+  withr::defer(reset())
+  withr::local_options(faucet.wrokers = 3, faucet.queue = 5)
+  withr::local_envvar(FAUCET_TIMEUOT = "3", FAUCET_nonsense_that_is_far_off = "1", FAUCET_QUEUE_TIMEUOT = "")
+  warnings <- list()
+  withCallingHandlers(resolve(), faucet_warning_unknown_setting = function(warning) {
+    warnings[[length(warnings) + 1]] <<- warning
+    rlang::cnd_muffle(warning)
+  })
+  expect_setequal(vapply(warnings, `[[`, "", "setting"), names)
+  text <- rlang::set_names(vapply(warnings, conditionMessage, ""), vapply(warnings, `[[`, "", "setting"))
+  expect_match(text[["faucet.wrokers"]], "Option `faucet.wrokers` is ignored", fixed = TRUE)
+  expect_match(text[["faucet.wrokers"]], "Did you mean `faucet.workers`?", fixed = TRUE)
+  expect_match(text[["FAUCET_TIMEUOT"]], "Did you mean `FAUCET_TIMEOUT`?", fixed = TRUE)
+  expect_no_match(text[["FAUCET_nonsense_that_is_far_off"]], "Did you mean", fixed = TRUE)
+  expect_no_warning(resolve(), class = "faucet_warning_unknown_setting")
+  expect_no_warning(resolve(verb = "run_k8s"), class = "faucet_warning_unknown_setting")
+})
+
+test_that("variables of faucet's own, of its build and of Kubernetes raise no warning", {
+  names <- c(
+    own_variables, setting_variable(names(setting_definitions())),
+    "FAUCET_SERVICE_HOST", "FAUCET_SERVICE_PORT_HTTP", "FAUCET_PORT_8080_TCP_ADDR", "FAUCET_FRONT_SERVICE_HOST",
+    "FAUCET_FRONT_SERVICE_PORT", "FAUCET_FRONT_PORT_8080_TCP", "FAUCETS", "MY_FAUCET_X", "FAUCET_TEST_VARIABLE"
+  )
+  expect_no_warning(warn_of_unknown_settings(c("faucets.x", "digits", "faucet.port"), names))
+  withr::local_envvar(FAUCET_FRONT_PORT = "tcp://10.0.0.7:80")
+  expect_false("FAUCET_FRONT_PORT" %in% environment_names())
+})
+
+test_that("an environment that R cannot list is no error", {
+  withr::local_envvar(NOT_TEXT = "\xff")
+  expect_no_error(resolve())
+  expect_no_warning(resolve())
+})
+
 test_that("the help page's table has every setting, who takes it, its option and its variable", {
   table <- settings_table()
   expect_match(table, "| `host` | all | string | `\"127.0.0.1\"`; of `run_k8s`: `\"0.0.0.0\"` |", fixed = TRUE)
@@ -208,4 +287,21 @@ test_that("a path is absolute from where it was given", {
   dir <- withr::local_tempdir()
   withr::local_dir(dir)
   expect_identical(resolve(log_file = "access.log")$log_file, file.path(normalizePath(dir), "access.log"))
+})
+
+test_that("an abbreviated name is an error, and `worker` is none", {
+  refused <- function(call, name, meant) {
+    error <- expect_error(call, class = "faucet_error_option")
+    expect_identical(error$option, name)
+    expect_match(conditionMessage(error), paste0("Did you mean `", meant, "`?"), fixed = TRUE)
+  }
+  wrapper <- function(...) faucet::run(...)
+  refused(faucet::run("nowhere", w = 3), "w", "workers")
+  refused(wrapper("nowhere", por = 3), "por", "port")
+  refused(do.call(faucet::run, list("nowhere", bl = FALSE)), "bl", "block")
+  refused(faucet::run_k8s(u = "http://api"), "u", "url")
+  # Checked as the setting that it is.
+  error <- expect_error(faucet::run("nowhere", worker = "nonsense"), class = "faucet_error_option")
+  expect_identical(error$option, "worker")
+  expect_error(faucet::run("nowhere", 2, worker = "native"), class = "faucet_error_dir")
 })

@@ -306,7 +306,7 @@ test_that("other arguments are checked before anything is written", {
   for (bad in list("A", "a:", "a@sha256:00", "a b", "a/", "/a", "", NA_character_, 1, c("a", "b"))) {
     expect_identical(option(image = bad), "image", info = deparse(bad))
   }
-  for (bad in list(0, 1.5, "4", NA, NULL)) expect_identical(option(replicas = bad), "replicas", info = deparse(bad))
+  for (bad in list(0, 1.5, "four", NA, NULL)) expect_identical(option(replicas = bad), "replicas", info = deparse(bad))
   expect_identical(option(overwrite = NA), "overwrite")
   expect_error(use_k8s("quotes", file.path(dir, "nosuch")), class = "faucet_error_dir")
   expect_error(use_k8s("quotes", withr::local_tempdir()), class = "faucet_error_dir")
