@@ -41,7 +41,11 @@ async fn what_has_no_route_is_not_found() {
     let mut client = house.client().await;
     for path in ["/", "/other", "/onlyx"] {
         let response = client.get(path).await;
-        assert_eq!((response.status, response.cause()), (404, "no_route"), "{path}");
+        assert_eq!(
+            (response.status, response.cause()),
+            (404, "no_route"),
+            "{path}"
+        );
     }
     assert_eq!(client.post("/other", b"body").await.status, 404);
     assert_eq!(client.get("/only/a").await.text(), "/a");
@@ -62,7 +66,10 @@ async fn a_browser_is_sent_to_where_relative_links_lead_into_the_app() {
             ))
             .await;
         let response = client.response().await;
-        assert_eq!((response.status, response.header("location")), (307, Some(location)));
+        assert_eq!(
+            (response.status, response.header("location")),
+            (307, Some(location))
+        );
     }
     assert_eq!(client.get("/a/sales").await.text(), "/");
     assert_eq!(worker.count(), 1);
@@ -101,7 +108,10 @@ async fn each_pool_has_limits_of_its_own() {
         ..PoolLimits::default()
     };
     add(&house, "/strict", &strict, limits).await;
-    assert_eq!(house.client().await.post("/strict/", b"1234").await.status, 413);
+    assert_eq!(
+        house.client().await.post("/strict/", b"1234").await.status,
+        413
+    );
     assert_eq!(house.client().await.post("/lax", b"1234").await.status, 200);
 }
 
@@ -118,7 +128,10 @@ async fn a_pool_that_leaves_waits_for_requests_that_have_found_it() {
     arriving
         .send("POST /a/2 HTTP/1.1\r\nHost: test\r\nContent-Length: 4\r\n\r\n12")
         .await;
-    until("both have found it", || house.front.connections.count() == 2).await;
+    until("both have found it", || {
+        house.front.connections.count() == 2
+    })
+    .await;
     house.front.pools.set(&pool, Membership::Leaving);
     // Nobody finds it any more.
     assert_eq!(house.client().await.get("/a/3").await.text(), "/a/3");
