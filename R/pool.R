@@ -1,21 +1,28 @@
 #' An app among several behind one address
 #'
-#' Says what [run()] is to serve at one route, and how. Each such app is a pool: it has workers, a queue, limits and a life
+#' Says what [run()] is to serve at one route, and how. Each such app is a pool: it has workers, a queue, limits and a
+#' life
 #' of its own. Whatever befalls one pool, the others serve on.
 #'
 #' @section Routes:
-#' A route is a path, such as `"/sales"`, or a host and a path, such as `"sales.example.com/"`. A request goes to the pool
-#' with the longest route that its path begins with, on the borders of segments: `"/sales"` takes `/sales` and `/sales/2024`, but
+#' A route is a path, such as `"/sales"`, or a host and a path, such as `"sales.example.com/"`. A request goes to the
+#' pool
+#' with the longest route that its path begins with, on the borders of segments: `"/sales"` takes `/sales` and
+#' `/sales/2024`, but
 #' not `/salesman`. Routes of a host go before those of every host. What no route takes is answered with 404, and
 #' `Faucet-Error: no_route`.
 #'
-#' The route's path is taken off: the app at `"/sales"` sees a request for `/sales/2024` as one for `/2024`. It finds `/sales` in the
-#' header `X-Forwarded-Prefix`, and in native workers in `req$SCRIPT_NAME`, too. A browser that opens `/sales` is sent on to
+#' The route's path is taken off: the app at `"/sales"` sees a request for `/sales/2024` as one for `/2024`. It finds
+#' `/sales` in the
+#' header `X-Forwarded-Prefix`, and in native workers in `req$SCRIPT_NAME`, too. A browser that opens `/sales` is sent
+#' on to
 #' `/sales/`, so that a page's relative links lead to where they should.
 #'
 #' @param dir Directory with the API, as for [run()].
-#' @param ... Settings of this pool, by name, such as `workers`, `timeout`, `queue` or `preload`: see [`faucet-options`]. What is not
-#'   given here is as `run()` was told, or as options and the environment have it. Those that are the whole server's, such
+#' @param ... Settings of this pool, by name, such as `workers`, `timeout`, `queue` or `preload`: see
+#'   [`faucet-options`]. What is not
+#'   given here is as `run()` was told, or as options and the environment have it. Those that are the whole server's,
+#'   such
 #'   as `port`, are given to `run()`.
 #' @param app Instead of `dir`: a plumber router, or a function of a request, as for [run()].
 #' @param url Instead of `dir`: where replicas run that others start, as for [run_k8s()].
@@ -23,7 +30,8 @@
 #' @return An object of class `faucet_pool`, for [run()] and for `$add_pool()` of a [faucet_server].
 #'
 #' @section Error conditions:
-#' `faucet_error_option`, `faucet_error_dir` and `faucet_error_app`, as of [run()]. They are raised before anything starts.
+#' `faucet_error_option`, `faucet_error_dir` and `faucet_error_app`, as of [run()]. They are raised before anything
+#' starts.
 #'
 #' @seealso [run()]
 #' @export

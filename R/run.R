@@ -112,8 +112,8 @@
 #'   or cannot be native as `worker = "native"` asks.
 #'   Field `lines`: the last lines that R wrote.
 #'
-#' @seealso [pool()] for several apps, [`faucet-options`] for all settings, [faucet_server] for the handle; [stream()], [shield()] and [after_fork()] for
-#'   the code of an API; [run_k8s()], once one machine is not enough.
+#' @seealso [pool()] for several apps, [`faucet-options`] for all settings, [faucet_server] for the handle; [stream()],
+#'   [shield()] and [after_fork()] for the code of an API; [run_k8s()], once one machine is not enough.
 #' @export
 #' @examples
 #' api <- system.file("examples", "hello", package = "faucet")

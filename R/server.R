@@ -228,6 +228,29 @@ faucet_server <- R6::R6Class(
   )
 )
 
+# For `str()` of a handle or of what holds it, and for lists of variables, which show it with `str()`: what `print()` shows,
+# but no row for each worker.
+#' @importFrom utils str
+#' @export
+#' @noRd
+str.faucet_server <- function(object, ..., indent.str = " ") { # nolint: object_name_linter. The generic's name for it.
+  lines <- summarise_server(object$.__enclos_env__$private$link)
+  cat(lines[[1]], paste0(indent.str, lines[[2]]), sep = "\n")
+}
+
+# The address, and the state.
+summarise_server <- function(link) {
+  status <- tryCatch(server_state(link), faucet_error_handle = function(condition) NULL)
+  state <- if (is.null(status)) {
+    foreign_handle
+  } else if (is_running(link)) {
+    paste0("running: ", format_counts(link, status))
+  } else {
+    "stopped"
+  }
+  c(format_title(link), state)
+}
+
 read_only <- function(field) {
   abort("option", "{.field {field}} of a server cannot be set.", option = field)
 }
@@ -235,14 +258,20 @@ read_only <- function(field) {
 # Of replicas, which may be a thousand, so many are shown.
 most_replicas <- 20
 
+foreign_handle <- "This handle belongs to another R process."
+
+format_title <- function(link) {
+  paste0(cli::col_grey("<faucet_server> "), cli::style_bold(link$url))
+}
+
 format_server <- function(link) {
   head <- c(
-    paste0(cli::col_grey("<faucet_server> "), cli::style_bold(link$url)),
+    format_title(link),
     cli::col_grey(link$dir %||% link$replicas %||% paste("pools", paste(link$routes, collapse = ", ")))
   )
   status <- tryCatch(server_state(link), faucet_error_handle = function(condition) NULL)
   if (is.null(status)) {
-    return(c(head[[1]], "This handle belongs to another R process."))
+    return(c(head[[1]], foreign_handle))
   }
   if (!is_running(link)) {
     return(c(head, "stopped"))

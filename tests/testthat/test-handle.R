@@ -50,6 +50,17 @@ test_that("the handle prints itself as a short table", {
   expect_snapshot(print(server), transform = steady)
 })
 
+test_that("str() shows the address, the state and the number of workers, also inside a list", {
+  server <- local_server(local_app("basic"), workers = 2)
+  wait_for_workers(server, 2)
+  withr::local_options(cli.num_colors = 1L)
+  title <- paste("<faucet_server>", server$url)
+  expect_identical(capture.output(str(server)), c(title, " running: 2 workers"))
+  expect_identical(capture.output(str(list(a = server)))[-1], c(paste0(" $ a:", title), "  ..running: 2 workers"))
+  server$stop()
+  expect_identical(capture.output(str(server)), c(title, " stopped"))
+})
+
 test_that("stop() ends the workers and the port, and may be called again", {
   server <- local_server(local_app("basic"), workers = 2)
   pids <- wait_for_workers(server, 2)$pid
