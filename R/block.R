@@ -3,6 +3,9 @@
 # The longest time in native code, after which R can see an interrupt.
 step <- 0.1
 
+# Between two collections of what showing the log leaves, in seconds.
+pause_between_collections <- 10
+
 # Until the first worker is ready. Whoever is interrupted or fails here leaves no server behind.
 await_ready <- function(link, call = NULL) {
   ready <- FALSE
@@ -52,11 +55,22 @@ serve_until <- function(link, deadline, announce, call) {
       return("asked")
     }
     unfailing(reload(requested = poll$signal == "hup"))
+    collect_garbage(link)
     if (seconds_now() >= deadline) {
       return("timeout")
     }
     allow_interrupt()
   }
+}
+
+# R lets polls and log lines pile up for minutes, to tens of MB, before it collects them, and its memory stays as large as
+# that. In a session that does nothing but serve, a collection of what is young takes about a millisecond.
+collect_garbage <- function(link, now = seconds_now()) {
+  if (now - link$collected >= pause_between_collections) {
+    gc(full = FALSE)
+    link$collected <- now
+  }
+  invisible()
 }
 
 # One reload at a time; a request that comes meanwhile leads to one more, as the code may have changed since. A reload

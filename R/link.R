@@ -22,6 +22,8 @@ new_link <- function(started, settings) {
   link$quiet <- settings$quiet
   # As of the last poll.
   link$state <- "starting"
+  # When the garbage of the polls was last collected.
+  link$collected <- seconds_now()
   link
 }
 
