@@ -160,3 +160,36 @@ test_that("an error in a file says where it is", {
   expect_match(conditionMessage(error("pools:", "  /a: a", "  /a: a")), "faucet.yml")
   expect_error(faucet::run(file.path(root, "none.yml")), class = "faucet_error_dir")
 })
+
+test_that("a pool that is removed finishes its streams first", {
+  dir <- withr::local_tempdir()
+  writeLines(c(
+    "#* @get /stream",
+    "function(req, res) faucet::stream(req, res, function(out) {",
+    "  out$write('begun\\n')",
+    "  file.create('begun')",
+    "  while (!file.exists('go')) Sys.sleep(0.01)",
+    "  out$write('ended\\n')",
+    "})"
+  ), file.path(dir, "plumber.R"))
+  server <- local_pools(list("/a" = faucet::pool(dir, workers = 1), "/b" = faucet::pool(app = text_app("b"), workers = 1)))
+  clients <- crowd()
+  clients$add(server, "/a/stream")
+  wait_until({
+    clients$step()
+    file.exists(file.path(dir, "begun"))
+  })
+  link <- server$.__enclos_env__$private$link
+  id <- start_command(link, list(name = "remove_pool", pool = "/a", timeout = 60))
+  wait_until(request(server, "/a/stream")$status == 404L)
+  # What would be told to stop is told so within milliseconds.
+  for (i in 1:20) {
+    status <- server$status()
+    expect_identical(status$state[status$pool == "/a"], "busy")
+    expect_identical(body_of(server, "/b/x"), "b /x /b /b")
+  }
+  file.create(file.path(dir, "go"))
+  expect_identical(clients$wait()[["/a/stream"]]$text, "begun\nended\n")
+  wait_until(isTRUE(command_result(link, id)$ok))
+  expect_identical(unique(server$status()$pool), "/b")
+})

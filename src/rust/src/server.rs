@@ -125,7 +125,7 @@ fn server_poll(handle: Robj, timeout_ms: i32) -> List {
     }))
 }
 
-/// The workers now, pool by pool: a vector a column.
+/// The names of all pools, and the workers now, pool by pool: a vector a column.
 /// @noRd
 #[extendr]
 fn server_status(handle: Robj) -> List {
@@ -168,6 +168,7 @@ fn server_status(handle: Robj) -> List {
             .collect();
         let queue: usize = status.iter().map(|pool| pool.queue).sum();
         good([
+            ("pools", texts(status.iter().map(|pool| &*pool.pool))),
             ("pool", texts(pool)),
             ("worker", whole(&|worker| Some(worker.worker))),
             ("pid", whole(&|worker| worker.pid)),

@@ -128,10 +128,7 @@ async fn a_pool_that_leaves_waits_for_requests_that_have_found_it() {
     arriving
         .send("POST /a/2 HTTP/1.1\r\nHost: test\r\nContent-Length: 4\r\n\r\n12")
         .await;
-    until("both have found it", || {
-        house.front.connections.count() == 2
-    })
-    .await;
+    until("both have found it", || pool.requests() == 2).await;
     house.front.pools.set(&pool, Membership::Leaving);
     // Nobody finds it any more.
     assert_eq!(house.client().await.get("/a/3").await.text(), "/a/3");
@@ -142,6 +139,7 @@ async fn a_pool_that_leaves_waits_for_requests_that_have_found_it() {
     assert_eq!(served.response().await.status, 200);
     arriving.send("34").await;
     assert_eq!(arriving.response().await.status, 200);
+    assert_eq!(worker.count(), 2);
     within("the last one leaves", left).await;
     pool.table.refuse(Refused::Closed);
     assert_eq!(house.client().await.get("/a/4").await.text(), "/a/4");

@@ -29,6 +29,7 @@ mod raw_head;
 mod record;
 mod reply;
 mod request_id;
+mod route;
 mod sendable;
 mod service;
 mod streams;

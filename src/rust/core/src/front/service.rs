@@ -24,6 +24,7 @@ use super::queue;
 use super::record::{Call, Record};
 use super::reply::Reply;
 use super::request_id::new_request_id;
+use super::route::{find_pool, slash_added};
 use super::tunnel;
 use super::turn::{self, ConnectionTurn};
 use super::Front;
@@ -31,7 +32,7 @@ use crate::descriptors::Descriptor;
 use crate::heads;
 use crate::ops;
 use crate::ops::status::Kind;
-use crate::pool::{Pool, Visit};
+use crate::pool::Pool;
 use crate::worker::native::STREAM;
 use crate::worker::{is_known_to_http_workers, remote};
 
@@ -218,50 +219,6 @@ async fn serve(
     let cause = cause.filter(|_| !call.has_client_left());
     record.answered(response.status(), cause);
     response.map(|reply| reply.recorded(record, http2))
-}
-
-/// The pool that a request is for, and how much of its path leads there. What is faucet's own (`own`) goes by the whole
-/// host's pool.
-fn find_pool(front: &Front, request: &Request<Incoming>, own: bool) -> Option<(Visit, usize)> {
-    let uri = request.uri();
-    let authority = match uri.authority() {
-        Some(authority) => Some(authority.as_str().as_bytes()),
-        None => request
-            .headers()
-            .get(header::HOST)
-            .map(HeaderValue::as_bytes),
-    };
-    front
-        .pools
-        .find(authority, if own { "/" } else { uri.path() })
-}
-
-/// Sends a browser from `/sales` to `/sales/`, where the page's links lead to what is meant. Only browsers ask for pages.
-fn slash_added(pool: &Pool, request: &Request<Incoming>, prefix: usize) -> Option<Response<Reply>> {
-    let path = request.uri().path();
-    if pool.prefix().is_none() || path.len() > prefix {
-        return None;
-    }
-    let asks = matches!(*request.method(), Method::GET | Method::HEAD);
-    let page = headers::accepts_page(request.headers())
-        && !request.headers().contains_key(header::UPGRADE);
-    if !asks || !page {
-        return None;
-    }
-    // Relative, so that whatever comes before on the way here stays.
-    let last = path.rsplit('/').next().unwrap_or(path);
-    let query = request
-        .uri()
-        .query()
-        .map_or(String::new(), |query| format!("?{query}"));
-    let location = HeaderValue::try_from(format!("./{last}/{query}")).ok()?;
-    let mut response = Response::new(Reply::empty());
-    *response.status_mut() = StatusCode::TEMPORARY_REDIRECT;
-    response.headers_mut().insert(header::LOCATION, location);
-    response
-        .headers_mut()
-        .insert(header::CONTENT_LENGTH, 0.into());
-    Some(response)
 }
 
 /// Health paths: answered here, whatever the workers do.

@@ -11,6 +11,7 @@ use tracing::Level;
 use super::escape::{self, word};
 use super::log::{Kind, Log};
 use super::log_file::{Appender, LogFile};
+use super::shown;
 
 /// How a line looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,9 +70,8 @@ impl Entry<'_> {
                     self.client,
                     Millis(self.queue),
                 );
-                // The root's goes without saying: most servers have no other.
-                if !matches!(self.pool, "" | "/") {
-                    line.push_str(&format!(" pool={}", word(self.pool)));
+                if let Some(pool) = shown(self.pool) {
+                    line.push_str(&format!(" pool={}", word(pool)));
                 }
                 if let (Some(worker), Some(in_worker)) = (self.worker, self.in_worker) {
                     line.push_str(&format!(" worker={worker} r={}ms", Millis(in_worker)));

@@ -9,6 +9,7 @@ use tracing::{Event, Level, Metadata, Subscriber};
 
 use super::escape;
 use super::log::{Kind, Log};
+use super::shown;
 
 /// A subscriber for one server's thread. A full-featured one would bring filters and a registry; a server's events are
 /// plain lines, and its spans are pools: what happens within one begins with its name.
@@ -52,11 +53,11 @@ impl EventLine {
     }
 }
 
-/// The span of a pool. The root's events go without a name: most servers have no other.
+/// The span of a pool; none where its name is not shown.
 pub fn pool_span(name: &str) -> tracing::Span {
-    match name {
-        "/" => tracing::Span::none(),
-        name => tracing::info_span!("pool", pool = name),
+    match shown(name) {
+        None => tracing::Span::none(),
+        Some(name) => tracing::info_span!("pool", pool = name),
     }
 }
 

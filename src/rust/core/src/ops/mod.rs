@@ -21,6 +21,11 @@ pub use line::pool_span;
 
 use std::sync::Arc;
 
+/// A pool's name, if lines for people show it: the root's goes without saying, as most servers have no other.
+pub fn shown(pool: &str) -> Option<&str> {
+    (!matches!(pool, "" | "/")).then_some(pool)
+}
+
 /// What the requests of one pool report to.
 pub struct Ops {
     /// Its name; empty for requests that are no pool's.
@@ -31,11 +36,11 @@ pub struct Ops {
 }
 
 impl Ops {
-    /// What belongs to this pool, in a line: with the pool's name, but for the root's.
+    /// What belongs to this pool, in a line: with the pool's name where that is shown.
     pub fn name_of(&self, what: &str) -> String {
-        match &*self.pool {
-            "/" => what.to_owned(),
-            pool => format!("{pool} {what}"),
+        match shown(&self.pool) {
+            None => what.to_owned(),
+            Some(pool) => format!("{pool} {what}"),
         }
     }
 

@@ -54,7 +54,7 @@ pub struct Pool {
     pub ops: Arc<Ops>,
     /// The part of its requests' paths that its workers do not see; none for the root.
     prefix: Option<HeaderValue>,
-    /// Requests that have found it and are not answered yet, waiting and arriving ones among them.
+    /// Requests that have found it and whose answers have not begun: waiting ones, and those that still arrive.
     requests: AtomicUsize,
     leaving: AtomicBool,
     left: Notify,
@@ -106,7 +106,12 @@ impl Pool {
         }
     }
 
-    /// Resolves when no request is left, after the routes to it were taken away.
+    /// Requests that have found it and whose answers have not begun.
+    pub fn requests(&self) -> usize {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    /// Resolves when no request is left, after the routes to it were taken away. Leases may be: answers that have begun.
     pub async fn deserted(&self) {
         self.leaving.store(true, Ordering::Relaxed);
         loop {
@@ -114,7 +119,7 @@ impl Pool {
             tokio::pin!(told);
             // Before the look, so that nothing is missed between look and wait.
             told.as_mut().enable();
-            if self.requests.load(Ordering::Relaxed) == 0 {
+            if self.requests() == 0 {
                 return;
             }
             told.await;

@@ -1,5 +1,6 @@
 //! One running server: its thread, its runtime, and the handle that others hold.
 
+mod changes;
 mod handle;
 mod listen;
 mod request;

@@ -1,6 +1,5 @@
 //! The task of a server: what happens on its thread, from the first worker to the last.
 
-use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -16,7 +15,7 @@ use super::system;
 use crate::front::{self, Front, Shutdown};
 use crate::lock::Refused;
 use crate::ops::{self, Hosts};
-use crate::pool::{Membership, Pool};
+use crate::pool::Pool;
 use crate::sources::local::Resources;
 use crate::sources::{Command, Failure, Notifier, Prepared, SourceContext, SourceEvent};
 
@@ -34,7 +33,7 @@ const LOOK: Duration = Duration::from_millis(5);
 pub(super) struct ServerTask {
     pub(super) shared: Arc<Shared>,
     pub(super) front: Arc<Front>,
-    running: AllRunning,
+    pub(super) running: AllRunning,
     events: mpsc::UnboundedSender<(u64, SourceEvent)>,
     next_number: AtomicU64,
     /// What pools of processes share, once there is one.
@@ -168,7 +167,7 @@ impl ServerTask {
     }
 
     /// Starts the source of a pool that the front knows.
-    fn start(&self, pool: Arc<Pool>, prepared: PreparedPool) {
+    pub(super) fn start(&self, pool: Arc<Pool>, prepared: PreparedPool) {
         let number = self.next_number.fetch_add(1, Ordering::Relaxed);
         let context = SourceContext {
             table: pool.table.clone(),
@@ -283,9 +282,15 @@ impl ServerTask {
         match request {
             Request::Scale(name, count) => self.scale(name.as_deref(), count).await,
             Request::Reload(None) => {
-                let pools = self.front.pools.routed();
-                self.of_each(pools, |pool| self.of_source(pool, Command::Reload))
-                    .await
+                let mut outcome = Ok(());
+                for pool in self.front.pools.routed() {
+                    let reloaded = self.of_source(pool.clone(), Command::Reload).await;
+                    keep_first(
+                        &mut outcome,
+                        reloaded.map_err(|failure| named(&pool, failure)),
+                    );
+                }
+                outcome
             }
             Request::Reload(Some(name)) => {
                 let pool = self.pool(Some(&name))?;
@@ -389,32 +394,7 @@ impl ServerTask {
         }
     }
 
-    /// Does the same with each of several pools, one after the other, whatever becomes of those before. The first failure is
-    /// returned.
-    async fn of_each<F>(
-        &self,
-        pools: Vec<Arc<Pool>>,
-        mut work: impl FnMut(Arc<Pool>) -> F,
-    ) -> Result<(), Failure>
-    where
-        F: Future<Output = Result<(), Failure>>,
-    {
-        let mut outcome = Ok(());
-        for pool in pools {
-            let result = work(pool.clone())
-                .await
-                .map_err(|failure| named(&pool, failure));
-            if let (Err(failure), Err(_)) = (&result, &outcome) {
-                // Only one can be returned.
-                tracing::error!("{}", failure.message);
-            } else if result.is_err() {
-                outcome = result;
-            }
-        }
-        outcome
-    }
-
-    async fn of_source(
+    pub(super) async fn of_source(
         &self,
         pool: Arc<Pool>,
         command: impl FnOnce(oneshot::Sender<Result<(), Failure>>) -> Command,
@@ -425,132 +405,6 @@ impl ServerTask {
         }
         // A source that is gone has dropped it.
         result.await.unwrap_or_else(|_| too_late(false))
-    }
-
-    /// Adds a pool, whose requests find it once its first worker is ready.
-    async fn add(&self, prepared: PreparedPool) -> Result<(), Failure> {
-        let name = prepared.settings.route.name();
-        if self.front.pools.named(name).is_some() {
-            return Err(Failure::new(
-                "option",
-                format!("There is a pool \"{name}\" already: remove it first."),
-            ));
-        }
-        self.join(prepared, None).await
-    }
-
-    /// Starts a pool, and gives it its route, in place of `before`, once its first worker is ready.
-    async fn join(
-        &self,
-        prepared: PreparedPool,
-        before: Option<&Arc<Pool>>,
-    ) -> Result<(), Failure> {
-        if self.front.lifecycle.draining.load(Ordering::Relaxed) {
-            return too_late(false);
-        }
-        let pool = prepared.settings.pool(&self.front.ops, &self.front.metrics);
-        self.front.pools.add(pool.clone(), Membership::Joining);
-        self.start(pool.clone(), prepared);
-        let Some(mut progress) = self.running.progress(&pool) else {
-            return too_late(false);
-        };
-        let settled = progress
-            .wait_for(|progress| !matches!(progress, Progress::Starting))
-            .await
-            .map(|progress| progress.clone());
-        match settled {
-            Ok(Progress::Ready) => {
-                self.front.pools.set(&pool, Membership::Routed);
-                if let Some(before) = before {
-                    self.front.pools.set(before, Membership::Leaving);
-                }
-                Ok(())
-            }
-            Ok(Progress::Failed(failure)) => {
-                if let Some(source) = self.running.source(&pool) {
-                    source.send(Command::Kill);
-                }
-                self.running.ended(&pool).await;
-                Err(named(&pool, failure))
-            }
-            _ => too_late(false),
-        }
-    }
-
-    /// Lets a pool finish what it has, and ends it.
-    async fn remove(&self, pool: Arc<Pool>, patience: Option<Duration>) {
-        self.front.pools.set(&pool, Membership::Leaving);
-        let deserted = pool.deserted();
-        let in_time = match patience {
-            Some(patience) => tokio::time::timeout(patience, deserted).await.is_ok(),
-            None => {
-                deserted.await;
-                true
-            }
-        };
-        if !in_time {
-            let _entered = ops::pool_span(pool.name()).entered();
-            tracing::warn!("requests are still in flight after the deadline: they are cut");
-        }
-        pool.roster.set_draining();
-        pool.table.refuse(Refused::Closed);
-        // Its work ends after that.
-        let _ = self.of_source(pool.clone(), Command::Stop).await;
-        self.running.ended(&pool).await;
-    }
-
-    /// Has these pools and no others. What fails stays as it was.
-    async fn configure(
-        &self,
-        pools: Vec<PreparedPool>,
-        patience: Option<Duration>,
-    ) -> Result<(), Failure> {
-        let known: Vec<(Arc<Pool>, super::PoolSettings)> = self
-            .running
-            .lock()
-            .values()
-            .map(|running| (running.pool.clone(), running.settings.clone()))
-            .collect();
-        let wanted = |pool: &Arc<Pool>| {
-            pools
-                .iter()
-                .any(|wanted| wanted.settings.route.name() == pool.name())
-        };
-        let surplus: Vec<Arc<Pool>> = known
-            .iter()
-            .map(|(pool, _)| pool)
-            .filter(|pool| !wanted(pool))
-            .cloned()
-            .collect();
-        let mut outcome = Ok(());
-        for prepared in pools {
-            let before = known
-                .iter()
-                .find(|(pool, _)| pool.name() == prepared.settings.route.name());
-            let result = match before {
-                None => self.join(prepared, None).await,
-                Some((pool, settings)) if *settings == prepared.settings => {
-                    let reloaded = self.of_source(pool.clone(), Command::Reload).await;
-                    reloaded.map_err(|failure| named(pool, failure))
-                }
-                Some((pool, _)) => {
-                    let joined = self.join(prepared, Some(pool)).await;
-                    if joined.is_ok() {
-                        self.remove(pool.clone(), patience).await;
-                    }
-                    joined
-                }
-            };
-            match result {
-                Err(failure) if outcome.is_err() => tracing::error!("{}", failure.message),
-                Err(failure) => outcome = Err(failure),
-                Ok(()) => {}
-            }
-        }
-        for pool in surplus {
-            self.remove(pool, patience).await;
-        }
-        outcome
     }
 
     /// Waits until nothing is in flight; whether that was reached in time.
@@ -590,10 +444,19 @@ impl ServerTask {
     }
 }
 
-/// A failure of a pool; that of the root goes without a name.
-fn named(pool: &Pool, mut failure: Failure) -> Failure {
-    if &**pool.name() != "/" {
-        failure.message = format!("Pool \"{}\": {}", pool.name(), failure.message);
+/// What went wrong first, of several: only one can be returned, and the others are said in the log.
+pub(super) fn keep_first(outcome: &mut Result<(), Failure>, result: Result<(), Failure>) {
+    match result {
+        Err(failure) if outcome.is_err() => tracing::error!("{}", failure.message),
+        Err(failure) => *outcome = Err(failure),
+        Ok(()) => {}
+    }
+}
+
+/// A failure of a pool, with the pool's name where that is shown.
+pub(super) fn named(pool: &Pool, mut failure: Failure) -> Failure {
+    if let Some(name) = ops::shown(pool.name()) {
+        failure.message = format!("Pool \"{name}\": {}", failure.message);
     }
     failure
 }

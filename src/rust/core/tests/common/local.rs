@@ -12,15 +12,15 @@ use std::time::{Duration, Instant};
 
 use faucet_core::front::{Limits, Networks, TrustedProxies};
 use faucet_core::ops::status::{PoolStatus, State, WorkerStatus};
-use faucet_core::pool::{PoolLimits, Route};
-use faucet_core::server::{Phase, PoolSettings, Request, Server, Settings};
+use faucet_core::pool::PoolLimits;
+use faucet_core::server::{Phase, Request, Server, Settings};
 use faucet_core::sources::local::LocalSettings;
 use faucet_core::sources::{Failure, Source};
 use faucet_core::worker::native::Cancelling;
 use tempfile::TempDir;
 
 use super::template::{be_a_template, Manner};
-use super::PATIENCE;
+use super::{only, PATIENCE};
 
 const ROLE: &str = "FAUCET_TEST_WORKER";
 
@@ -133,11 +133,7 @@ impl Local {
             pool,
             local,
         } = setup;
-        settings.pools.push(PoolSettings {
-            route: Route::root(),
-            limits: pool,
-            source: Source::Local(local),
-        });
+        settings.pools = only(pool, Source::Local(local));
         let server = Server::start(settings).expect("a server");
         Self {
             server,

@@ -21,6 +21,19 @@ pub use upstream::{Gate, Seen, Upstream, Wire};
 use std::future::Future;
 use std::time::{Duration, Instant};
 
+use faucet_core::pool::{PoolLimits, Route};
+use faucet_core::server::PoolSettings;
+use faucet_core::sources::Source;
+
+/// A server's only pool.
+pub fn only(limits: PoolLimits, source: Source) -> Vec<PoolSettings> {
+    vec![PoolSettings {
+        route: Route::root(),
+        limits,
+        source,
+    }]
+}
+
 /// Far more than anything here takes; a test that reaches it has failed.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 

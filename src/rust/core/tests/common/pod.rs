@@ -4,13 +4,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use faucet_core::front::{Limits, TrustedProxies};
-use faucet_core::pool::{PoolLimits, Route};
-use faucet_core::server::{PoolSettings, Request, Server, Settings};
+use faucet_core::pool::PoolLimits;
+use faucet_core::server::{Request, Server, Settings};
 use faucet_core::sources::replicas::{Settings as ReplicasSettings, Target};
 use faucet_core::sources::Source;
 
 use super::house::loopback;
-use super::{until, Client, Upstream, PATIENCE};
+use super::{only, until, Client, Upstream, PATIENCE};
 
 /// A running server. Its one worker is the upstream.
 pub struct Pod {
@@ -36,10 +36,9 @@ impl Pod {
             access_log: None,
             log_file: None,
             log_health: false,
-            pools: vec![PoolSettings {
-                route: Route::root(),
-                limits: PoolLimits::default(),
-                source: Source::Replicas(ReplicasSettings {
+            pools: only(
+                PoolLimits::default(),
+                Source::Replicas(ReplicasSettings {
                     target: Target::parse(&target).expect("an address"),
                     slots: 1,
                     refresh: None,
@@ -48,7 +47,7 @@ impl Pod {
                     boot_timeout: PATIENCE,
                     cancel: true,
                 }),
-            }],
+            ),
         })
         .expect("it starts");
         let url = server.url();

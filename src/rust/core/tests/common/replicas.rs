@@ -6,15 +6,15 @@ use std::ops::{Deref, DerefMut};
 
 use faucet_core::front::{Limits, Networks, TrustedProxies};
 use faucet_core::ops::status::{LookupState, LookupStatus, PoolStatus, State, WorkerStatus};
-use faucet_core::pool::{PoolLimits, Route};
-use faucet_core::server::{Phase, PoolSettings, Request, Server, Settings};
+use faucet_core::pool::PoolLimits;
+use faucet_core::server::{Phase, Request, Server, Settings};
 use faucet_core::sources::replicas::{Settings as ReplicasSettings, Target};
 use faucet_core::sources::{Failure, Source};
 use socket2::{Domain, Socket, Type};
 use tokio::net::TcpStream;
 
 use super::dns::Dns;
-use super::{until, Client, Gate, Seen, Upstream, Wire, PATIENCE};
+use super::{only, until, Client, Gate, Seen, Upstream, Wire, PATIENCE};
 
 /// The name that most tests look up.
 pub const NAME: &str = "api.test";
@@ -183,11 +183,7 @@ impl Replicas {
             pool,
             replicas,
         } = setup;
-        settings.pools.push(PoolSettings {
-            route: Route::root(),
-            limits: pool,
-            source: Source::Replicas(replicas),
-        });
+        settings.pools = only(pool, Source::Replicas(replicas));
         Self {
             server: Server::start(settings).expect("a server"),
             lines: Vec::new(),

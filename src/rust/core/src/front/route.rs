@@ -1,0 +1,58 @@
+//! From a request to its pool.
+
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode};
+
+use super::headers;
+use super::reply::Reply;
+use super::Front;
+use crate::pool::{Pool, Visit};
+
+/// The pool that a request is for, and how much of its path leads there. What is faucet's own (`own`) goes by the whole
+/// host's pool.
+pub fn find_pool(front: &Front, request: &Request<Incoming>, own: bool) -> Option<(Visit, usize)> {
+    let uri = request.uri();
+    let authority = match uri.authority() {
+        Some(authority) => Some(authority.as_str().as_bytes()),
+        None => request
+            .headers()
+            .get(header::HOST)
+            .map(HeaderValue::as_bytes),
+    };
+    front
+        .pools
+        .find(authority, if own { "/" } else { uri.path() })
+}
+
+/// Sends a browser from `/sales` to `/sales/`, where the page's links lead to what is meant. Only browsers ask for pages.
+pub fn slash_added(
+    pool: &Pool,
+    request: &Request<Incoming>,
+    prefix: usize,
+) -> Option<Response<Reply>> {
+    let path = request.uri().path();
+    if pool.prefix().is_none() || path.len() > prefix {
+        return None;
+    }
+    let asks = matches!(*request.method(), Method::GET | Method::HEAD);
+    let page = headers::accepts_page(request.headers())
+        && !request.headers().contains_key(header::UPGRADE);
+    if !asks || !page {
+        return None;
+    }
+    // Relative, so that whatever comes before on the way here stays.
+    let last = path.rsplit('/').next().unwrap_or(path);
+    let query = request
+        .uri()
+        .query()
+        .map_or(String::new(), |query| format!("?{query}"));
+    let location = HeaderValue::try_from(format!("./{last}/{query}")).ok()?;
+    let mut response = Response::new(Reply::empty());
+    *response.status_mut() = StatusCode::TEMPORARY_REDIRECT;
+    response.headers_mut().insert(header::LOCATION, location);
+    response
+        .headers_mut()
+        .insert(header::CONTENT_LENGTH, 0.into());
+    Some(response)
+}

@@ -1,0 +1,142 @@
+//! Pools that come, go and take each other's place while the server runs.
+
+use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::request::{too_late, PreparedPool};
+use super::running::Progress;
+use super::task::{keep_first, named, ServerTask};
+use super::PoolSettings;
+use crate::lock::Refused;
+use crate::ops;
+use crate::pool::{Membership, Pool};
+use crate::sources::{Command, Failure};
+
+impl ServerTask {
+    /// Adds a pool, whose requests find it once its first worker is ready.
+    pub(super) async fn add(&self, prepared: PreparedPool) -> Result<(), Failure> {
+        let name = prepared.settings.route.name();
+        if self.front.pools.named(name).is_some() {
+            return Err(Failure::new(
+                "option",
+                format!("There is a pool \"{name}\" already: remove it first."),
+            ));
+        }
+        self.join(prepared, None).await
+    }
+
+    /// Starts a pool, and gives it its route, in place of `before`, once its first worker is ready.
+    async fn join(
+        &self,
+        prepared: PreparedPool,
+        before: Option<&Arc<Pool>>,
+    ) -> Result<(), Failure> {
+        if self.front.lifecycle.draining.load(Ordering::Relaxed) {
+            return too_late(false);
+        }
+        let pool = prepared.settings.pool(&self.front.ops, &self.front.metrics);
+        self.front.pools.add(pool.clone(), Membership::Joining);
+        self.start(pool.clone(), prepared);
+        let Some(mut progress) = self.running.progress(&pool) else {
+            return too_late(false);
+        };
+        let settled = progress
+            .wait_for(|progress| !matches!(progress, Progress::Starting))
+            .await
+            .map(|progress| progress.clone());
+        match settled {
+            Ok(Progress::Ready) => {
+                self.front.pools.set(&pool, Membership::Routed);
+                if let Some(before) = before {
+                    self.front.pools.set(before, Membership::Leaving);
+                }
+                Ok(())
+            }
+            Ok(Progress::Failed(failure)) => {
+                if let Some(source) = self.running.source(&pool) {
+                    source.send(Command::Kill);
+                }
+                self.running.ended(&pool).await;
+                Err(named(&pool, failure))
+            }
+            _ => too_late(false),
+        }
+    }
+
+    /// Lets a pool finish what it has, and ends it.
+    pub(super) async fn remove(&self, pool: Arc<Pool>, patience: Option<Duration>) {
+        self.front.pools.set(&pool, Membership::Leaving);
+        let finished = async {
+            pool.deserted().await;
+            // Answers whose heads are sent may still come.
+            pool.table.idle().await;
+        };
+        let in_time = match patience {
+            Some(patience) => tokio::time::timeout(patience, finished).await.is_ok(),
+            None => {
+                finished.await;
+                true
+            }
+        };
+        if !in_time {
+            let _entered = ops::pool_span(pool.name()).entered();
+            tracing::warn!("requests are still in flight after the deadline: they are cut");
+        }
+        pool.roster.set_draining();
+        pool.table.refuse(Refused::Closed);
+        // Its work ends after that.
+        let _ = self.of_source(pool.clone(), Command::Stop).await;
+        self.running.ended(&pool).await;
+    }
+
+    /// Has these pools and no others. What fails stays as it was.
+    pub(super) async fn configure(
+        &self,
+        pools: Vec<PreparedPool>,
+        patience: Option<Duration>,
+    ) -> Result<(), Failure> {
+        let known: Vec<(Arc<Pool>, PoolSettings)> = self
+            .running
+            .lock()
+            .values()
+            .map(|running| (running.pool.clone(), running.settings.clone()))
+            .collect();
+        let wanted = |pool: &Arc<Pool>| {
+            pools
+                .iter()
+                .any(|wanted| wanted.settings.route.name() == pool.name())
+        };
+        let surplus: Vec<Arc<Pool>> = known
+            .iter()
+            .map(|(pool, _)| pool)
+            .filter(|pool| !wanted(pool))
+            .cloned()
+            .collect();
+        let mut outcome = Ok(());
+        for prepared in pools {
+            let before = known
+                .iter()
+                .find(|(pool, _)| pool.name() == prepared.settings.route.name());
+            let result = match before {
+                None => self.join(prepared, None).await,
+                Some((pool, settings)) if *settings == prepared.settings => {
+                    let reloaded = self.of_source(pool.clone(), Command::Reload).await;
+                    reloaded.map_err(|failure| named(pool, failure))
+                }
+                Some((pool, _)) => {
+                    let joined = self.join(prepared, Some(pool)).await;
+                    if joined.is_ok() {
+                        self.remove(pool.clone(), patience).await;
+                    }
+                    joined
+                }
+            };
+            keep_first(&mut outcome, result);
+        }
+        for pool in surplus {
+            self.remove(pool, patience).await;
+        }
+        outcome
+    }
+}
