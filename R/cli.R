@@ -67,8 +67,8 @@ start_progress <- function(link) {
   }
   what <- if (!is.null(link$replicas)) {
     paste("Looking for replicas of", link$replicas)
-  } else if (length(link$routes) > 1) {
-    paste("Starting", count_of(length(link$routes), "pool"))
+  } else if (isTRUE(link$pools > 1)) {
+    paste("Starting", count_of(link$pools, "pool"))
   } else {
     paste("Starting", count_of(link$workers, "worker"))
   }
@@ -92,8 +92,8 @@ say_ready <- function(link, poll) {
   some <- if (poll$ready < total) paste(poll$ready, "of ")
   whom <- if (!is.null(link$replicas)) {
     paste(count_of(total, "replica"), "of", link$replicas)
-  } else if (length(link$routes) > 1) {
-    paste(count_of(total, "worker"), "in", count_of(length(link$routes), "pool"))
+  } else if (isTRUE(link$pools > 1)) {
+    paste(count_of(total, "worker"), "in", count_of(link$pools, "pool"))
   } else {
     count_of(total, "worker")
   }

@@ -22,8 +22,8 @@ read_config <- function(path, given = list(), call = NULL) {
   if (!is.list(pools) || !rlang::is_named(pools)) {
     complain("pools", "`pools` must be a mapping from routes, such as `/sales`, to directories or settings.")
   }
+  if (rlang::is_string(config$log_file)) config$log_file <- beside(path, config$log_file)
   settings <- utils::modifyList(config[names(config) != "pools"], given)
-  if (rlang::is_string(settings$log_file)) settings$log_file <- beside(path, settings$log_file)
   # Found here, where it is known in which line they are.
   locate(complain, character(), resolve_settings(settings, "run", call = call))
   list(
@@ -48,10 +48,10 @@ config_pools <- function(pools, given, path, complain, call = NULL) {
       resolve_pool(route, what, given, call = call)
     })
   }, names(pools), pools)
-  names <- vapply(resolved, `[[`, "", "route")
-  twice <- anyDuplicated(names)
+  twice <- anyDuplicated(routes_of(resolved))
   if (twice > 0) {
-    complain(c("pools", names(pools)[[twice]]), paste0("There is another app for the route \"", names[[twice]], "\"."))
+    name <- resolved[[twice]]$route
+    complain(c("pools", names(pools)[[twice]]), paste0("There is another app for the route \"", name, "\"."))
   }
   unname(resolved)
 }

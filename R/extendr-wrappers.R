@@ -121,7 +121,7 @@ server_start <- function(settings) .Call(wrap__server_start, settings)
 #' @noRd
 server_poll <- function(handle, timeout_ms) .Call(wrap__server_poll, handle, timeout_ms)
 
-#' The workers now, pool by pool: a vector a column.
+#' The names of all pools, and the workers now, pool by pool: a vector a column.
 #' @noRd
 server_status <- function(handle) .Call(wrap__server_status, handle)
 

@@ -94,9 +94,7 @@ run_k8s <- function(url, host = NULL, port = NULL, slots = NULL, refresh = NULL,
   given <- given_settings(list(host = host, port = port, slots = slots, refresh = refresh), list(...))
   settings <- resolve_settings(given, "run_k8s", call = call)
   check_block(block, call = call)
-
-  pool <- c(list(route = "/", url = url), settings[intersect(names(settings), pool_settings)])
-  settings$pools <- list(pool)
+  settings$pools <- only_pool(list(url = url), given, call = call)
   serve(settings, block, call = call)
 }
 

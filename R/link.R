@@ -8,10 +8,10 @@ new_link <- function(started, settings) {
   link$admin_url <- started$admin_url
   # Of what is served: the directory of its own workers, or the URL of its replicas; of several pools, neither.
   pools <- settings$pools
-  link$routes <- vapply(pools, `[[`, "", "route")
   link$dir <- if (length(pools) == 1) pools[[1]]$dir
   link$replicas <- if (length(pools) == 1) pools[[1]]$url
-  # At the start; the handle may change it. Nobody knows how many replicas there will be.
+  # At the start; the handle may change both. Nobody knows how many replicas there will be.
+  link$pools <- length(pools)
   workers <- lapply(pools, `[[`, "workers")
   link$workers <- if (!any(vapply(workers, is.null, NA))) sum(unlist(workers))
   # What `$add_pool()` goes by: settings that were given for all pools.
@@ -96,9 +96,7 @@ reload_command <- function(link, pool = NULL) {
   if (is.null(link$config) || !is.null(pool)) {
     return(list(name = "reload", pool = pool))
   }
-  pools <- link$config()
-  link$routes <- vapply(pools, `[[`, "", "route")
-  list(name = "configure", pools = pools, timeout = link$shutdown_timeout)
+  list(name = "configure", pools = link$config(), timeout = link$shutdown_timeout)
 }
 
 # NULL while the command runs, then its result, good or bad.

@@ -306,128 +306,6 @@ setting_variable <- function(name) {
   paste0("FAUCET_", toupper(name))
 }
 
-check_setting_names <- function(names, given, known, verb, call = NULL) {
-  if (length(given) == 0) {
-    return(invisible())
-  }
-  if (is.null(names) || !all(nzchar(names))) {
-    abort("option", c(
-      "Arguments in {.arg ...} must have a name.",
-      i = "All settings are in {.code help(\"faucet-options\")}."
-    ), option = NA_character_, call = call)
-  }
-  twice <- names[duplicated(names)]
-  if (length(twice) > 0) {
-    abort("option", "Argument {.arg {twice[[1]]}} was given more than once.", option = twice[[1]], call = call)
-  }
-  for (name in setdiff(names, known)) {
-    instead <- hint_elsewhere(name, verb)
-    near <- if (is.null(instead)) nearest_name(name, c(known, arguments_of(verb)))
-    abort("option", c(
-      "{.fun {verb}} has no option {.arg {name}}.",
-      i = instead,
-      i = if (!is.null(near)) "Did you mean {.arg {near}}?",
-      i = "All settings are in {.code help(\"faucet-options\")}."
-    ), option = name, call = call)
-  }
-}
-
-# Options and environment variables that look like settings, but are none: a warning for each, once per session.
-warn_of_unknown_settings <- function(options = names(base::options()), variables = environment_names()) {
-  known <- names(setting_definitions())
-  warn_of_unknown(
-    unknown_names(options, "^faucet[.]", paste0("faucet.", known)), paste0("faucet.", known), "Option"
-  )
-  variables <- grep(foreign_variables, variables, value = TRUE, invert = TRUE, useBytes = TRUE)
-  warn_of_unknown(
-    unknown_names(variables, "^FAUCET_", c(setting_variable(known), own_variables)), setting_variable(known),
-    "Environment variable"
-  )
-}
-
-# Set by faucet for its workers, or read when the package is built.
-own_variables <- paste0("FAUCET_", c(
-  "APP", "FORK", "HOST", "LIB", "PORT", "SERVER_NAME", "SERVER_PORT", "SOCKET", "TEMPLATE", "WORKER", "WORKER_ID",
-  "PROFILE", "TARGET_DIR", "VENDOR"
-))
-
-# Set by Kubernetes next to services called "faucet" or "faucet-...", and by tests.
-foreign_variables <- "^FAUCET_((SERVICE|PORT|TEST)_|.*_SERVICE_(HOST|PORT)|.*_PORT_[0-9]+_(TCP|UDP|SCTP))"
-
-# Those with the prefix that are not known, as far as they are text.
-unknown_names <- function(names, prefix, known) {
-  setdiff(grep(prefix, names[validEnc(names)], value = TRUE), known)
-}
-
-warn_of_unknown <- function(unknown, known, what) {
-  for (name in unknown) {
-    # Without the prefix, which would allow more edits.
-    bare <- function(name) sub("^(faucet[.]|FAUCET_)", "", name)
-    near <- known[match(nearest_name(bare(name), bare(known)), bare(known))]
-    rlang::warn(
-      c(
-        paste0(what, " `", name, "` is ignored: there is no such setting."),
-        i = if (length(near) > 0) paste0("Did you mean `", near, "`?"),
-        i = "All settings are in `help(\"faucet-options\")`."
-      ),
-      class = "faucet_warning_unknown_setting", setting = name,
-      .frequency = "once", .frequency_id = unknown_setting_id(name)
-    )
-  }
-}
-
-unknown_setting_id <- function(name) {
-  paste0("faucet_warning_unknown_setting:", name)
-}
-
-# The names of all variables that have a value. R cannot list an environment with bytes that are no text: then there are none.
-environment_names <- function() {
-  variables <- tryCatch(Sys.getenv(), error = function(error) character(), warning = function(warning) character())
-  # Links to services, such as FAUCET_API_PORT, hold an address.
-  names(variables)[nzchar(variables) & !grepl("^(tcp|udp|sctp)://", variables)]
-}
-
-# R takes an abbreviation for any argument before `...`, so that a slip, or a new setting, may end as another one's value.
-# `typed` is the call as it was written, from `envir`.
-refuse_partial_names <- function(verb, fun, typed, envir, call = NULL) {
-  names <- names(match.call(function(...) NULL, typed, envir = envir))[-1]
-  full <- names(formals(fun))
-  free <- setdiff(full[seq_len(match("...", full) - 1)], names)
-  for (name in setdiff(names[nzchar(names)], full)) {
-    meant <- free[startsWith(free, name)]
-    if (length(meant) > 0) {
-      abort("option", c(
-        "{.fun {verb}} takes no abbreviated names, such as {.arg {name}}.",
-        i = "Did you mean {.arg {meant[[1]]}}?"
-      ), option = name, call = call)
-    }
-  }
-}
-
-# What a verb takes besides its settings.
-arguments_of <- function(verb) {
-  switch(verb, run = c("dir", "app", "block"), run_k8s = c("url", "block"))
-}
-
-# For what only another verb takes: what to do with this one.
-hint_elsewhere <- function(name, verb) {
-  if (name %in% names(setting_definitions())) {
-    setting_definitions()[[name]]$elsewhere
-  } else if (verb == "run_k8s" && name %in% arguments_of("run")) {
-    "{.fun run_k8s} serves what runs in pods already; {.fun run} serves a directory or an app."
-  } else if (verb == "run" && name %in% arguments_of("run_k8s")) {
-    "{.fun run} serves a directory or an app; {.fun run_k8s} serves what runs at a URL."
-  }
-}
-
-# The known name that takes the fewest edits, if they are few enough to be a slip.
-nearest_name <- function(name, known) {
-  plain <- function(x) gsub("[._-]", "", tolower(x))
-  edits <- drop(utils::adist(plain(name), plain(known), partial = FALSE))
-  best <- which.min(edits)
-  if (edits[[best]] <= max(2, nchar(name) %/% 3)) known[[best]]
-}
-
 # An environment variable is text; this gives it the type that its setting takes. What does not fit stays text, which
 # the check then shows.
 parse_setting <- function(text, definition) {
@@ -503,8 +381,7 @@ check_setting <- function(value, name, definition, source = c("argument", "optio
 # Each of these returns NULL for what it does not take.
 
 check_count <- function(value, limits) {
-  # As `Sys.getenv("PORT")` gives it.
-  if (rlang::is_string(value) && grepl("^[[:space:]]*[0-9]+[[:space:]]*$", value)) value <- as.numeric(value)
+  value <- text_as_number(value)
   if (!is_number(value) || value < limits$min) {
     return(NULL)
   }
@@ -515,6 +392,11 @@ check_count <- function(value, limits) {
     return(NULL)
   }
   if (isTRUE(limits$infinite)) as.numeric(value) else as.integer(value)
+}
+
+# As `Sys.getenv("PORT")` gives a whole number.
+text_as_number <- function(value) {
+  if (rlang::is_string(value) && grepl("^[[:space:]]*[0-9]+[[:space:]]*$", value)) as.numeric(value) else value
 }
 
 check_duration <- function(value, limits) {
@@ -666,56 +548,3 @@ describe_value <- function(value) {
 #' # faucet::run("api") would now start 2 workers
 #' options(old)
 NULL
-
-# The help page's table, from the definitions.
-settings_table <- function() {
-  definitions <- setting_definitions()
-  rows <- vapply(names(definitions), function(name) {
-    definition <- definitions[[name]]
-    cells <- c(
-      paste0("`", name, "`"), setting_verbs(definition), setting_unit(definition), setting_default(definition),
-      paste0("`faucet.", name, "`"), paste0("`", setting_variable(name), "`"), definition$doc
-    )
-    paste0("| ", paste(cells, collapse = " | "), " |")
-  }, character(1))
-  paste(c(
-    "| Setting | Of | Takes | Default | Option | Environment variable | What it does |",
-    "| --- | --- | --- | --- | --- | --- | --- |",
-    rows
-  ), collapse = "\n")
-}
-
-setting_verbs <- function(definition) {
-  if (setequal(definition$verbs, all_verbs)) "all" else paste0("`", definition$verbs, "`", collapse = ", ")
-}
-
-setting_default <- function(definition) {
-  others <- vapply(definition$defaults, default_as_code, character(1))
-  paste(c(
-    definition$shown %||% default_as_code(definition$default),
-    if (length(others) > 0) paste0("of `", names(others), "`: ", others)
-  ), collapse = "; ")
-}
-
-default_as_code <- function(default) {
-  paste0("`", if (is.integer(default)) format(default) else deparse(default), "`")
-}
-
-setting_unit <- function(definition) {
-  limits <- definition$limits
-  unit <- switch(
-    definition$kind,
-    count = "number",
-    duration = "seconds",
-    size = "bytes",
-    string = "string",
-    strings = "strings",
-    choice = paste0("`\"", limits$choices, "\"`", collapse = ", "),
-    path = ,
-    url_path = "path",
-    dns = "address",
-    flag = "`TRUE`, `FALSE`"
-  )
-  extra <- c(if (isTRUE(limits$infinite)) "`Inf`", if (isTRUE(limits$null)) "`NULL`")
-  paste(c(unit, extra), collapse = ", ")
-}

@@ -54,6 +54,7 @@ pool <- function(dir = NULL, ..., app = NULL, url = NULL) {
       x = if (length(what) > 1) "It was given {.arg {names(what)}}."
     ), option = "dir", call = call)
   }
+  refuse_partial_names("pool", pool, sys.call(), parent.frame(), call = call)
   given <- list(...)
   verb <- if (is.null(url)) "run" else "run_k8s"
   check_setting_names(names(given), given, names(settings_of(verb)), verb, call = call)
@@ -100,11 +101,15 @@ resolve_pools <- function(routes, given = list(), call = NULL) {
     ), option = "dir", call = call)
   }
   pools <- Map(function(route, what) resolve_pool(route, what, given, call = call), names(routes), as.list(routes))
-  twice <- anyDuplicated(vapply(pools, `[[`, "", "route"))
+  twice <- anyDuplicated(routes_of(pools))
   if (twice > 0) {
     abort("option", "There are two apps for the route {.val {pools[[twice]]$route}}.", option = "dir", call = call)
   }
   unname(pools)
+}
+
+routes_of <- function(pools) {
+  vapply(pools, `[[`, "", "route")
 }
 
 # The settings of one pool, complete and checked.
@@ -126,15 +131,19 @@ resolve_pool <- function(route, what, given = list(), call = NULL) {
   )
 }
 
+# The same of what `pool()` was told: `what` it serves, and settings of its own.
 complete_pool <- function(route, pool, given, call = NULL) {
   verb <- if (is.null(pool$what$url)) "run" else "run_k8s"
-  known <- names(settings_of(verb))
-  shared <- given[intersect(names(given), intersect(pool_settings, known))]
+  known <- intersect(pool_settings, names(settings_of(verb)))
+  shared <- given[intersect(names(given), known)]
   settings <- resolve_settings(utils::modifyList(shared, pool$given, keep.null = TRUE), verb, call = call)
-  settings <- settings[intersect(names(settings), pool_settings)]
-  settings <- c(settings, served(pool$what, call = call))
   warn_of_preload(isTRUE(settings$preload))
-  c(list(route = route), settings)
+  c(list(route = route), settings[known], served(pool$what, call = call))
+}
+
+# The only pool of a server, at the root.
+only_pool <- function(what, given, call = NULL) {
+  list(complete_pool("/", list(what = what, given = list()), given, call = call))
 }
 
 # What tells the native side what a pool serves.
@@ -147,7 +156,7 @@ served <- function(what, call = NULL) {
     file <- NULL
   } else {
     app <- check_app_object(what$app, call = call)
-    dir <- what$dir %||% getwd()
+    dir <- check_dir(what$dir %||% ".", call = call)
     file <- save_app(app, tempfile("faucet-app-", fileext = ".rds"), call = call)
   }
   list(dir = dir, app = file, command = worker_command(), env = c(worker_env(), FAUCET_APP = file))

@@ -151,10 +151,7 @@ run <- function(dir = ".", workers = NULL, host = NULL, port = NULL, block = TRU
   } else if (is.null(app) && is_routes(dir)) {
     settings$pools <- resolve_pools(dir, given, call = call)
   } else {
-    what <- if (is.null(app)) list(dir = dir) else list(dir = check_dir(dir, call = call), app = app)
-    served <- served(what, call = call)
-    warn_of_preload(settings$preload)
-    settings$pools <- list(c(list(route = "/"), settings[intersect(names(settings), pool_settings)], served))
+    settings$pools <- only_pool(if (is.null(app)) list(dir = dir) else list(dir = dir, app = app), given, call = call)
   }
   shared <- config$given %||% given
   settings$given <- shared[intersect(names(shared), pool_settings)]

@@ -128,8 +128,6 @@ faucet_server <- R6::R6Class(
       call <- rlang::current_env()
       settings <- resolve_pool(route, pool, private$link$given %||% list(), call = call)
       private$command(list(name = "add_pool", settings = settings), call)
-      private$link$routes <- c(private$link$routes, settings$route)
-      invisible(self)
     },
 
     #' @description Serve an app no longer: its route is taken away, requests that it has are answered, and its workers end.
@@ -142,8 +140,6 @@ faucet_server <- R6::R6Class(
       private$command(
         list(name = "remove_pool", pool = route, timeout = private$check_timeout(timeout, call)), call
       )
-      private$link$routes <- setdiff(private$link$routes, route)
-      invisible(self)
     },
 
     #' @description Take no new requests, and wait until those in flight and in the queue are answered.
@@ -265,14 +261,13 @@ format_title <- function(link) {
 }
 
 format_server <- function(link) {
-  head <- c(
-    format_title(link),
-    cli::col_grey(link$dir %||% link$replicas %||% paste("pools", paste(link$routes, collapse = ", ")))
-  )
   status <- tryCatch(server_state(link), faucet_error_handle = function(condition) NULL)
   if (is.null(status)) {
-    return(c(head[[1]], foreign_handle))
+    return(c(format_title(link), foreign_handle))
   }
+  several <- length(status$pools) > 1
+  what <- if (several) paste("pools", paste(status$pools, collapse = ", ")) else link$dir %||% link$replicas
+  head <- c(format_title(link), if (!is.null(what)) cli::col_grey(what))
   if (!is_running(link)) {
     return(c(head, "stopped"))
   }
@@ -283,8 +278,7 @@ format_running <- function(link, status, lookup) {
   counts <- paste0(format_counts(link, status), ", ", sum(status$in_flight), " in flight, ", status$queue, " waiting")
   table <- if (is.null(link$replicas)) {
     columns <- worker_columns(status)
-    several <- length(unique(c(link$routes, status$pool))) > 1
-    format_table(if (several) c(list(pool = status$pool), columns) else columns)
+    format_table(if (length(status$pools) > 1) c(list(pool = status$pool), columns) else columns)
   } else {
     format_table(replica_columns(status), most_replicas)
   }

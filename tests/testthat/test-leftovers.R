@@ -6,7 +6,10 @@ skip_on_os("windows")
 local_place <- function(env = parent.frame()) {
   dir <- local_code("plumber.R" = c(
     "#* @get /tempdir", "#* @serializer unboxedJSON",
-    "function() { writeLines(\"x\", tempfile()); list(tempdir = tempdir(), tmpdir = Sys.getenv(\"TMPDIR\"), pid = Sys.getpid()) }",
+    "function() {",
+    "  writeLines(\"x\", tempfile())",
+    "  list(tempdir = tempdir(), tmpdir = Sys.getenv(\"TMPDIR\"), pid = Sys.getpid())",
+    "}",
     # An R process that is killed with its parent cannot tidy up.
     "#* @get /child", "#* @serializer unboxedJSON",
     paste(
