@@ -69,6 +69,8 @@ start_progress <- function(link) {
     paste("Looking for replicas of", link$replicas)
   } else if (isTRUE(link$pools > 1)) {
     paste("Starting", count_of(link$pools, "pool"))
+  } else if (link$workers == 0) {
+    "Starting"
   } else {
     paste("Starting", count_of(link$workers, "worker"))
   }
@@ -88,6 +90,10 @@ start_progress <- function(link) {
 }
 
 say_ready <- function(link, poll) {
+  if (identical(link$workers, 0) && poll$total == 0) {
+    say("Ready on ", link$url, ": workers start when requests come", quiet = link$quiet)
+    return(invisible())
+  }
   total <- link$workers %||% poll$total
   some <- if (poll$ready < total) paste(poll$ready, "of ")
   whom <- if (!is.null(link$replicas)) {
@@ -97,7 +103,8 @@ say_ready <- function(link, poll) {
   } else {
     count_of(total, "worker")
   }
-  say("Ready on ", link$url, " with ", some, whom, quiet = link$quiet)
+  up_to <- if (isTRUE(link$most_workers > link$workers)) paste0(", up to ", link$most_workers)
+  say("Ready on ", link$url, " with ", some, whom, up_to, quiet = link$quiet)
 }
 
 count_of <- function(n, noun) {

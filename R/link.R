@@ -13,7 +13,10 @@ new_link <- function(started, settings) {
   # At the start; the handle may change both. Nobody knows how many replicas there will be.
   link$pools <- length(pools)
   workers <- lapply(pools, `[[`, "workers")
-  link$workers <- if (!any(vapply(workers, is.null, NA))) sum(unlist(workers))
+  known <- !any(vapply(workers, is.null, NA))
+  # Those that there are at least; and at most, if that is another number.
+  link$workers <- if (known) sum(vapply(workers, min, 1))
+  link$most_workers <- if (known) sum(vapply(workers, max, 1))
   # What `$add_pool()` goes by: settings that were given for all pools.
   link$given <- settings$given
   # Reads the pools of a configuration file as they are now.

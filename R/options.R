@@ -31,7 +31,11 @@ replica_setting <- function(
 setting_definitions <- function() {
   list(
     workers = local_setting(
-      "count", function() usable_cores(), "R processes to run.",
+      "range", function() usable_cores(),
+      paste(
+        "R processes to run. Two numbers, `c(least, most)`, let their number follow what there is to do: see `grow_after` and",
+        "`shrink_after`. With `c(0, n)` the first request starts one, and waits for it. In an environment variable: `1:8`."
+      ),
       min = 1, max = 10000, shown = "usable cores",
       elsewhere = "Kubernetes runs the workers: scale the Deployment, as by {.code kubectl scale}."
     ),
@@ -49,6 +53,26 @@ setting_definitions <- function() {
         "Load the app once, in a template, and fork native workers from it: they start in milliseconds and share its",
         "memory. For Linux; see [after_fork()] for what must not be shared."
       )
+    ),
+    grow_after = local_setting(
+      "duration", 1,
+      paste(
+        "How long a request may wait until there is another worker, if there may be (`workers = c(1, 8)`). There is one at",
+        "once if more requests wait than there are workers."
+      ),
+      infinite = TRUE, shown = "1, with `preload` 0.1"
+    ),
+    shrink_after = local_setting(
+      "duration", 60, "How long a worker serves nobody until it leaves, if there may be fewer (`workers = c(1, 8)`).",
+      infinite = TRUE
+    ),
+    max_workers = local_setting(
+      "count", NULL,
+      paste(
+        "Workers of all pools together. A pool that may grow does so up to this, and requests wait. `NULL`: as many as",
+        "memory allows, by what the workers that run need."
+      ),
+      min = 1, max = 10000, null = TRUE
     ),
     slots = replica_setting(
       "count", 1L,
@@ -290,6 +314,11 @@ resolve_setting <- function(name, given = list(), definition = setting_definitio
   }
 }
 
+# Whether something other than the default says what a setting is: `...` are the names of arguments.
+is_set <- function(name, ...) {
+  name %in% c(...) || !is.null(getOption(paste0("faucet.", name))) || !is.null(read_variable(setting_variable(name)))
+}
+
 # NULL if it is not set. Next to a service called "faucet", Kubernetes sets FAUCET_PORT to that service's address.
 read_variable <- function(variable) {
   text <- Sys.getenv(variable)
@@ -321,10 +350,17 @@ parse_setting <- function(text, definition) {
     count = ,
     duration = ,
     size = number(trimws(text)),
+    range = parse_range(text),
     strings = Filter(nzchar, trimws(strsplit(text, ",", fixed = TRUE)[[1]])),
     flag = parse_flag(text),
     text
   )
+}
+
+# "1:8" or "1,8", or one number.
+parse_range <- function(text) {
+  ends <- suppressWarnings(as.numeric(strsplit(text, "[:,]")[[1]]))
+  if (anyNA(ends)) text else ends
 }
 
 parse_flag <- function(text) {
@@ -346,6 +382,7 @@ check_setting <- function(value, name, definition, source = c("argument", "optio
   check <- switch(
     definition$kind,
     count = check_count,
+    range = check_range,
     duration = check_duration,
     size = check_size,
     string = check_string,
@@ -392,6 +429,23 @@ check_count <- function(value, limits) {
     return(NULL)
   }
   if (isTRUE(limits$infinite)) as.numeric(value) else as.integer(value)
+}
+
+# One number, or the least and the most. The least of two may be 0.
+check_range <- function(value, limits) {
+  if (rlang::is_string(value)) value <- parse_range(value)
+  if (length(value) == 1) {
+    return(check_count(value, limits))
+  }
+  if (!is.numeric(value) || is.object(value) || length(value) != 2) {
+    return(NULL)
+  }
+  least <- check_count(value[[1]], list(min = 0, max = limits$max))
+  most <- check_count(value[[2]], limits)
+  if (is.null(least) || is.null(most) || least > most) {
+    return(NULL)
+  }
+  if (least == most) most else c(least, most)
 }
 
 # As `Sys.getenv("PORT")` gives a whole number.
@@ -480,6 +534,10 @@ describe_setting <- function(definition) {
     } else {
       paste0("a whole number from ", format(limits$min), " to ", format(limits$max, scientific = FALSE), ",")
     },
+    range = paste0(
+      "a whole number from ", format(limits$min), " to ", format(limits$max, scientific = FALSE),
+      ", or two, the least and the most, like c(1, 8),"
+    ),
     duration = paste0("a number of seconds above 0", or_infinite, ","),
     size = paste0("a number of bytes, ", format(limits$min), " or more, or a string like \"16MB\",", or_infinite),
     string = "one string",

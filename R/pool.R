@@ -82,7 +82,7 @@ print.faucet_pool <- function(x, ...) {
 
 # Settings that each pool has for itself. All others are the server's.
 pool_settings <- c(
-  "workers", "worker", "preload", "slots", "refresh", "ready_path", "dns", "queue", "queue_timeout", "timeout", "cancel",
+  "workers", "grow_after", "shrink_after", "worker", "preload", "slots", "refresh", "ready_path", "dns", "queue", "queue_timeout", "timeout", "cancel",
   "interrupt_timeout", "boot_timeout", "max_body", "max_requests", "max_memory", "max_failures", "give_up_after"
 )
 
@@ -138,6 +138,8 @@ complete_pool <- function(route, pool, given, call = NULL) {
   shared <- given[intersect(names(given), known)]
   settings <- resolve_settings(utils::modifyList(shared, pool$given, keep.null = TRUE), verb, call = call)
   warn_of_preload(isTRUE(settings$preload))
+  # Forking takes milliseconds.
+  if (isTRUE(settings$preload) && !is_set("grow_after", names(shared), names(pool$given))) settings$grow_after <- 0.1
   c(list(route = route), settings[known], served(pool$what, call = call))
 }
 

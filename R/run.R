@@ -57,6 +57,20 @@
 #' same: what finds no room is dropped, and the other stream says so. An error in a handler of yours for these messages
 #' ends `run()`, as it ends any function.
 #'
+#' @section Workers that come and go:
+#' With `workers = c(1, 8)` there is one worker, and there are more when there is more to do: another one when a request has
+#' waited for `grow_after`, or when more requests wait than there are workers, up to eight. At most as many start at a time as
+#' there are, so that those that serve keep the processor. A worker that has served nobody for `shrink_after` leaves, but for
+#' the last one; none does while it has a request, or an open WebSocket.
+#'
+#' With `c(0, 8)` nothing runs until the first request, which waits for the app to start, and nothing again once all workers
+#' have idled: such an app costs nothing while nobody calls it. It counts as ready. Whether its code is good shows only then:
+#' if no worker starts, requests get 503, and after `shrink_after` the next request tries again.
+#'
+#' All pools together have at most `max_workers`; by default, as many as fit into the memory that is left, by what workers
+#' that run need: requests then wait in the queue, and the machine does not swap. With `preload`, more workers are
+#' there in milliseconds. Each decision is a line in the log, and is counted in the metric `faucet_scalings_total`.
+#'
 #' @section Several apps:
 #' With a named vector or list, `run()` serves several apps behind one address: the names are routes, such as `"/sales"`, and
 #' each is a directory or a [pool()] with settings of its own. Settings that are given to `run()` then hold for each pool,
@@ -84,7 +98,7 @@
 #' @param dir Directory with the API; or several of them, or [pool()]s, by route; or a configuration file, `"faucet.yml"`.
 #' @param app Instead of code in `dir`: a plumber router, or a function of a request. To be named: `run(app = router)`.
 #' @param workers Number of R processes. By default as many as there are usable cores, in a
-#'   container those of its quota.
+#'   container those of its quota. Two numbers, such as `c(1, 8)`, let it follow what there is to do.
 #' @param host Address to listen on, by default `"127.0.0.1"`. `"0.0.0.0"` takes requests from
 #'   other machines.
 #' @param port Port to listen on, by default 8080. `0` takes any free one: see the handle's `$url`.

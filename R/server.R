@@ -97,7 +97,7 @@ faucet_server <- R6::R6Class(
 
     #' @description Change the number of workers, and wait until there are that many. Workers that leave
     #'   finish their request first. Not for [run_k8s()]: there, `kubectl scale` does it.
-    #' @param n The new number of workers.
+    #' @param n The new number of workers; or two numbers, the least and the most, as for [run()].
     #' @param pool Of which pool, by its route. Not needed if there is only one.
     #' @return The handle, invisibly.
     scale = function(n, pool = NULL) {

@@ -37,6 +37,7 @@ setting_unit <- function(definition) {
   unit <- switch(
     definition$kind,
     count = "number",
+    range = "number, or two",
     duration = "seconds",
     size = "bytes",
     string = "string",

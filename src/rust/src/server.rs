@@ -252,7 +252,7 @@ fn server_command(handle: Robj, command: List) -> List {
                 .map(|pool| pool.map(Arc::from))
         };
         Ok(match named.string("name")?.as_str() {
-            "scale" => Request::Scale(pool()?, named.count("n")?),
+            "scale" => Request::Scale(pool()?, named.range("n")?),
             "reload" => Request::Reload(pool()?),
             "add_pool" => {
                 let settings = settings::read_pool(&named.list("settings")?)?;

@@ -5,14 +5,14 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use extendr_api::prelude::*;
-use faucet_core::body::default_total;
 use faucet_core::front::{Limits, Networks, TrustedProxies};
+use faucet_core::memory;
 use faucet_core::ops::access::Format;
 use faucet_core::ops::log_file::LogFile;
 use faucet_core::ops::status::Kind;
 use faucet_core::pool::{PoolLimits, Route};
 use faucet_core::server::{PoolSettings, Settings};
-use faucet_core::sources::local::LocalSettings;
+use faucet_core::sources::local::{LocalSettings, WorkerRange};
 use faucet_core::sources::replicas::{Settings as ReplicasSettings, Target};
 use faucet_core::sources::{Failure, Source};
 use faucet_core::worker::native::Cancelling;
@@ -76,6 +76,26 @@ impl<'a> Named<'a> {
     pub fn count(&self, name: &str) -> Result<u32, Failure> {
         let number = self.whole(name)?.unwrap_or(u64::MAX);
         Ok(u32::try_from(number).unwrap_or(u32::MAX))
+    }
+
+    /// One number, or the least and the most.
+    pub fn range(&self, name: &str) -> Result<WorkerRange, Failure> {
+        let what = "a number, or the least and the most";
+        let whole = |number: f64| (number >= 0.0).then_some(number as u32);
+        self.take(name, what, |value| {
+            let numbers = value.as_real_vector().or_else(|| {
+                let numbers = value.as_integer_vector()?;
+                Some(numbers.into_iter().map(f64::from).collect())
+            })?;
+            match numbers[..] {
+                [count] => Some(WorkerRange::fixed(whole(count)?)),
+                [min, max] if min <= max => Some(WorkerRange {
+                    min: whole(min)?,
+                    max: whole(max)?,
+                }),
+                _ => None,
+            }
+        })
     }
 
     fn flag(&self, name: &str) -> Result<bool, Failure> {
@@ -152,7 +172,7 @@ pub fn read(list: &List) -> Result<Settings, Failure> {
             body_memory: named.whole("body_memory")?.unwrap_or(u64::MAX),
             total_body_memory: named
                 .if_any("total_body_memory", Named::whole)?
-                .map_or_else(default_total, |total| total.unwrap_or(u64::MAX)),
+                .map_or_else(memory::for_bodies, |total| total.unwrap_or(u64::MAX)),
             max_connections: named.count("max_connections")? as usize,
             underscores_in_headers: named.flag("underscores_in_headers")?,
         },
@@ -161,6 +181,7 @@ pub fn read(list: &List) -> Result<Settings, Failure> {
         access_log,
         log_file: log_file(&named)?,
         log_health: named.flag("log_health")?,
+        max_workers: named.if_any("max_workers", Named::count)?,
         pools: read_pools(&pools)?,
     })
 }
@@ -218,7 +239,9 @@ fn local(named: &Named) -> Result<LocalSettings, Failure> {
         command: named.strings("command")?,
         dir: named.string("dir")?.into(),
         env: named.environment("env")?,
-        workers: named.count("workers")?,
+        workers: named.range("workers")?,
+        grow_after: named.seconds("grow_after")?,
+        shrink_after: named.seconds("shrink_after")?,
         worker,
         cancelling: Cancelling {
             cancel: named.flag("cancel")?,

@@ -17,6 +17,7 @@ pub mod front;
 pub mod fuzz;
 mod heads;
 pub mod lock;
+pub mod memory;
 pub mod ops;
 pub mod pool;
 pub mod serve;

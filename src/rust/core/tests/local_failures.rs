@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use common::local::{is_alive, wait_until, Local, BALLAST};
 use faucet_core::ops::status::State;
 use faucet_core::server::Request;
+use faucet_core::sources::local::WorkerRange;
 
 #[test]
 fn a_worker() {
@@ -53,7 +54,9 @@ fn a_worker_that_dies_again_and_again_waits_longer_each_time() {
 
 #[test]
 fn if_no_worker_comes_up_the_failure_shows_its_last_lines() {
-    let mut local = Local::start("fail", |settings| settings.local.workers = 2);
+    let mut local = Local::start("fail", |settings| {
+        settings.local.workers = WorkerRange::fixed(2)
+    });
     let failure = local.until_failed();
     assert_eq!(failure.class, "boot");
     assert!(
@@ -74,7 +77,7 @@ fn if_no_worker_comes_up_the_failure_shows_its_last_lines() {
 #[test]
 fn a_command_that_cannot_be_run_fails_the_start() {
     let local = Local::start("", |settings| {
-        settings.local.workers = 3;
+        settings.local.workers = WorkerRange::fixed(3);
         settings.local.command = vec!["/nowhere/to/be/found".into()];
     });
     let failure = local.until_failed();
@@ -103,7 +106,9 @@ fn a_worker_that_does_not_listen_in_time_is_killed() {
 
 #[test]
 fn a_first_start_that_fails_is_tried_again_when_others_came_up() {
-    let mut local = Local::start("fail-once:1", |settings| settings.local.workers = 2);
+    let mut local = Local::start("fail-once:1", |settings| {
+        settings.local.workers = WorkerRange::fixed(2)
+    });
     local.until_ready(2);
     local.until_logged("exited with status 7");
 }

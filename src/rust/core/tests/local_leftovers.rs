@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use common::local::{is_alive, wait_until, Local};
 use faucet_core::ops::status::{Kind, State};
 use faucet_core::server::Request;
+use faucet_core::sources::local::WorkerRange;
 use nix::sys::signal::{kill, Signal};
 use nix::unistd::Pid;
 
@@ -122,7 +123,9 @@ fn workers_come_again_though_the_folders_were_removed() {
             local.get("/says") == (200, "well".into())
         });
         local.ask(Request::Reload(None)).expect("a good reload");
-        local.ask(Request::Scale(None, 2)).expect("two");
+        local
+            .ask(Request::Scale(None, WorkerRange::fixed(2)))
+            .expect("two");
         local.until_ready(2);
         local.stop().expect("stopped");
     }
@@ -141,7 +144,7 @@ fn a_directory_that_was_removed_is_named_and_needed_no_longer_when_it_is_back() 
         .expect_err("nothing to run");
     assert!(failure.message.contains("is gone"), "{failure}");
     let failure = local
-        .ask(Request::Scale(None, 2))
+        .ask(Request::Scale(None, WorkerRange::fixed(2)))
         .expect_err("nothing to run");
     assert!(failure.message.contains("is gone"), "{failure}");
     fs::rename(&aside, &dir).expect("moved back");

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use common::local::{get, is_alive, wait_until, Local, Setup};
 use faucet_core::ops::status::State;
 use faucet_core::server::Request;
+use faucet_core::sources::local::WorkerRange;
 use nix::sys::signal::{kill, Signal};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -136,11 +137,11 @@ fn commands_end_while_every_worker_waits_for_its_next_try() {
     assert_eq!(failure.class, "reload");
     assert!(failure.lines.iter().any(|line| line == "last line"));
     let failure = local
-        .ask(Request::Scale(None, 3))
+        .ask(Request::Scale(None, WorkerRange::fixed(3)))
         .expect_err("it is still bad");
     assert_eq!(failure.class, "boot");
     local
-        .ask(Request::Scale(None, 1))
+        .ask(Request::Scale(None, WorkerRange::fixed(1)))
         .expect("fewer are always had");
     assert_eq!(local.status().workers.len(), 1);
     local.stop().expect("stopped");
@@ -158,7 +159,9 @@ fn commands_end_while_workers_start_that_never_will() {
         settings.local.boot_timeout = Duration::from_millis(500);
     });
     local.write("hang");
-    let scale = local.server.ask(Request::Scale(None, 3));
+    let scale = local
+        .server
+        .ask(Request::Scale(None, WorkerRange::fixed(3)));
     let reload = local.server.ask(Request::Reload(None));
     assert!(local.result(reload).is_err());
     assert!(local.result(scale).is_err());

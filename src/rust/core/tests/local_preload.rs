@@ -9,6 +9,7 @@ use std::time::Duration;
 use common::local::{is_alive, wait_until, Local, Setup, BALLAST};
 use faucet_core::ops::status::{Kind, State};
 use faucet_core::server::Request;
+use faucet_core::sources::local::WorkerRange;
 use nix::sys::signal::{kill, Signal};
 use nix::unistd::Pid;
 
@@ -105,12 +106,16 @@ fn how_a_forked_worker_ended_is_known_and_its_successor_is_forked() {
 #[test]
 fn new_workers_are_forked_and_old_ones_leave() {
     let mut local = Local::ready(1, "native", preload);
-    local.ask(Request::Scale(None, 3)).expect("three workers");
+    local
+        .ask(Request::Scale(None, WorkerRange::fixed(3)))
+        .expect("three workers");
     let template = template(&local);
     let pids = local.pids(State::Ready);
     assert_eq!(pids.len(), 3);
     assert!(pids.iter().all(|pid| parent(*pid) == template));
-    local.ask(Request::Scale(None, 1)).expect("one worker");
+    local
+        .ask(Request::Scale(None, WorkerRange::fixed(1)))
+        .expect("one worker");
     wait_until("two have left", || {
         pids.iter().filter(|pid| is_alive(**pid)).count() == 1
     });
@@ -206,7 +211,7 @@ fn a_template_that_takes_too_long_fails_the_start() {
 fn workers_are_shown_while_the_template_loads_and_a_stop_then_is_quick() {
     let mut local = Local::start("hang", |settings| {
         preload(settings);
-        settings.local.workers = 2;
+        settings.local.workers = WorkerRange::fixed(2);
     });
     wait_until("both are shown", || {
         local.in_state(State::Starting).len() == 2

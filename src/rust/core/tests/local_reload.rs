@@ -8,6 +8,7 @@ use common::local::{get, wait_until, Local};
 use common::PATIENCE;
 use faucet_core::ops::status::State;
 use faucet_core::server::Request;
+use faucet_core::sources::local::WorkerRange;
 
 #[test]
 fn a_worker() {
@@ -111,7 +112,9 @@ fn a_reload_goes_on_when_its_worker_is_scaled_away() {
         let starting = local.in_state(State::Starting);
         starting.iter().any(|worker| worker.worker == 2)
     });
-    local.ask(Request::Scale(None, 1)).expect("scaled");
+    local
+        .ask(Request::Scale(None, WorkerRange::fixed(1)))
+        .expect("scaled");
     local.result(reload).expect("nothing was left to replace");
     local.until_ready(1);
     assert_eq!(local.get("/says").1, "new");
@@ -124,7 +127,9 @@ fn a_reload_goes_on_when_its_worker_is_scaled_away() {
 fn someone_who_waits_for_a_new_worker_waits_for_its_replacement() {
     let mut local = Local::ready(1, "", |_| {});
     local.write("wait:go");
-    let scale = local.server.ask(Request::Scale(None, 2));
+    let scale = local
+        .server
+        .ask(Request::Scale(None, WorkerRange::fixed(2)));
     wait_until("the second one starts", || {
         local.in_state(State::Starting).len() == 1
     });
@@ -184,7 +189,9 @@ fn a_replacement_that_fails_after_its_predecessor_died_is_started_again() {
 
 #[test]
 fn a_reload_during_the_first_start_leads_to_the_new_code() {
-    let mut local = Local::start("hang", |settings| settings.local.workers = 2);
+    let mut local = Local::start("hang", |settings| {
+        settings.local.workers = WorkerRange::fixed(2)
+    });
     wait_until("both start", || local.in_state(State::Starting).len() == 2);
     local.write("says:new");
     local.ask(Request::Reload(None)).expect("a good reload");

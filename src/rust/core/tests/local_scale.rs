@@ -5,6 +5,7 @@ mod common;
 use common::local::{get, is_alive, wait_until, Local};
 use faucet_core::ops::status::State;
 use faucet_core::server::Request;
+use faucet_core::sources::local::WorkerRange;
 use nix::sys::signal::{kill, Signal};
 use nix::unistd::Pid;
 
@@ -16,10 +17,14 @@ fn a_worker() {
 #[test]
 fn workers_come_and_go() {
     let mut local = Local::ready(1, "", |_| {});
-    local.ask(Request::Scale(None, 3)).expect("three workers");
+    local
+        .ask(Request::Scale(None, WorkerRange::fixed(3)))
+        .expect("three workers");
     assert_eq!(local.status().serving(), 3);
     let pids = local.pids(State::Ready);
-    local.ask(Request::Scale(None, 1)).expect("one worker");
+    local
+        .ask(Request::Scale(None, WorkerRange::fixed(1)))
+        .expect("one worker");
     local.until_ready(1);
     assert_eq!(pids.iter().filter(|pid| is_alive(**pid)).count(), 1);
     assert_eq!(local.get("/pid").1, pids[0].to_string());
@@ -36,7 +41,9 @@ fn a_worker_that_leaves_finishes_its_request() {
         })
         .collect();
     wait_until("both are busy", || local.pids(State::Busy).len() == 2);
-    local.ask(Request::Scale(None, 1)).expect("one worker");
+    local
+        .ask(Request::Scale(None, WorkerRange::fixed(1)))
+        .expect("one worker");
     assert_eq!(local.pids(State::Draining), [second]);
     let leaving = &local.in_state(State::Draining)[0];
     assert_eq!((leaving.worker, leaving.in_flight), (2, 1));
@@ -53,9 +60,13 @@ fn a_worker_that_leaves_finishes_its_request() {
 fn whoever_waits_for_workers_that_are_scaled_away_is_told() {
     let mut local = Local::ready(1, "", |_| {});
     local.write("hang");
-    let more = local.server.ask(Request::Scale(None, 3));
+    let more = local
+        .server
+        .ask(Request::Scale(None, WorkerRange::fixed(3)));
     wait_until("two start", || local.in_state(State::Starting).len() == 2);
-    local.ask(Request::Scale(None, 1)).expect("one worker");
+    local
+        .ask(Request::Scale(None, WorkerRange::fixed(1)))
+        .expect("one worker");
     assert!(local.result(more).is_err());
     local.until_ready(1);
 }
@@ -65,16 +76,18 @@ fn workers_that_cannot_be_started_are_told() {
     let mut local = Local::ready(1, "", |_| {});
     local.write("fail");
     let failure = local
-        .ask(Request::Scale(None, 2))
+        .ask(Request::Scale(None, WorkerRange::fixed(2)))
         .expect_err("the code is bad");
     assert_eq!(failure.class, "boot");
-    local.ask(Request::Scale(None, 1)).expect("back to one");
+    local
+        .ask(Request::Scale(None, WorkerRange::fixed(1)))
+        .expect("back to one");
 
     let dir = local.dir.path().to_owned();
     let aside = dir.with_extension("aside");
     std::fs::rename(&dir, &aside).expect("renamed");
     let failure = local
-        .ask(Request::Scale(None, 2))
+        .ask(Request::Scale(None, WorkerRange::fixed(2)))
         .expect_err("there is no directory");
     std::fs::rename(&aside, &dir).expect("renamed");
     assert!(
@@ -95,7 +108,9 @@ fn those_that_were_given_up_leave_first() {
     });
     let left = local.pids(State::Ready);
     assert_eq!(left, [pids[1]]);
-    local.ask(Request::Scale(None, 1)).expect("one worker");
+    local
+        .ask(Request::Scale(None, WorkerRange::fixed(1)))
+        .expect("one worker");
     local.until_ready(1);
     assert_eq!(local.pids(State::Ready), left);
 }
@@ -109,9 +124,13 @@ fn a_restart_that_is_due_does_not_bring_back_a_worker_that_was_scaled_away() {
         local.in_state(State::Dead).len() == 1
     });
     local.write("");
-    local.ask(Request::Scale(None, 1)).expect("one worker");
+    local
+        .ask(Request::Scale(None, WorkerRange::fixed(1)))
+        .expect("one worker");
     local.until_ready(1);
-    local.ask(Request::Scale(None, 2)).expect("two workers");
+    local
+        .ask(Request::Scale(None, WorkerRange::fixed(2)))
+        .expect("two workers");
     local.until_ready(2);
     assert_eq!(local.status().workers.len(), 2);
 }

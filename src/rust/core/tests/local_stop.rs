@@ -8,6 +8,7 @@ use common::local::{is_alive, wait_until, Local};
 use common::PATIENCE;
 use faucet_core::ops::status::State;
 use faucet_core::server::{Phase, Request};
+use faucet_core::sources::local::WorkerRange;
 use nix::sys::signal::{kill, Signal};
 use nix::unistd::Pid;
 
@@ -43,7 +44,7 @@ fn a_stop_ends_everything_before_it_returns() {
     );
     assert_eq!(
         local
-            .ask(Request::Scale(None, 3))
+            .ask(Request::Scale(None, WorkerRange::fixed(3)))
             .expect_err("too late")
             .class,
         "stopped"
@@ -69,7 +70,9 @@ fn a_kill_ends_everything_before_it_returns() {
 
 #[test]
 fn a_stop_while_workers_start_is_quick() {
-    let mut local = Local::start("hang", |settings| settings.local.workers = 2);
+    let mut local = Local::start("hang", |settings| {
+        settings.local.workers = WorkerRange::fixed(2)
+    });
     wait_until("both start", || local.pids(State::Starting).len() == 2);
     let pids = local.pids(State::Starting);
     let start = Instant::now();
@@ -152,7 +155,7 @@ fn a_drain_while_workers_start_does_not_look_ready_again() {
     local.touch("go");
     local.until_ready(1);
     local
-        .ask(Request::Scale(None, 2))
+        .ask(Request::Scale(None, WorkerRange::fixed(2)))
         .expect("everything before it was handled");
     assert!(matches!(local.server.phase(), Phase::Draining));
 }
@@ -176,7 +179,9 @@ fn output_is_shown_with_the_workers_number() {
         settings.local.max_failures = 1;
     });
     local.write("fail");
-    assert!(local.ask(Request::Scale(None, 2)).is_err());
+    assert!(local
+        .ask(Request::Scale(None, WorkerRange::fixed(2)))
+        .is_err());
     local.until_logged("[worker 2] first line");
     local.until_logged("[worker 2] last line");
 }

@@ -7,6 +7,7 @@ use common::replicas::{ips, Port, Replicas, NAME, NEVER};
 use common::Client;
 use faucet_core::ops::status::{LookupState, State};
 use faucet_core::server::{Phase, Request};
+use faucet_core::sources::local::WorkerRange;
 
 #[tokio::test]
 async fn it_does_not_scale() {
@@ -14,7 +15,10 @@ async fn it_does_not_scale() {
     let _one = port.echo(1).await;
     let dns = Dns::of(NAME, &ips([1]));
     let mut server = Replicas::ready(&port, &dns, &[1], |_| {}).await;
-    let failure = server.ask(Request::Scale(None, 3)).await.expect_err("no");
+    let failure = server
+        .ask(Request::Scale(None, WorkerRange::fixed(3)))
+        .await
+        .expect_err("no");
     assert_eq!(failure.class, "unsupported");
     assert!(!failure.message.is_empty());
     server.serve(&port, &[1]).await;

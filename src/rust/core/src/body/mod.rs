@@ -1,7 +1,6 @@
 //! Bodies at rest: memory up to a limit, then a temporary file, so that a slow client holds no
 //! worker; and files that are bodies.
 
-mod available;
 mod backing;
 mod buffered;
 mod file;
@@ -10,7 +9,6 @@ mod spool;
 mod store;
 mod threads;
 
-pub use available::default_total;
 pub use backing::set_directory;
 pub use buffered::{BufferError, Buffered, BufferedBody, Rest};
 pub use file::FileBody;

@@ -285,7 +285,7 @@ fn tell_front(pool: &Pool, response: &mut Response<Reply>, cause: Option<Cause>,
         None => !pool.table.has_room(),
     };
     let headers = response.headers_mut();
-    headers.insert(remote::WORKERS, pool.table.capacity().into());
+    headers.insert(remote::WORKERS, pool.roster.capacity().into());
     if crowded {
         headers.insert(remote::BUSY, HeaderValue::from_static("1"));
     }

@@ -47,15 +47,15 @@ impl<W> Future for Acquire<W> {
         let this = &mut *self;
         let (ticket, id, worker) = match this.place {
             Place::New(again) => {
-                let entered = this
-                    .table
-                    .with(|state, _| match state.enter(again, cx.waker())? {
+                let entered = this.table.with(|state, wakes| {
+                    match state.enter(again, cx.waker(), wakes)? {
                         Ok((ticket, id)) => Ok(Some((ticket, id, state.worker(id)))),
                         Err(ticket) => {
                             this.place = Place::Queued(ticket);
                             Ok(None)
                         }
-                    });
+                    }
+                });
                 match entered {
                     Ok(Some(granted)) => granted,
                     Ok(None) => return Poll::Pending,

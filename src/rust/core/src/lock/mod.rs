@@ -14,6 +14,7 @@
 //! Nothing polls (the one timer is for those who wait too long): a waiting request is woken by the very release that frees its worker.
 
 mod acquire;
+mod demand;
 mod drain;
 mod lease;
 mod table;
@@ -22,6 +23,7 @@ mod table;
 mod tests;
 
 pub use acquire::{Acquire, Ticket};
+pub use demand::{Demand, LongerThan};
 pub use drain::{Drained, Idle};
 pub use lease::{Lease, Suspender};
 pub use table::{MemberId, MemberView, Refused, Snapshot, Standing, Table};

@@ -6,6 +6,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use super::acquire::{Acquire, Ticket};
+use super::demand::{Demand, LongerThan};
 use super::drain::{Drained, Idle};
 use super::lease::Lease;
 use crate::clock::coarse_millis;
@@ -83,6 +84,8 @@ pub(super) struct State<W> {
     next_member: u64,
     leases: usize,
     idle: Vec<Waker>,
+    /// Who is told when the queue is longer than this.
+    watched: Option<(usize, Waker)>,
 }
 
 /// Wakers collected under the lock, woken after it. Most changes wake one.
@@ -143,6 +146,7 @@ impl<W> Table<W> {
                 next_member: 0,
                 leases: 0,
                 idle: Vec::new(),
+                watched: None,
             }),
         })
     }
@@ -236,6 +240,19 @@ impl<W> Table<W> {
         Drained::new(self.clone(), id)
     }
 
+    /// Forgets a worker that serves nobody while nobody waits; whether it was so. Its next request is another's.
+    pub fn remove_if_idle(&self, id: MemberId) -> bool {
+        self.with(|state, wakes| {
+            let member = state.members.get(&id);
+            let idle = member.is_some_and(|member| member.in_flight == 0);
+            if idle && state.waiting.is_empty() {
+                state.forget(id, wakes);
+                return true;
+            }
+            false
+        })
+    }
+
     /// Asks for a lease on any worker, at the end of the queue.
     pub fn acquire(self: &Arc<Self>) -> Acquire<W> {
         Acquire::new(self.clone(), None)
@@ -315,6 +332,23 @@ impl<W> Table<W> {
         Idle::new(self.clone())
     }
 
+    /// Resolves when more than `limit` requests wait. One task at a time may wait for that.
+    pub fn longer_than(self: &Arc<Self>, limit: usize) -> LongerThan<W> {
+        LongerThan::new(self.clone(), limit)
+    }
+
+    /// Who waits now.
+    pub fn demand(&self) -> Demand {
+        let state = self.lock();
+        let longest = state.waiting.first_key_value().map_or(0, |(ticket, _)| {
+            coarse_millis().saturating_sub(ticket.since)
+        });
+        Demand {
+            waiting: state.waiting.len(),
+            longest: Duration::from_millis(longest),
+        }
+    }
+
     /// Requests waiting for a lease now.
     pub fn waiting(&self) -> usize {
         self.lock().waiting.len()
@@ -380,6 +414,7 @@ impl<W> State<W> {
         &mut self,
         again: Option<Ticket>,
         waker: &Waker,
+        wakes: &mut Wakes,
     ) -> Result<Result<(Ticket, MemberId), Ticket>, Refused> {
         if let Some(why) = self.refusing {
             return Err(why);
@@ -393,6 +428,11 @@ impl<W> State<W> {
             return Err(Refused::QueueFull);
         }
         self.waiting.insert(ticket, waker.clone());
+        if matches!(self.watched, Some((limit, _)) if self.waiting.len() > limit) {
+            if let Some((_, watcher)) = self.watched.take() {
+                wakes.push(watcher);
+            }
+        }
         Ok(Err(ticket))
     }
 
@@ -507,6 +547,13 @@ impl<W> State<W> {
                 wakes.push(waker);
             }
         }
+    }
+
+    /// Registers `waker` for a queue longer than `limit`; `true` when it is so now.
+    pub(super) fn is_longer(&mut self, limit: usize, waker: &Waker) -> bool {
+        let longer = self.waiting.len() > limit;
+        self.watched = (!longer).then(|| (limit, waker.clone()));
+        longer
     }
 
     /// Registers `waker` for the end of a drain; `true` when it has ended.

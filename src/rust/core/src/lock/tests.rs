@@ -58,6 +58,8 @@ enum Step {
     Resume(usize),
     Die(usize),
     Drain(usize),
+    /// A worker that may not be needed any more.
+    RemoveIfIdle(usize),
     Resize(usize, u32),
 }
 
@@ -73,6 +75,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => any::<usize>().prop_map(Step::Resume),
         1 => any::<usize>().prop_map(Step::Die),
         1 => any::<usize>().prop_map(Step::Drain),
+        1 => any::<usize>().prop_map(Step::RemoveIfIdle),
         1 => (any::<usize>(), 1u32..4).prop_map(|(at, slots)| Step::Resize(at, slots)),
     ]
 }
@@ -198,6 +201,16 @@ impl World {
                 if let Some(index) = pick(&self.workers, at) {
                     let (id, _) = self.workers.remove(index);
                     self.drains.push((id, Box::pin(self.table.drain(id))));
+                }
+            }
+            Step::RemoveIfIdle(at) => {
+                if let Some(index) = pick(&self.workers, at) {
+                    let (id, _) = self.workers[index];
+                    let idle = self.table.in_flight(id) == 0 && self.table.waiting() == 0;
+                    assert_eq!(self.table.remove_if_idle(id), idle);
+                    if idle {
+                        self.workers.remove(index);
+                    }
                 }
             }
             Step::Resize(at, slots) => {
@@ -450,4 +463,46 @@ fn idle_waits_for_leases_and_for_the_queue() {
     drop(second);
     assert!(flag.0.load(Ordering::SeqCst) > 0);
     assert!(poll().is_ready());
+}
+
+#[test]
+fn a_queue_that_grows_is_told_of() {
+    let table = Table::new(8);
+    let flag = Arc::new(Flag(AtomicUsize::new(0)));
+    let waker = Waker::from(flag.clone());
+    let mut longer = Box::pin(table.longer_than(1));
+    let mut poll = || longer.as_mut().poll(&mut Context::from_waker(&waker));
+    assert!(poll().is_pending());
+    let mut first = Request::new(&table);
+    assert!(first.poll().is_pending());
+    assert_eq!(flag.0.load(Ordering::SeqCst), 0, "one is not more than one");
+    let mut second = Request::new(&table);
+    assert!(second.poll().is_pending());
+    assert_eq!(flag.0.load(Ordering::SeqCst), 1);
+    assert!(poll().is_ready());
+    assert_eq!(table.demand().waiting, 2);
+    let mut third = Request::new(&table);
+    assert!(third.poll().is_pending());
+    assert_eq!(flag.0.load(Ordering::SeqCst), 1, "told once");
+    drop((first, second, third));
+    assert_eq!(table.demand().waiting, 0);
+    assert_eq!(table.demand().longest, std::time::Duration::ZERO);
+}
+
+#[test]
+fn only_an_idle_worker_is_taken_away() {
+    let table = Table::new(8);
+    let id = table.add(Arc::new(1), 1);
+    let Poll::Ready(Ok(lease)) = Request::new(&table).poll() else {
+        panic!("a worker is free");
+    };
+    assert!(!table.remove_if_idle(id), "a request is in flight");
+    table.suspend(id);
+    drop(lease);
+    let mut waiting = Request::new(&table);
+    assert!(waiting.poll().is_pending());
+    assert!(!table.remove_if_idle(id), "someone waits");
+    drop(waiting);
+    assert!(table.remove_if_idle(id));
+    assert!(!table.remove_if_idle(id), "it is gone");
 }

@@ -68,6 +68,13 @@ struct ByOutcome {
     outcome: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByDecision {
+    pool: Name,
+    decision: &'static str,
+    reason: &'static str,
+}
+
 type Histograms = Family<ByPool, Histogram, fn() -> Histogram>;
 
 /// What pools count for themselves.
@@ -78,6 +85,7 @@ struct Counted {
     queue_wait: Histograms,
     restarts: Family<ByReason, Counter>,
     cancelled: Family<ByReason, Counter>,
+    scalings: Family<ByDecision, Counter>,
     lookups: Family<ByOutcome, Counter>,
     turns: Family<ByOutcome, Counter>,
 }
@@ -141,6 +149,12 @@ impl Default for Metrics {
             "Requests that a worker was made to give up, by reason",
             cancelled.clone(),
         );
+        let scalings = Family::<ByDecision, Counter>::default();
+        registry.register(
+            "scalings",
+            "Decisions about the number of workers (up, down, or held where there was no room), by reason",
+            scalings.clone(),
+        );
         let lookups = Family::<ByOutcome, Counter>::default();
         registry.register(
             "lookups",
@@ -171,6 +185,7 @@ impl Default for Metrics {
                 queue_wait,
                 restarts,
                 cancelled,
+                scalings,
                 lookups,
                 turns,
             },
@@ -240,6 +255,16 @@ impl PoolMetrics {
     pub fn cancelled(&self, reason: &'static str) {
         let reason = self.by_reason(reason);
         self.counted.cancelled.get_or_create(&reason).inc();
+    }
+
+    /// It was decided about the number of workers.
+    pub fn scaling(&self, decision: &'static str, reason: &'static str) {
+        let decision = ByDecision {
+            pool: self.pool.clone(),
+            decision,
+            reason,
+        };
+        self.counted.scalings.get_or_create(&decision).inc();
     }
 
     /// The name that workers are found by was looked up.

@@ -5,6 +5,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{json, Value};
 
+use crate::sources::local::WorkerRange;
+
 /// A worker's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
@@ -170,6 +172,10 @@ pub struct PoolStatus {
     pub template: Option<TemplateStatus>,
     /// None if the workers are not found by a name.
     pub lookup: Option<LookupStatus>,
+    /// How many workers there may be, if that follows what there is to do.
+    pub size: Option<WorkerRange>,
+    /// There are none because none are needed: the next request starts one.
+    pub sleeping: bool,
     /// Requests waiting for a worker.
     pub queue: usize,
     /// It takes no new requests.
@@ -214,7 +220,7 @@ impl PoolStatus {
 
     /// Whether a request sent now would be served.
     pub fn is_ready(&self) -> bool {
-        !self.draining && self.serving() > 0
+        !self.draining && (self.sleeping || self.serving() > 0)
     }
 
     fn workers_json(&self) -> impl Iterator<Item = Value> + '_ {
@@ -245,6 +251,9 @@ impl PoolStatus {
             "pool": &*self.pool,
             "ready": self.is_ready(),
             "draining": self.draining,
+            "workers_min": self.size.map(|size| size.min),
+            "workers_max": self.size.map(|size| size.max),
+            "sleeping": self.sleeping,
             "unserved": self.unserved.map(|unserved| unserved.as_secs_f64()),
             "queue": self.queue,
             "lookup": self.lookup.as_ref().map(LookupStatus::to_json),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::request::{too_late, PreparedPool};
 use super::running::Progress;
 use super::task::{keep_first, named, ServerTask};
-use super::PoolSettings;
+use super::{check_max_workers, PoolSettings};
 use crate::lock::Refused;
 use crate::ops;
 use crate::pool::{Membership, Pool};
@@ -23,7 +23,26 @@ impl ServerTask {
                 format!("There is a pool \"{name}\" already: remove it first."),
             ));
         }
+        self.check_max_workers([], prepared.settings.source.workers().min)?;
         self.join(prepared, None).await
+    }
+
+    /// Whether there may be `more` workers, without those of the pools in `but`.
+    ///
+    /// # Errors
+    /// There may not.
+    pub(super) fn check_max_workers<const N: usize>(
+        &self,
+        but: [&Arc<Pool>; N],
+        more: u32,
+    ) -> Result<(), Failure> {
+        let all = self.running.lock();
+        let others = all.values().filter(|running| {
+            !but.iter().any(|pool| Arc::ptr_eq(pool, &running.pool))
+                && !running.pool.roster.is_draining()
+        });
+        let least = others.map(|running| running.settings.source.workers().min);
+        check_max_workers(self.max_workers, least.chain([more]))
     }
 
     /// Starts a pool, and gives it its route, in place of `before`, once its first worker is ready.
@@ -113,6 +132,11 @@ impl ServerTask {
             .filter(|pool| !wanted(pool))
             .cloned()
             .collect();
+        let least = pools.iter();
+        check_max_workers(
+            self.max_workers,
+            least.map(|pool| pool.settings.source.workers().min),
+        )?;
         let mut outcome = Ok(());
         for prepared in pools {
             let before = known

@@ -10,7 +10,7 @@ use super::listen::{listen, reachable};
 use super::request::{too_late, PreparedPool, Request};
 use super::shared::{Ending, Phase, Shared};
 use super::task::ServerTask;
-use super::{system, PoolSettings, Settings};
+use super::{check_max_workers, system, PoolSettings, Settings};
 use crate::body::{self, Store};
 use crate::descriptors::Descriptors;
 use crate::environment::{Environment, SystemError};
@@ -38,6 +38,7 @@ pub struct Server {
     resources: Weak<Resources>,
     requests: mpsc::UnboundedSender<(u64, Request)>,
     next_request: u64,
+    max_workers: Option<u32>,
     environment: Environment,
     address: SocketAddr,
     admin: Option<SocketAddr>,
@@ -49,8 +50,13 @@ impl Server {
     /// on R's thread.
     ///
     /// # Errors
-    /// Class `port_in_use` or `listen` for the ports, `option` for the log file, `system` otherwise.
+    /// Class `port_in_use` or `listen` for the ports, `option` for the log file and `max_workers`, `system` otherwise.
     pub fn start(settings: Settings) -> Result<Self, Failure> {
+        let least = settings.pools.iter();
+        check_max_workers(
+            settings.max_workers,
+            least.map(|pool| pool.source.workers().min),
+        )?;
         let environment = Environment::read();
         body::set_directory(environment.temporary_directory());
         let listener = listen("", &settings.host, settings.port)?;
@@ -96,8 +102,8 @@ impl Server {
         let workers = settings
             .pools
             .iter()
-            .map(|pool| pool.source.workers())
-            .sum::<u32>();
+            .map(|pool| pool.source.workers().max)
+            .fold(0, u32::saturating_add);
         let mut server = Self {
             shared: shared.clone(),
             pools: pools.clone(),
@@ -105,6 +111,7 @@ impl Server {
             resources: Weak::new(),
             requests,
             next_request: 0,
+            max_workers: settings.max_workers,
             environment,
             address,
             admin: admin_address,
@@ -162,7 +169,7 @@ impl Server {
                 connections: Connections::default(),
                 lifecycle: Lifecycle::default(),
             });
-            let (task, events) = ServerTask::new(shared, front);
+            let (task, events) = ServerTask::new(shared, front, settings.max_workers);
             let admin = admin.map(|listener| (listener, admin_hosts));
             runtime.block_on(task.run(prepared, events, asked, listener, admin));
             // A connection that hangs must not keep the server from ending.
@@ -188,7 +195,7 @@ impl Server {
         let source = source.prepare(|| match self.resources.upgrade() {
             Some(resources) => Ok(resources),
             None => {
-                let resources = Arc::new(Resources::prepare(&self.environment)?);
+                let resources = Arc::new(Resources::prepare(&self.environment, self.max_workers)?);
                 self.resources = Arc::downgrade(&resources);
                 Ok(resources)
             }

@@ -45,6 +45,8 @@ pub struct Settings {
     pub log_file: Option<LogFile>,
     /// Whether it holds health checks.
     pub log_health: bool,
+    /// Workers of all pools together, on this machine; `None` is what memory allows.
+    pub max_workers: Option<u32>,
     /// No two with the same route.
     pub pools: Vec<PoolSettings>,
 }
@@ -62,6 +64,23 @@ impl PoolSettings {
     fn pool(&self, ops: &Ops, metrics: &Metrics) -> Arc<Pool> {
         let ops = ops.of_pool(self.route.name(), metrics);
         Pool::new(self.route.clone(), self.limits.clone(), ops)
+    }
+}
+
+/// Whether there may be as many workers as each pool has at least: `least` are their numbers.
+///
+/// # Errors
+/// There may not: class `option`.
+fn check_max_workers(most: Option<u32>, least: impl Iterator<Item = u32>) -> Result<(), Failure> {
+    let least = least.fold(0, u32::saturating_add);
+    match most {
+        Some(most) if least > most => Err(Failure::new(
+            "option",
+            format!(
+                "`max_workers` is {most}, but the pools have at least {least} workers together."
+            ),
+        )),
+        _ => Ok(()),
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::PoolSettings;
+use crate::sources::local::WorkerRange;
 use crate::sources::{Failure, Prepared};
 
 /// A pool with all that it needs from the system.
@@ -15,7 +16,7 @@ pub struct PreparedPool {
 /// What can be asked of a running server. A pool goes by its name; `None` is the only one.
 pub enum Request {
     /// Have this many workers.
-    Scale(Option<Arc<str>>, u32),
+    Scale(Option<Arc<str>>, WorkerRange),
     /// Replace the workers of one pool, or of all, by some that run the current code.
     Reload(Option<Arc<str>>),
     /// Serve another app, once its first worker is ready.

@@ -16,7 +16,7 @@ use crate::front::{self, Front, Shutdown};
 use crate::lock::Refused;
 use crate::ops::{self, Hosts};
 use crate::pool::Pool;
-use crate::sources::local::Resources;
+use crate::sources::local::{Resources, WorkerRange};
 use crate::sources::{Command, Failure, Notifier, Prepared, SourceContext, SourceEvent};
 
 /// How long a stopped server may take to reap its workers after they were killed.
@@ -36,6 +36,8 @@ pub(super) struct ServerTask {
     pub(super) running: AllRunning,
     events: mpsc::UnboundedSender<(u64, SourceEvent)>,
     next_number: AtomicU64,
+    /// Workers of all pools together; `None` is what memory allows.
+    pub(super) max_workers: Option<u32>,
     /// What pools of processes share, once there is one.
     resources: Mutex<Option<Arc<Resources>>>,
     /// One at a time: what is added, removed or replaced is not added, removed or replaced by two.
@@ -47,6 +49,7 @@ impl ServerTask {
     pub(super) fn new(
         shared: Arc<Shared>,
         front: Arc<Front>,
+        max_workers: Option<u32>,
     ) -> (Arc<Self>, mpsc::UnboundedReceiver<(u64, SourceEvent)>) {
         let (events, heard) = mpsc::unbounded_channel();
         let task = Self {
@@ -55,6 +58,7 @@ impl ServerTask {
             running: AllRunning::default(),
             events,
             next_number: AtomicU64::new(0),
+            max_workers,
             resources: Mutex::default(),
             changing: tokio::sync::Mutex::default(),
         };
@@ -280,7 +284,7 @@ impl ServerTask {
 
     async fn execute(&self, request: Request) -> Result<(), Failure> {
         match request {
-            Request::Scale(name, count) => self.scale(name.as_deref(), count).await,
+            Request::Scale(name, workers) => self.scale(name.as_deref(), workers).await,
             Request::Reload(None) => {
                 let mut outcome = Ok(());
                 for pool in self.front.pools.routed() {
@@ -365,25 +369,26 @@ impl ServerTask {
         }
     }
 
-    async fn scale(&self, name: Option<&str>, count: u32) -> Result<(), Failure> {
+    async fn scale(&self, name: Option<&str>, workers: WorkerRange) -> Result<(), Failure> {
         let pool = self.pool(name)?;
+        self.check_max_workers([&pool], workers.min)?;
         if let Some(running) = self
             .running
             .lock()
             .values_mut()
             .find(|running| Arc::ptr_eq(&running.pool, &pool))
         {
-            running.settings.source.set_workers(count);
+            running.settings.source.set_workers(workers);
         }
         self.reserve_descriptors();
-        self.of_source(pool, |reply| Command::Scale(count, reply))
+        self.of_source(pool, |reply| Command::Scale(workers, reply))
             .await
     }
 
     /// Keeps as many descriptors as all workers need.
     fn reserve_descriptors(&self) {
         let workers: u32 = self.running.lock().values().fold(0, |sum, running| {
-            sum.saturating_add(running.settings.source.workers())
+            sum.saturating_add(running.settings.source.workers().max)
         });
         let descriptors = self.front.store.descriptors();
         descriptors.reserve_for(workers as usize);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::lock::{MemberView, Table};
 use crate::ops::status::{LookupStatus, PoolStatus, State, TemplateStatus, WorkerStatus};
-use crate::sources::local::resident_memory;
+use crate::sources::local::{resident_memory, WorkerRange};
 use crate::worker::Worker;
 
 /// One worker as its source sees it. `state` is never `Busy`: that is the lock table's to say.
@@ -44,6 +44,8 @@ pub struct Roster {
     template: Mutex<Option<TemplateStatus>>,
     lookup: Mutex<Option<LookupStatus>>,
     draining: AtomicBool,
+    /// How many workers there may be, and whether there are none because none are needed.
+    size: Mutex<(Option<WorkerRange>, bool)>,
     /// Since when no worker has taken requests; none while one does.
     unserved: Mutex<Option<Instant>>,
     /// How long that may last before the pool counts as lost.
@@ -58,6 +60,7 @@ impl Roster {
             template: Mutex::default(),
             lookup: Mutex::default(),
             draining: AtomicBool::new(false),
+            size: Mutex::default(),
             unserved: Mutex::new(Some(Instant::now())),
             give_up_after: OnceLock::new(),
         }
@@ -108,7 +111,7 @@ impl Roster {
 
     /// Sees whether anything serves.
     fn look(&self, entries: &[Entry]) {
-        let serves = entries.iter().any(|entry| entry.state == State::Ready);
+        let serves = entries.iter().any(|entry| entry.state == State::Ready) || self.is_sleeping();
         let mut unserved = self.since_unserved();
         match (serves, *unserved) {
             (true, Some(_)) => *unserved = None,
@@ -140,6 +143,29 @@ impl Roster {
 
     fn lookup(&self) -> MutexGuard<'_, Option<LookupStatus>> {
         self.lookup.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many workers the source may have, and whether there are none because none are needed.
+    pub fn set_size(&self, workers: WorkerRange, sleeping: bool) {
+        *self.size() = (Some(workers), sleeping);
+    }
+
+    fn size(&self) -> MutexGuard<'_, (Option<WorkerRange>, bool)> {
+        self.size.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether there are no workers because none are needed: the next request starts one.
+    pub fn is_sleeping(&self) -> bool {
+        self.size().1
+    }
+
+    /// How many requests may be served at a time: those that workers take which are not there yet count.
+    pub fn capacity(&self) -> u32 {
+        let now = self.table.capacity();
+        match self.size().0 {
+            Some(workers) if workers.is_elastic() => now.max(workers.max),
+            _ => now,
+        }
     }
 
     /// How many workers there are, for those who ask often.
@@ -203,6 +229,7 @@ impl Roster {
                 }
             })
             .collect();
+        let (size, sleeping) = *self.size();
         let unserved = self.since_unserved().map(|since| since.elapsed());
         let limit = self.give_up_after.get();
         PoolStatus {
@@ -214,6 +241,8 @@ impl Roster {
                 .is_some_and(|(unserved, limit)| unserved >= *limit),
             template: *self.template(),
             lookup: self.lookup().clone(),
+            size: size.filter(|size| size.is_elastic()),
+            sleeping,
             queue: table.waiting,
             draining: self.is_draining(),
         }

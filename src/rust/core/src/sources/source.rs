@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::local::{LocalSettings, Resources, Supervisor};
+use super::local::{LocalSettings, Resources, Supervisor, WorkerRange};
 use super::replicas::{Replicas, Settings as ReplicasSettings};
 use super::{Failure, Roster};
 use crate::lock::Table;
@@ -21,7 +21,7 @@ pub type Reply = oneshot::Sender<Result<(), Failure>>;
 /// What a server asks of a pool's source.
 pub enum Command {
     /// Have this many workers.
-    Scale(u32, Reply),
+    Scale(WorkerRange, Reply),
     /// Replace every worker by one that runs the current code; or find out anew who they are.
     Reload(Reply),
     /// There is no first worker, and none is to come at once: go on as after later failures.
@@ -102,17 +102,17 @@ pub enum Prepared {
 
 impl Source {
     /// How many workers it will have on this machine.
-    pub fn workers(&self) -> u32 {
+    pub fn workers(&self) -> WorkerRange {
         match self {
             Self::Local(settings) => settings.workers,
-            Self::Replicas(_) => 0,
+            Self::Replicas(_) => WorkerRange::fixed(0),
         }
     }
 
     /// Has as many, if they are its own.
-    pub fn set_workers(&mut self, count: u32) {
+    pub fn set_workers(&mut self, workers: WorkerRange) {
         if let Self::Local(settings) = self {
-            settings.workers = count;
+            settings.workers = workers;
         }
     }
 

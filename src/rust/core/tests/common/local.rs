@@ -14,7 +14,7 @@ use faucet_core::front::{Limits, Networks, TrustedProxies};
 use faucet_core::ops::status::{PoolStatus, State, WorkerStatus};
 use faucet_core::pool::PoolLimits;
 use faucet_core::server::{Phase, Request, Server, Settings};
-use faucet_core::sources::local::LocalSettings;
+use faucet_core::sources::local::{LocalSettings, WorkerRange};
 use faucet_core::sources::{Failure, Source};
 use faucet_core::worker::native::Cancelling;
 use tempfile::TempDir;
@@ -87,7 +87,9 @@ impl Local {
             command: command.map(str::to_owned).to_vec(),
             dir: dir.path().to_owned(),
             env: [(ROLE.to_owned(), "1".to_owned())].into(),
-            workers: 1,
+            workers: WorkerRange::fixed(1),
+            grow_after: None,
+            shrink_after: None,
             worker: None,
             cancelling: Cancelling {
                 cancel: true,
@@ -115,6 +117,7 @@ impl Local {
             access_log: None,
             log_file: None,
             log_health: false,
+            max_workers: None,
             pools: Vec::new(),
         };
         let pool = PoolLimits {
@@ -145,7 +148,7 @@ impl Local {
     /// The same, once so many workers are ready.
     pub fn ready(workers: u32, code: &str, change: impl FnOnce(&mut Setup)) -> Self {
         let local = Self::start(code, |settings| {
-            settings.local.workers = workers;
+            settings.local.workers = WorkerRange::fixed(workers);
             change(settings);
         });
         local.until_ready(workers as usize);
@@ -470,6 +473,12 @@ fn answer(stream: impl Read, mut writer: impl Write, says: &str) {
                 fs::write("reached", "").expect("written");
                 std::thread::sleep(PATIENCE);
             },
+            path if path.starts_with("/wait:") => {
+                while !Path::new(&path["/wait:".len()..]).exists() {
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+                std::process::id().to_string()
+            }
             path if path.starts_with("/env:") => {
                 std::env::var(&path["/env:".len()..]).unwrap_or_default()
             }

@@ -165,6 +165,7 @@ impl Replicas {
             access_log: None,
             log_file: None,
             log_health: false,
+            max_workers: None,
             pools: Vec::new(),
         };
         let pool = PoolLimits {

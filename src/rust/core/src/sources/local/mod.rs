@@ -1,6 +1,7 @@
 //! Workers that are processes on this machine: started, watched, restarted, recycled, stopped.
 
 mod boot;
+mod budget;
 mod death;
 mod folder;
 mod memory;
@@ -15,6 +16,7 @@ mod streams;
 mod supervisor;
 mod template;
 
+pub use budget::Budget;
 pub use folder::{leave, Hold};
 pub use memory::resident_memory;
 pub use resources::Resources;
@@ -39,7 +41,11 @@ pub struct LocalSettings {
     pub dir: PathBuf,
     /// Added to the environment that it inherits.
     pub env: BTreeMap<String, String>,
-    pub workers: u32,
+    pub workers: WorkerRange,
+    /// How long the first request may wait until there is another worker, if there may be.
+    pub grow_after: Option<Duration>,
+    /// How long a worker serves nobody until it leaves, if it need not be there; `None` for ever.
+    pub shrink_after: Option<Duration>,
     /// How workers must serve; `None` leaves it to each.
     pub worker: Option<Kind>,
     /// What becomes of requests whose client has left, in native workers.
@@ -55,6 +61,28 @@ pub struct LocalSettings {
     pub max_failures: u32,
     /// How long nothing may serve before the server says that it is not live; `None` for ever.
     pub give_up_after: Option<Duration>,
+}
+
+/// How many workers a pool has: at least `min`, at most `max`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WorkerRange {
+    pub min: u32,
+    pub max: u32,
+}
+
+impl WorkerRange {
+    /// Neither more nor fewer.
+    pub fn fixed(count: u32) -> Self {
+        Self {
+            min: count,
+            max: count,
+        }
+    }
+
+    /// Whether their number follows what there is to do.
+    pub fn is_elastic(self) -> bool {
+        self.min < self.max
+    }
 }
 
 impl LocalSettings {

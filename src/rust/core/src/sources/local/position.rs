@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
+use super::budget::Seat;
 use crate::sources::backoff;
 
 /// Between two starts of a worker that fails again and again.
@@ -49,6 +50,8 @@ pub enum Place {
 #[derive(Debug)]
 pub struct Position {
     pub place: Place,
+    /// Its part of all workers that there may be; none for a template.
+    seat: Option<Seat>,
     /// How often its process was replaced.
     pub restarts: u32,
     failed_starts: u32,
@@ -62,6 +65,7 @@ impl Default for Position {
     fn default() -> Self {
         Self {
             place: Place::Filled,
+            seat: None,
             restarts: 0,
             failed_starts: 0,
             failed_replacements: 0,
@@ -73,8 +77,19 @@ impl Default for Position {
 }
 
 impl Position {
+    /// A new worker's.
+    pub fn new(seat: Seat) -> Self {
+        Self {
+            seat: Some(seat),
+            ..Self::default()
+        }
+    }
+
     /// A process is ready.
     pub fn started(&mut self) {
+        if let Some(seat) = &mut self.seat {
+            seat.started();
+        }
         self.failed_starts = 0;
         self.failed_replacements = 0;
         self.place = Place::Filled;

@@ -4,15 +4,16 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::scratch::Temporary;
-use super::{Scratch, Sockets, Spawner};
+use super::{Budget, Scratch, Sockets, Spawner};
 use crate::environment::Environment;
 
 /// One for a server, whose pools share it as long as there are any.
 pub struct Resources {
     pub spawner: Spawner,
+    pub budget: Arc<Budget>,
     /// Where temporary files go.
     parent: PathBuf,
     /// Made for the first process that may be native.
@@ -22,16 +23,18 @@ pub struct Resources {
 }
 
 impl Resources {
-    /// What the system has for the processes of a server, which get `environment` as it is when they start.
+    /// What the system has for the processes of a server, which get `environment` as it is when they start, and of which
+    /// there are at most `max_workers`, or as many as memory allows.
     ///
     /// # Errors
     /// There can be no thread, or no folder.
-    pub fn prepare(environment: &Environment) -> io::Result<Self> {
+    pub fn prepare(environment: &Environment, max_workers: Option<u32>) -> io::Result<Self> {
         let parent = environment.temporary_directory();
         let elsewhere = Some(Sockets::parent(parent)).filter(|other| *other != parent);
         let others = elsewhere.into_iter().map(PathBuf::from).collect();
         Ok(Self {
             spawner: Spawner::start(environment.clone())?,
+            budget: Budget::new(max_workers),
             parent: parent.to_owned(),
             sockets: Mutex::default(),
             scratch: Mutex::new(Some(Scratch::make(parent, others)?)),

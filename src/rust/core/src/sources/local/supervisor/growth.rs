@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use super::Supervisor;
 use crate::sources::local::position::Position;
+use crate::sources::local::WorkerRange;
 use crate::sources::{Failure, Reply};
 
 /// New workers that someone waits for.
@@ -13,20 +14,23 @@ pub(super) struct Growth {
 }
 
 impl Supervisor {
-    pub(super) async fn scale(&mut self, count: u32, reply: Reply) {
+    pub(super) async fn scale(&mut self, workers: WorkerRange, reply: Reply) {
         if self.stopping.is_some() {
             let _ = reply.send(Err(Failure::stopping()));
             return;
         }
-        self.shrink(count).await;
+        self.settings.workers = workers;
+        self.shrink(workers.max).await;
+        self.look_at_idle_later();
         let (mut pending, mut failed) = (HashSet::new(), None);
         let mut id = 0;
-        while (self.positions.len() as u32) < count {
+        while (self.positions.len() as u32) < workers.min {
             id += 1;
             if self.positions.contains_key(&id) {
                 continue;
             }
-            self.positions.insert(id, Position::default());
+            let seat = self.resources.budget.seat();
+            self.positions.insert(id, Position::new(seat));
             self.table_admits();
             match self.start(id, None).await {
                 Ok(generation) => {

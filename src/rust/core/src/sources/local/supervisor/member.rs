@@ -42,6 +42,9 @@ pub(super) struct Member {
     pub(super) fresh: Option<u64>,
     /// That was over the limit: to replace it helps nothing, and is not done before this.
     pub(super) heavy_until: Option<Instant>,
+    /// Since when it has served nobody, and the requests that it had answered, at the last look.
+    pub(super) idle_since: Option<Instant>,
+    pub(super) requests_seen: u64,
     /// Why it was killed while it started.
     pub(super) problem: Option<BootProblem>,
 }

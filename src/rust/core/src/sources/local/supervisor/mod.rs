@@ -11,6 +11,7 @@ mod preload;
 mod recycle;
 mod restart;
 mod rollout;
+mod scaling;
 mod start;
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ use self::member::{BootProblem, Member, Reason};
 use self::preload::{LoadFailure, Preload};
 use self::recycle::MEMORY_LOOK;
 use self::rollout::Rollout;
+use self::scaling::{Demand, Scaling};
 use self::start::{ForkFailure, ForkedWorker};
 use super::position::{Due, Place, Position};
 use super::process::{Exit, Process};
@@ -54,6 +56,12 @@ enum Event {
     /// A worker that the front has set aside serves, or what is wrong with it.
     Probed(u64, Result<(), &'static str>),
     LookAtMemory,
+    /// Requests wait for another worker.
+    Demand(Demand),
+    LookForRoom,
+    LookAtIdle,
+    /// What a worker needs, in bytes.
+    Weighed(u64),
     TemplateLoaded(u64, Result<(), LoadFailure>),
     TemplateExited(u64, Exit),
     TemplateDue(Due),
@@ -81,6 +89,7 @@ pub struct Supervisor {
     preload: Preload,
     rollout: Option<Rollout>,
     growth: Vec<Growth>,
+    scaling: Scaling,
     stopping: Option<Vec<Reply>>,
 }
 
@@ -123,6 +132,7 @@ impl Supervisor {
             preload: Preload::default(),
             rollout: None,
             growth: Vec::new(),
+            scaling: Scaling::new(),
             stopping: None,
         };
         (supervisor, handle)
@@ -130,10 +140,12 @@ impl Supervisor {
 
     /// Starts the workers and looks after them until every process is gone after [`Command::Stop`].
     pub async fn run(mut self) {
-        for id in 1..=self.settings.workers {
-            self.positions.insert(id, Position::default());
+        for id in 1..=self.settings.workers.min {
+            let seat = self.resources.budget.seat();
+            self.positions.insert(id, Position::new(seat));
         }
         self.begin().await;
+        self.begin_scaling();
         if self.settings.max_memory.is_some() {
             self.later(MEMORY_LOOK, Event::LookAtMemory);
         }
@@ -186,6 +198,10 @@ impl Supervisor {
             }
             Event::Probed(generation, outcome) => self.probed(generation, outcome),
             Event::LookAtMemory => self.look_at_memory(),
+            Event::Demand(demand) => self.grow(demand).await,
+            Event::LookForRoom => self.look_for_room(),
+            Event::LookAtIdle => self.look_at_idle(),
+            Event::Weighed(bytes) => self.weighed(bytes),
             Event::TemplateLoaded(serial, loaded) => self.template_loaded(serial, loaded).await,
             Event::TemplateExited(serial, exit) => self.template_exited(serial, exit).await,
             Event::TemplateDue(due) => self.template_due(due).await,
@@ -209,7 +225,10 @@ impl Supervisor {
     }
 
     /// Tells everyone who asks how things stand.
-    fn publish(&self) {
+    fn publish(&mut self) {
+        self.open_window();
+        self.roster
+            .set_size(self.settings.workers, self.positions.is_empty());
         let restarts = |id: &u32| {
             self.positions
                 .get(id)

@@ -29,6 +29,8 @@ use crate::worker::Address;
 pub(super) struct Preload {
     /// Whether the next one is started when this one is gone.
     wanted: bool,
+    /// The app cannot be preloaded, as far as is known.
+    unable: bool,
     /// Workers are forked from this one.
     ready: Option<u64>,
     /// This one loads the app.
@@ -73,7 +75,7 @@ impl Preload {
     }
 
     /// Whether workers wait for the first one.
-    fn is_awaited(&self) -> bool {
+    pub(super) fn is_awaited(&self) -> bool {
         self.ready.is_none() && self.coming.is_some()
     }
 
@@ -126,11 +128,20 @@ impl Supervisor {
                 "`preload` is for native workers: with `worker = \"http\"` each loads the app"
             );
         }
-        if self.preloads() {
+        if self.positions.is_empty() {
+            // They come with the first request, and until then nothing can be wrong.
+            self.ever_ready = true;
+            self.notify.send(SourceEvent::Ready);
+        } else if self.preloads() {
             self.start_template().await;
         } else {
             self.fill().await;
         }
+    }
+
+    /// Whether workers are to be forked, and there is nothing yet that they will be forked from.
+    pub(super) fn lacks_template(&self) -> bool {
+        self.preloads() && !self.preload.wanted && !self.preload.unable
     }
 
     /// Whether there is to be a template. An app that could not be preloaded may be after a reload.
@@ -166,6 +177,7 @@ impl Supervisor {
         let before = self.preload.coming.take();
         self.preload.release(before);
         self.preload.wanted = true;
+        self.preload.unable = false;
         self.preload.position.place = Place::Filled;
         let serial = self.resources.next_generation();
         match self.launch_template(serial).await {
@@ -267,6 +279,7 @@ impl Supervisor {
             Err(LoadFailure::Unable(why)) => {
                 tracing::warn!("the app cannot be preloaded, each worker loads it: {why}");
                 self.preload.release_all();
+                self.preload.unable = true;
                 self.template_settled().await;
             }
             Err(LoadFailure::Timeout) => {
@@ -284,6 +297,8 @@ impl Supervisor {
         self.fill().await;
         if let Some(rollout) = &mut self.rollout {
             if std::mem::take(&mut rollout.awaits_template) {
+                // Those that came meanwhile may run the old code.
+                rollout.left = self.positions.keys().copied().collect();
                 self.roll_next().await;
             }
         }

@@ -52,6 +52,9 @@ impl Supervisor {
 
     /// A worker is about to serve, and needs this much memory.
     pub(super) fn memory_measured(&mut self, generation: u64, fresh: u64) {
+        if self.settings.workers.is_elastic() {
+            self.weighed(fresh);
+        }
         let Some(limit) = self.settings.max_memory else {
             return;
         };

@@ -180,10 +180,12 @@ impl Supervisor {
     /// Waiting for a worker makes no sense while none comes up: one may in a second, or in a week.
     pub(super) fn refuse_if_all_fail(&mut self) {
         let max_failures = self.settings.max_failures;
-        let all = self
-            .positions
-            .values()
-            .all(|position| position.is_failing(max_failures));
+        // One that has no workers starts some when they are needed.
+        let all = !self.positions.is_empty()
+            && self
+                .positions
+                .values()
+                .all(|position| position.is_failing(max_failures));
         if all && !self.failing {
             self.failing = true;
             tracing::error!("no worker starts: requests are refused until one does");

@@ -95,6 +95,8 @@ impl Supervisor {
             recycle_after: None,
             fresh: None,
             heavy_until: None,
+            idle_since: None,
+            requests_seen: 0,
             problem: None,
         };
         match (self.preload.template(), member.socket.clone()) {
@@ -179,7 +181,7 @@ impl Supervisor {
         exit: oneshot::Receiver<Exit>,
     ) {
         let (sender, timeout) = (self.sender.clone(), self.settings.boot_timeout);
-        let limited = self.settings.max_memory.is_some();
+        let limited = self.settings.max_memory.is_some() || self.settings.workers.is_elastic();
         let (mut booting, exited) = oneshot::channel::<()>();
         tokio::spawn(async move {
             // Ends early with the process: what answers on its port then is not ours.

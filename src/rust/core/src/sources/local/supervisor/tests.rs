@@ -8,6 +8,7 @@ use crate::ops::access::AccessLog;
 use crate::ops::log::Log;
 use crate::ops::metrics::Metrics;
 use crate::sources::local::boot::ReservedPort;
+use crate::sources::local::WorkerRange;
 use crate::worker::native::Cancelling;
 use crate::worker::Unwanted;
 
@@ -17,7 +18,9 @@ async fn supervisor() -> (Supervisor, Arc<Worker>) {
         command: vec!["true".into()],
         dir: ".".into(),
         env: BTreeMap::new(),
-        workers: 1,
+        workers: WorkerRange::fixed(1),
+        grow_after: None,
+        shrink_after: None,
         worker: None,
         cancelling: Cancelling {
             cancel: true,
@@ -44,7 +47,7 @@ async fn supervisor() -> (Supervisor, Arc<Worker>) {
         notify: Notifier::new(0, mpsc::unbounded_channel().0),
     };
     let environment = Environment::read();
-    let resources = Arc::new(Resources::prepare(&environment).expect("a folder"));
+    let resources = Arc::new(Resources::prepare(&environment, None).expect("a folder"));
     let generation = resources.next_generation();
     let temporary = resources.temporary(generation).expect("a folder");
     let (mut supervisor, _) = Supervisor::new(settings, resources, context);
@@ -69,6 +72,8 @@ async fn supervisor() -> (Supervisor, Arc<Worker>) {
         recycle_after: None,
         fresh: None,
         heavy_until: None,
+        idle_since: None,
+        requests_seen: 0,
         problem: None,
     };
     supervisor.members.insert(0, member);
