@@ -30,7 +30,7 @@ test_that("a worker that scale() lets go finishes its request", {
 
 test_that("scale() takes a number of workers and nothing else", {
   server <- local_server(local_app("basic"), workers = 1)
-  for (bad in list(0, -1, 1.5, NA, NULL, "two", c(1, 2), Inf)) {
+  for (bad in list(0, -1, 1.5, NA, NULL, "two", c(2, 1), 1:3, Inf)) {
     expect_error(server$scale(bad), class = "faucet_error_option")
   }
   expect_identical(nrow(server$status()), 1L)
