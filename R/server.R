@@ -292,6 +292,9 @@ format_counts <- function(link, status) {
   suspended <- sum(status$state == "suspended")
   failed <- status$state == "failed"
   noun <- if (is.null(link$replicas)) "worker" else "replica"
+  if (count == 0 && is.null(link$replicas)) {
+    return("no workers: the next request starts one")
+  }
   paste0(
     count, " ", noun, if (count != 1) "s",
     if (suspended > 0) paste0(" (", suspended, " suspended)"),

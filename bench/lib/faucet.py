@@ -12,7 +12,8 @@ from lib.problem import Problem
 
 
 class _InR(Contender):
-    """One of faucet's verbs, served by R in the foreground, with as many workers as are to be ready before it is measured."""
+    """One of faucet's verbs, served by R in the foreground, with as many workers as are to be ready before it is measured; with
+    None, all that there are."""
 
     verb = None
 
@@ -38,25 +39,31 @@ class _InR(Contender):
         return ["Rscript", "-e", f'faucet::{self.verb}("{self.what}", {arguments})']
 
     def wait(self):
-        super().wait()
+        if self.workers:
+            super().wait()
         wait_until(self.process, self._all_ready)
 
     def status(self):
         return json.loads(request(f"127.0.0.1:{self.admin_port}", "/status"))
 
     def _all_ready(self):
-        states = [worker["state"] for worker in self.status()["workers"]]
-        if states.count("ready") < self.workers:
-            raise Problem(f"{states.count('ready')} of {self.workers} workers are ready")
+        status = self.status()
+        states = [worker["state"] for worker in status["workers"]]
+        wanted = len(states) if self.workers is None else self.workers
+        if not status["ready"] or states.count("ready") < wanted:
+            raise Problem(f"{states.count('ready')} of {wanted} workers are ready")
 
 
 class Faucet(_InR):
-    """`faucet::run()` with R workers of its own. Further settings are by their names there."""
+    """`faucet::run()` with R workers of its own, so many or from so many to so many; None is what `app` says. Further settings
+    are by their names there."""
 
     verb = "run"
 
     def __init__(self, workers, name="faucet", app=API, host="127.0.0.1", port=None, **settings):
-        super().__init__(name, app, workers, {"workers": workers, **settings}, host, port)
+        given = {} if workers is None else {"workers": workers}
+        least = workers[0] if isinstance(workers, list) else workers
+        super().__init__(name, app, least, {**given, **settings}, host, port)
 
 
 class FaucetK8s(_InR):
@@ -69,21 +76,25 @@ class FaucetK8s(_InR):
 
 
 def _r(value):
-    """A value as R code: a flag, a number or a string."""
+    """A value as R code: a flag, a number, a string, or several."""
+    if isinstance(value, list):
+        return f"c({', '.join(_r(part) for part in value)})"
     return str(value).upper() if isinstance(value, bool) else json.dumps(value)
 
 
 class Front(Contender):
-    """faucet-core's example `front`: no R in it. With a `revision`, as it was then."""
+    """faucet-core's example `front`: no R in it. With a `revision`, as it was then. `idle_pools` are there besides."""
 
-    def __init__(self, upstreams, name="faucet front", revision=None):
+    def __init__(self, upstreams, name="faucet front", revision=None, idle_pools=0):
         super().__init__(name)
         self.upstreams = upstreams
         self.revision = revision
+        self.idle_pools = idle_pools
 
     def command(self):
         program = build.front_before(self.revision) if self.revision else build.front()
-        return [program, "--listen", self.address, "--upstream", ",".join(self.upstreams)]
+        idle = ["--idle-pools", self.idle_pools] if self.idle_pools else []
+        return [program, "--listen", self.address, "--upstream", ",".join(self.upstreams), *idle]
 
 
 def faucet_or_front(workers, upstreams):

@@ -40,6 +40,8 @@ class Plan:
     # Of each type of worker, two of them: ten minutes of storm in all. And the calm before each.
     storm: Timing
     storm_calm: int
+    # How often a pool grows.
+    growths: int
     idle_clients: int = 5000
     workers: int = 4
     # A revision of this repository whose front is measured beside the present one; None is none.
@@ -65,6 +67,7 @@ FULL = Plan(
     refresh=2,
     storm=Timing(rounds=5, seconds=60),
     storm_calm=20,
+    growths=5,
 )
 
 QUICK = Plan(
@@ -86,4 +89,5 @@ QUICK = Plan(
     refresh=1,
     storm=Timing(rounds=2, seconds=10),
     storm_calm=5,
+    growths=2,
 )

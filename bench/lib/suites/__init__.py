@@ -1,6 +1,6 @@
 """What is compared, a file for each comparison: `run(plan)` gives its section of the report."""
 
-from lib.suites import idle, k8s, latency, native, open, plumber, storm, stub
+from lib.suites import idle, k8s, latency, native, open, plumber, pools, storm, stub
 
 SUITES = {
     "stub": stub.run,
@@ -10,5 +10,6 @@ SUITES = {
     "idle": idle.run,
     "native": native.run,
     "k8s": k8s.run,
+    "pools": pools.run,
     "storm": storm.run,
 }

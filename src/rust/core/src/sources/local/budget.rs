@@ -116,6 +116,11 @@ impl Budget {
         self.max_workers.is_some_and(|most| taken.workers > most)
     }
 
+    /// Whether what a worker needs is asked for.
+    pub fn is_by_memory(&self) -> bool {
+        self.max_workers.is_none()
+    }
+
     /// A worker of some pool was found to need so many bytes.
     pub fn measured(&self, bytes: u64) {
         self.measured.store(bytes, Ordering::Relaxed);

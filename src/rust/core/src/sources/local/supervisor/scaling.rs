@@ -9,15 +9,19 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 
+use super::member::Member;
 use super::{Event, Supervisor};
 use crate::lock::Table;
 use crate::ops::status::State;
 use crate::sources::local::budget::Held;
-use crate::sources::local::position::{Place, Position};
+use crate::sources::local::position::Position;
 use crate::worker::Worker;
 
 /// Until a pool that had no room for another worker looks again.
 const HELD: Duration = Duration::from_secs(1);
+
+/// Between two times that the same lack of room is said.
+const HELD_SAID: Duration = Duration::from_secs(60);
 
 /// Looks at idle workers in the time after which they leave.
 const LOOKS: u32 = 4;
@@ -64,8 +68,8 @@ pub(super) struct Scaling {
     told: u64,
     /// No room was found for another worker: none is looked for before this.
     held_until: Option<Instant>,
-    /// Why, as it was said last.
-    held: Option<&'static str>,
+    /// Why, as it was said last, and when.
+    held: Option<(&'static str, Instant)>,
     /// What a worker of this pool needs, in bytes, once one was measured.
     needs: Option<u64>,
     /// Whether a look at idle workers is due.
@@ -166,8 +170,8 @@ impl Supervisor {
                 && self.stopping.is_none()
                 && self.positions.len() < most
                 && self.scaling.held_until.is_none()
-                // Those that start may be all that it takes. While none comes up, more would not either.
-                && (self.positions.is_empty() || (self.serving() > 0 && self.starting() == 0)),
+                // Those that start may be all that it takes. While one does not come up, more would not either.
+                && self.positions.keys().all(|id| !self.of(*id, State::Ready).is_empty()),
             workers: self.positions.len(),
             told: self.scaling.told,
         };
@@ -182,14 +186,6 @@ impl Supervisor {
     fn serving(&self) -> usize {
         let serves = |id: &&u32| !self.of(**id, State::Ready).is_empty();
         self.positions.keys().filter(serves).count()
-    }
-
-    /// Workers whose first process is on its way.
-    fn starting(&self) -> usize {
-        let starts = |(id, position): &(&u32, &Position)| {
-            position.place == Place::Filled && self.of(**id, State::Ready).is_empty()
-        };
-        self.positions.iter().filter(starts).count()
     }
 
     /// Requests wait: another worker, or several, if there is room.
@@ -263,7 +259,9 @@ impl Supervisor {
             ),
         };
         self.ops.metrics.scaling("held", name);
-        if self.scaling.held.replace(name) != Some(name) {
+        let known = self.scaling.held.filter(|(said, _)| *said == name);
+        if !known.is_some_and(|(_, at)| at.elapsed() < HELD_SAID) {
+            self.scaling.held = Some((name, Instant::now()));
             tracing::warn!("requests wait, but there is no room for another worker: {why}");
         }
     }
@@ -274,12 +272,14 @@ impl Supervisor {
 
     /// Looks at idle workers from now on, if some may leave.
     pub(super) fn look_at_idle_later(&mut self) {
-        let elastic = self.settings.workers.is_elastic();
-        let Some(shrink_after) = self.settings.shrink_after.filter(|_| elastic) else {
-            return;
-        };
-        if !std::mem::replace(&mut self.scaling.looking, true) {
-            let pause = (shrink_after / LOOKS).clamp(SHORTEST_LOOK, LONGEST_LOOK);
+        if self.settings.workers.is_elastic() && !std::mem::replace(&mut self.scaling.looking, true)
+        {
+            let pause = self
+                .settings
+                .shrink_after
+                .map_or(LONGEST_LOOK, |shrink_after| {
+                    (shrink_after / LOOKS).clamp(SHORTEST_LOOK, LONGEST_LOOK)
+                });
             self.later(pause, Event::LookAtIdle);
         }
     }
@@ -301,57 +301,56 @@ impl Supervisor {
             }
             member.requests_seen = requests;
         }
-        let Some(shrink_after) = self.settings.shrink_after else {
-            return;
-        };
         if self.stopping.is_some() || self.rollout.is_some() {
             return;
         }
-        self.sleep_if_failing(shrink_after);
-        // Too many because another pool has come: they leave at once.
-        let patience = match self.resources.budget.is_exceeded() {
-            true => Duration::ZERO,
-            false => shrink_after,
-        };
+        self.sleep_if_failing();
+        let replaced = |member: &Member| !self.of(member.id, State::Starting).is_empty();
         let mut idle: Vec<(Instant, u64)> = self
             .members
             .iter()
-            .filter(|(_, member)| {
-                member.state == State::Ready && self.of(member.id, State::Starting).is_empty()
-            })
+            .filter(|(_, member)| member.state == State::Ready && !replaced(member))
             .filter_map(|(generation, member)| Some((member.idle_since?, *generation)))
-            .filter(|(since, _)| now.saturating_duration_since(*since) >= patience)
             .collect();
         idle.sort_unstable();
         for (since, generation) in idle {
-            let before = self.positions.len();
-            if before <= self.settings.workers.min as usize {
-                break;
-            }
-            let member = self.members.get(&generation);
-            let Some((id, lease_id)) =
-                member.and_then(|member| Some((member.id, member.lease_id?)))
-            else {
-                continue;
-            };
-            // The table may have given it to a request in this very moment.
-            if !self.table.remove_if_idle(lease_id) {
-                continue;
-            }
-            self.positions.remove(&id);
-            self.retire(generation);
-            let idled = now.saturating_duration_since(since).as_secs_f64();
-            tracing::info!(
-                "shrinks from {before} to {}: worker {id} was idle for {idled:.1} s",
-                workers(before - 1)
-            );
-            self.ops.metrics.scaling("down", "idle");
+            self.shrink_if_idle(generation, now.saturating_duration_since(since));
         }
         self.rest();
     }
 
+    /// Lets a worker go that has served nobody for so long, if that is long enough and it need not be there.
+    fn shrink_if_idle(&mut self, generation: u64, idled: Duration) {
+        let before = self.positions.len();
+        let long = self.settings.shrink_after.is_some_and(|most| idled >= most);
+        // Too many because another pool has come: they leave at once.
+        let due = !idled.is_zero() && (long || self.resources.budget.is_exceeded());
+        if !due || before <= self.settings.workers.min as usize {
+            return;
+        }
+        let member = self.members.get(&generation);
+        let Some((id, lease_id)) = member.and_then(|member| Some((member.id, member.lease_id?)))
+        else {
+            return;
+        };
+        // The table may have given it to a request in this very moment.
+        if self.table.remove_if_idle(lease_id) {
+            self.positions.remove(&id);
+            self.retire(generation);
+            tracing::info!(
+                "shrinks from {before} to {}: worker {id} was idle for {:.1} s",
+                workers(before - 1),
+                idled.as_secs_f64()
+            );
+            self.ops.metrics.scaling("down", "idle");
+        }
+    }
+
     /// Gives up a pool that may be without workers, and has had none that comes up for a while: its next request tries anew.
-    fn sleep_if_failing(&mut self, shrink_after: Duration) {
+    fn sleep_if_failing(&mut self) {
+        let Some(shrink_after) = self.settings.shrink_after else {
+            return;
+        };
         if !self.failing || self.settings.workers.min > 0 {
             self.scaling.failing_since = None;
             return;
@@ -378,6 +377,9 @@ impl Supervisor {
 
     /// Finds out what a worker needs, if their number is limited by that.
     fn weigh_workers(&self) {
+        if !self.resources.budget.is_by_memory() {
+            return;
+        }
         let processes = self
             .members
             .values()
