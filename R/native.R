@@ -8,8 +8,8 @@ run_server <- function(original, host, port, app, ...) {
     if (is_template()) serve_forks(app, host) else serve_native(app, host, port)
   } else if (is_template()) {
     end_template(why)
-  } else if (Sys.getenv("FAUCET_WORKER") == "native") {
-    stop("worker = \"native\" cannot be had: ", why, call. = FALSE)
+  } else if (Sys.getenv("FAUCET_WORKER_TYPE") == "native") {
+    stop("worker_type = \"native\" cannot be had: ", why, call. = FALSE)
   } else {
     original(host, port, app, ...)
   }

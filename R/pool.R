@@ -82,7 +82,7 @@ print.faucet_pool <- function(x, ...) {
 
 # Settings that each pool has for itself. All others are the server's.
 pool_settings <- c(
-  "workers", "worker", "preload", "slots", "refresh", "ready_path", "dns", "queue", "queue_timeout", "timeout", "cancel",
+  "workers", "worker_type", "preload", "slots", "refresh", "ready_path", "dns", "queue", "queue_timeout", "timeout", "cancel",
   "interrupt_timeout", "boot_timeout", "max_body", "max_requests", "max_memory", "max_failures", "give_up_after"
 )
 

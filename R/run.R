@@ -30,7 +30,7 @@
 #' @section Native workers:
 #' In a worker whose app is served by `httpuv::runServer()`, as plumber's are, faucet takes that server's place: such
 #' a worker is native. Only then R is interrupted when a client leaves (`cancel`) or its time is over (`timeout`),
-#' [stream()] sends what is written at once, and `preload` forks workers. The setting `worker` can ask for native workers, or
+#' [stream()] sends what is written at once, and `preload` forks workers. The setting `worker_type` can ask for native workers, or
 #' for none. See `vignette("workers", package = "faucet")`.
 #'
 #' @section Running in the foreground and in the background:
@@ -91,10 +91,10 @@
 #' @param block Whether to wait until the server has stopped.
 #' @param ... Further settings, by name: see [`faucet-options`]. There are limits (`queue`,
 #'   `max_body`, ...), times in seconds (`timeout`, `boot_timeout`, `shutdown_timeout`, ...),
-#'   recycling (`max_requests`, `max_memory`), the kind of workers (`worker`, `cancel`, `preload`), operation
+#'   recycling (`max_requests`, `max_memory`), the kind of workers (`worker_type`, `cancel`, `preload`), operation
 #'   (`admin_port`, `access_log`) and `quiet`.
 #'   `workers`, `host` and `port` too can come from options and the environment.
-#' @param worker Kind of workers, by default `"auto"`: see [`faucet-options`].
+#' @param worker_type Kind of workers, by default `"auto"`: see [`faucet-options`].
 #'
 #' @return A handle of class [faucet_server]: with `block = FALSE` that of the running server, with
 #'   `block = TRUE`, invisibly, that of the stopped one.
@@ -109,7 +109,7 @@
 #' - `faucet_error_port_in_use`: somebody else listens on `port`.
 #' - `faucet_error_listen`: `host` is no address of this machine, or `port` needs privileges.
 #' - `faucet_error_boot`: no worker, or no template, could be started: it failed, was not ready within `boot_timeout`,
-#'   or cannot be native as `worker = "native"` asks.
+#'   or cannot be native as `worker_type = "native"` asks.
 #'   Field `lines`: the last lines that R wrote.
 #'
 #' @seealso [pool()] for several apps, [`faucet-options`] for all settings, [faucet_server] for the handle; [stream()],
@@ -136,10 +136,10 @@
 #'   list(status = 200L, headers = list("Content-Type" = "text/plain"), body = req$PATH_INFO)
 #' })
 #' }
-run <- function(dir = ".", workers = NULL, host = NULL, port = NULL, block = TRUE, ..., app = NULL, worker = NULL) {
+run <- function(dir = ".", workers = NULL, host = NULL, port = NULL, block = TRUE, ..., app = NULL, worker_type = NULL) {
   call <- rlang::current_env()
   refuse_partial_names("run", run, sys.call(), parent.frame(), call = call)
-  given <- given_settings(list(workers = workers, worker = worker, host = host, port = port), list(...))
+  given <- given_settings(list(workers = workers, worker_type = worker_type, host = host, port = port), list(...))
   check_block(block, call = call)
   config <- if (is.null(app) && is_config(dir)) read_config(dir, given, call = call)
   settings <- resolve_settings(config$given %||% given, "run", call = call)

@@ -64,7 +64,7 @@ for (name in names(native_apps)) {
     dir <- do.call(local_code, native_apps[[name]])
     # Whatever the suite's own setting is.
     for (worker in c("auto", "native", "http")) {
-      server <- local_server(dir, workers = 1, worker = worker)
+      server <- local_server(dir, workers = 1, worker_type = worker)
       expect_identical(request(server, "/")$text, "answered")
       expect_identical(type_of(server), if (worker == "http") "http" else "native")
       server$stop()
@@ -74,14 +74,14 @@ for (name in names(native_apps)) {
 
 for (name in names(other_apps)) {
   test_that(paste("an app with", name, "is served by itself"), {
-    server <- local_server(local_code("entrypoint.R" = other_apps[[name]]$app), workers = 1, worker = "auto")
+    server <- local_server(local_code("entrypoint.R" = other_apps[[name]]$app), workers = 1, worker_type = "auto")
     expect_identical(request(server, "/")$text, "answered")
     expect_identical(type_of(server), "http")
   })
 
   test_that(paste("an app with", name, "says why it cannot be native"), {
     dir <- local_code("entrypoint.R" = other_apps[[name]]$app)
-    error <- expect_error(local_server(dir, workers = 1, worker = "native"), class = "faucet_error_boot")
+    error <- expect_error(local_server(dir, workers = 1, worker_type = "native"), class = "faucet_error_boot")
     expect_match(conditionMessage(error), other_apps[[name]]$why, fixed = TRUE)
   })
 }
@@ -89,19 +89,19 @@ for (name in names(other_apps)) {
 test_that("an app that runs its server on another port is not taken for one on FAUCET_PORT", {
   port <- httpuv::randomPort()
   dir <- local_code("entrypoint.R" = rook_app(port = paste0(port, "L")))
-  error <- expect_error(local_server(dir, workers = 1, worker = "native"), class = "faucet_error_boot")
+  error <- expect_error(local_server(dir, workers = 1, worker_type = "native"), class = "faucet_error_boot")
   expect_match(conditionMessage(error), paste("asks for port", port))
 })
 
 test_that("workers are native by default", {
-  withr::local_envvar(FAUCET_WORKER = NA)
+  withr::local_envvar(FAUCET_WORKER_TYPE = NA)
   server <- local_server(local_app("basic"), workers = 2)
   expect_identical(type_of(server), c("native", "native"))
 })
 
 test_that("exit hooks and .Last run when a native worker is stopped", {
   dir <- local_app("hooks")
-  server <- local_server(dir, workers = 2, worker = "native")
+  server <- local_server(dir, workers = 2, worker_type = "native")
   pids <- wait_for_workers(server, 2)$pid
   server$stop()
   expect_setequal(list.files(dir, "^exit-ended-"), paste0("exit-ended-", pids))
@@ -111,7 +111,7 @@ test_that("exit hooks and .Last run when a native worker is stopped", {
 
 test_that("nothing of a native worker is left in the file system", {
   dir <- local_code("plumber.R" = c("#* @get /socket", "#* @serializer text", "function() Sys.getenv(\"FAUCET_SOCKET\")"))
-  server <- local_server(dir, workers = 1, worker = "native")
+  server <- local_server(dir, workers = 1, worker_type = "native")
   socket <- request(server, "/socket")$text
   expect_true(file.exists(socket))
   expect_identical(format(file.mode(dirname(socket))), "700")
@@ -124,7 +124,7 @@ test_that("warnings and errors of handlers are shown with the worker's number", 
   dir <- local_code("plumber.R" = c(
     "#* @get /warn", "function() { warning(\"be warned\"); 1 }", "#* @get /fail", "function() stop(\"failed on purpose\")"
   ))
-  server <- suppressMessages(local_server(dir, workers = 1, worker = "native", quiet = FALSE))
+  server <- suppressMessages(local_server(dir, workers = 1, worker_type = "native", quiet = FALSE))
   expect_identical(request(server, "/warn")$status, 200L)
   expect_identical(request(server, "/fail")$status, 500L)
   lines <- messages_until(server, any(grepl("be warned", seen)) && any(grepl("failed on purpose", seen)))

@@ -88,7 +88,7 @@ impl Local {
             dir: dir.path().to_owned(),
             env: [(ROLE.to_owned(), "1".to_owned())].into(),
             workers: 1,
-            worker: None,
+            worker_type: None,
             cancelling: Cancelling {
                 cancel: true,
                 interrupt_timeout: PATIENCE,

@@ -41,7 +41,7 @@ pub struct LocalSettings {
     pub env: BTreeMap<String, String>,
     pub workers: u32,
     /// How workers must serve; `None` leaves it to each.
-    pub worker: Option<Kind>,
+    pub worker_type: Option<Kind>,
     /// What becomes of requests whose client has left, in native workers.
     pub cancelling: Cancelling,
     /// Whether workers are forked from a process that has loaded the app.
@@ -58,8 +58,8 @@ pub struct LocalSettings {
 }
 
 impl LocalSettings {
-    /// `worker` in the words of the setting.
-    fn worker_choice(&self) -> &'static str {
-        self.worker.map_or("auto", Kind::name)
+    /// `worker_type` in the words of the setting.
+    fn worker_type_name(&self) -> &'static str {
+        self.worker_type.map_or("auto", Kind::name)
     }
 }

@@ -163,7 +163,7 @@ impl Supervisor {
             Event::Command(Command::Kill) => self.kill(),
             Event::Forked(generation, outcome) => self.forked(generation, outcome).await,
             Event::Started(generation, Ok(Address::Tcp(_)))
-                if self.settings.worker == Some(Kind::Native) =>
+                if self.settings.worker_type == Some(Kind::Native) =>
             {
                 self.boot_failed(generation, BootProblem::NotNative);
             }

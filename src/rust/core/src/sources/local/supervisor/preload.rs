@@ -135,7 +135,7 @@ impl Supervisor {
 
     /// Whether there is to be a template. An app that could not be preloaded may be after a reload.
     pub(super) fn preloads(&self) -> bool {
-        self.settings.preload && self.settings.worker != Some(Kind::Http)
+        self.settings.preload && self.settings.worker_type != Some(Kind::Http)
     }
 
     /// Starts a process for each worker that has none and waits for nothing else.
@@ -259,7 +259,7 @@ impl Supervisor {
                 self.preload.release(old);
                 self.template_settled().await;
             }
-            Err(LoadFailure::Unable(why)) if self.settings.worker == Some(Kind::Native) => {
+            Err(LoadFailure::Unable(why)) if self.settings.worker_type == Some(Kind::Native) => {
                 let message = format!("The app cannot be preloaded: {why}.");
                 template.problem = Some(message);
                 template.process.ender().kill();

@@ -38,7 +38,7 @@ impl Supervisor {
                         self.settings.boot_timeout.as_secs_f64()
                     ),
                     Some(BootProblem::NotNative) => format!(
-                        "Worker {id} cannot be native (`worker = \"native\"`): the app serves TCP itself, \
+                        "Worker {id} cannot be native (`worker_type = \"native\"`): the app serves TCP itself, \
                          not through `httpuv::runServer()` as plumber's `pr_run()` does."
                     ),
                     None => format!("Worker {id} {} before it was ready.", exit.describe()),

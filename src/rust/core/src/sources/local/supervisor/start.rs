@@ -73,7 +73,7 @@ impl Supervisor {
         generation: u64,
         replaces: Option<(u64, Reason)>,
     ) -> io::Result<Member> {
-        let socket = match self.settings.worker {
+        let socket = match self.settings.worker_type {
             Some(Kind::Http) => None,
             _ => Some(self.resources.socket(generation)?),
         };
@@ -162,7 +162,10 @@ impl Supervisor {
     /// What every process is told.
     pub(super) fn worker_env(&self, id: u32, port: &ReservedPort) -> BTreeMap<String, String> {
         let mut env = self.settings.env.clone();
-        env.insert("FAUCET_WORKER".into(), self.settings.worker_choice().into());
+        env.insert(
+            "FAUCET_WORKER_TYPE".into(),
+            self.settings.worker_type_name().into(),
+        );
         env.insert("FAUCET_PORT".into(), port.address.port().to_string());
         env.insert("FAUCET_HOST".into(), port.address.ip().to_string());
         env.insert("FAUCET_WORKER_ID".into(), id.to_string());

@@ -18,7 +18,7 @@ async fn supervisor() -> (Supervisor, Arc<Worker>) {
         dir: ".".into(),
         env: BTreeMap::new(),
         workers: 1,
-        worker: None,
+        worker_type: None,
         cancelling: Cancelling {
             cancel: true,
             interrupt_timeout: Duration::from_secs(5),
