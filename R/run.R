@@ -8,8 +8,8 @@
 #' In this order of preference:
 #'
 #' - `_server.yml`: the package that its field `engine` names is asked to launch the server.
-#' - `entrypoint.R`: it either returns a plumber router, or starts its server itself, on port
-#'   `Sys.getenv("FAUCET_PORT")` of 127.0.0.1.
+#' - `entrypoint.R`: it either returns a plumber router, or starts its server itself. If it does so by `pr_run()` or
+#'   `httpuv::runServer()`, on whatever port; else on port `Sys.getenv("FAUCET_PORT")` of 127.0.0.1.
 #' - `plumber.R`: an API annotated for plumber.
 #'
 #' Workers run in `dir`, with the library paths of this session, and with plumber attached in the

@@ -3,6 +3,7 @@
 mod boot;
 mod death;
 mod folder;
+mod listening;
 mod memory;
 mod output;
 mod position;

@@ -16,6 +16,7 @@ use super::start::{temporary_env, why_not_started};
 use super::{Event, SourceEvent, Supervisor};
 use crate::ops::status::{Kind, State, TemplateStatus};
 use crate::sources::local::boot::{accepts, ReservedPort, LOOK};
+use crate::sources::local::listening;
 use crate::sources::local::position::{Due, Place, Position};
 use crate::sources::local::process::{Exit, Process};
 use crate::sources::local::scratch::Temporary;
@@ -206,6 +207,7 @@ impl Supervisor {
         let (mut loading, exited) = oneshot::channel::<()>();
         let (sender, timeout) = (self.sender.clone(), self.settings.boot_timeout);
         let address = [Address::Tcp(port.address)];
+        let (pid, own_port) = (process.pid(), port.address.port());
         tokio::spawn(async move {
             let loaded = tokio::select! {
                 // In this order: one that is unable says so, and ends.
@@ -217,6 +219,10 @@ impl Supervisor {
                 },
                 _ = accepts(&address, LOOK) => {
                     Err(LoadFailure::Unable("the app serves TCP itself".into()))
+                }
+                strays = listening::elsewhere(pid, own_port, |_| ()) => {
+                    let why = format!("the app serves TCP itself, on {}", listening::describe(&strays));
+                    Err(LoadFailure::Unable(why))
                 }
                 () = tokio::time::sleep(timeout) => Err(LoadFailure::Timeout),
                 () = loading.closed() => return,
