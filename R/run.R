@@ -141,6 +141,7 @@ run <- function(dir = ".", workers = NULL, host = NULL, port = NULL, block = TRU
   refuse_partial_names("run", run, sys.call(), parent.frame(), call = call)
   given <- given_settings(list(workers = workers, worker_type = worker_type, host = host, port = port), list(...))
   check_block(block, call = call)
+  refuse_app_object(dir, "run", call = call)
   config <- if (is.null(app) && is_config(dir)) read_config(dir, given, call = call)
   settings <- resolve_settings(config$given %||% given, "run", call = call)
   if (!is.null(config)) {

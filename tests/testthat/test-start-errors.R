@@ -23,6 +23,11 @@ test_that("errors about the directory say what to do", {
     faucet::run("empty")
     faucet::run("plumber.R")
     faucet::run(3)
+    faucet::run(plumber::pr())
+    faucet::run(function(req) NULL, port = 0)
+    faucet::run(list(call = function(req) NULL))
+    faucet::run(list("/a" = plumber::pr()))
+    faucet::pool(plumber::pr())
   })
 })
 
