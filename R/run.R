@@ -106,7 +106,7 @@
 #' - `faucet_error_config`: something is wrong in a configuration file. Fields `file`, `line` and `keys`: where.
 #' - `faucet_error_app`: `app` is none of what it may be, or cannot be copied.
 #' - `faucet_error_option`: a setting is unknown or has a value that it does not take. Field `option`: its name.
-#' - `faucet_error_port_in_use`: somebody else listens on `port`.
+#' - `faucet_error_port_in_use`: somebody else, or another server of this session, listens on `port`.
 #' - `faucet_error_listen`: `host` is no address of this machine, or `port` needs privileges.
 #' - `faucet_error_boot`: no worker, or no template, could be started: it failed, was not ready within `boot_timeout`,
 #'   or cannot be native as `worker_type = "native"` asks.
