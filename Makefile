@@ -72,7 +72,7 @@ test-r:
 	mkdir -p $(LIBRARY)
 	R CMD INSTALL --library=$(LIBRARY) .
 	$(TEST_R)
-	FAUCET_WORKER=http FILTER='^(apps|boot-failure|crash|handle|http|one-at-a-time|ops|output|recycle|reload|scale|signals)$$' $(TEST_R)
+	FAUCET_WORKER_TYPE=http FILTER='^(apps|boot-failure|crash|handle|http|one-at-a-time|ops|output|recycle|reload|scale|signals)$$' $(TEST_R)
 
 # With the package that test-r has installed.
 test-k8s:

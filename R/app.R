@@ -18,6 +18,22 @@ check_app_object <- function(app, call = NULL) {
   app
 }
 
+# Whether this is what only `app` takes.
+is_app_object <- function(x) {
+  is.function(x) || inherits(x, "Plumber") || ((is.list(x) || is.environment(x)) && is.function(x$call))
+}
+
+# Where the path of a directory belongs, `verb` was given an app.
+refuse_app_object <- function(x, verb, call = NULL) {
+  if (is_app_object(x)) {
+    what <- if (is.function(x)) "a function" else if (inherits(x, "Plumber")) "a plumber router" else "an app"
+    abort("dir", c(
+      "{.arg dir} must be the path of a directory, not {what}.",
+      i = "To serve an R object, name the argument: {.code {verb}(app = )}."
+    ), call = call)
+  }
+}
+
 # Writes the app with what it needs of this session: the packages that are attached, and the objects of the global
 # environment that it names.
 save_app <- function(app, file, call = NULL) {

@@ -62,7 +62,7 @@
 #'
 #' - `faucet_error_option`: `url` is none of the above, or a setting is unknown or has a value that it does not take. Field
 #'   `option`: its name, or `"url"`.
-#' - `faucet_error_port_in_use`: somebody else listens on `port`.
+#' - `faucet_error_port_in_use`: somebody else, or another server of this session, listens on `port`.
 #' - `faucet_error_listen`: `host` is no address of this machine, or `port` needs privileges.
 #' - `faucet_error_boot`: no replica took requests within `boot_timeout`. The message says what was seen: no such name, no
 #'   address, or addresses that refused.

@@ -1,25 +1,49 @@
 # A native worker's own side: R takes requests from the thread that speaks HTTP, one at a time, and hands them to the
 # app as httpuv would. All of this runs in a worker's process, called by inst/worker/worker.R.
 
-# Stands in for httpuv::runServer(), which `original` is.
+# Stands in for httpuv::runServer(), which `original` is. Whatever port the app asks for, it is this worker's server, unless it
+# has one on FAUCET_PORT already.
 run_server <- function(original, host, port, app, ...) {
-  why <- why_not_native(app, port)
+  if (!identical(as.character(port), Sys.getenv("FAUCET_PORT"))) {
+    if (serves_own_port()) {
+      return(original(host, port, app, ...))
+    }
+    tell_of_port(port)
+    port <- as.integer(Sys.getenv("FAUCET_PORT"))
+    host <- Sys.getenv("FAUCET_HOST")
+  }
+  why <- why_not_native(app)
   if (is.null(why)) {
     if (is_template()) serve_forks(app, host) else serve_native(app, host, port)
   } else if (is_template()) {
     end_template(why)
-  } else if (Sys.getenv("FAUCET_WORKER") == "native") {
-    stop("worker = \"native\" cannot be had: ", why, call. = FALSE)
+  } else if (Sys.getenv("FAUCET_WORKER_TYPE") == "native") {
+    stop("worker_type = \"native\" cannot be had: ", why, call. = FALSE)
   } else {
     original(host, port, app, ...)
   }
 }
 
+# Whether httpuv listens on FAUCET_PORT in this process.
+serves_own_port <- function() {
+  ports <- lapply(httpuv::listServers(), function(server) tryCatch(server$getPort(), error = function(error) NULL))
+  Sys.getenv("FAUCET_PORT") %in% unlist(lapply(ports, as.character))
+}
+
+# Once, not by each of many workers. A template is number 0.
+tell_of_port <- function(port) {
+  front <- Sys.getenv("FAUCET_SERVER_PORT")
+  if (Sys.getenv("FAUCET_WORKER_ID") %in% c("0", "1") && !identical(as.character(port), front)) {
+    message(
+      "The port that the app asks for, ", paste(port, collapse = " "), ", is ignored: faucet brings the requests to it",
+      if (nzchar(front)) paste(", and listens on port", front), ". The code can stay as it is."
+    )
+  }
+}
+
 # NULL if this app can be served natively.
-why_not_native <- function(app, port) {
-  if (!identical(as.character(port), Sys.getenv("FAUCET_PORT"))) {
-    paste0("the app asks for port ", port, " instead of FAUCET_PORT.")
-  } else if (!is.function(app$call)) {
+why_not_native <- function(app) {
+  if (!is.function(app$call)) {
     "the app has no function `call`."
   } else if (!inherits(app, "Plumber") && is.function(app$onWSOpen)) {
     "the app takes WebSockets, which httpuv serves."

@@ -39,7 +39,7 @@ setting_definitions <- function() {
       min = 1, max = 10000, shown = "usable cores",
       elsewhere = "Kubernetes runs the workers: scale the Deployment, as by {.code kubectl scale}."
     ),
-    worker = local_setting(
+    worker_type = local_setting(
       "choice", "auto",
       paste(
         "Who serves HTTP in a worker: faucet itself (`native`), or the server that the app starts on a TCP port (`http`).",

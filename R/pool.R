@@ -55,6 +55,7 @@ pool <- function(dir = NULL, ..., app = NULL, url = NULL) {
     ), option = "dir", call = call)
   }
   refuse_partial_names("pool", pool, sys.call(), parent.frame(), call = call)
+  refuse_app_object(dir, "pool", call = call)
   given <- list(...)
   verb <- if (is.null(url)) "run" else "run_k8s"
   check_setting_names(names(given), given, names(settings_of(verb)), verb, call = call)
@@ -82,7 +83,8 @@ print.faucet_pool <- function(x, ...) {
 
 # Settings that each pool has for itself. All others are the server's.
 pool_settings <- c(
-  "workers", "grow_after", "shrink_after", "worker", "preload", "slots", "refresh", "ready_path", "dns", "queue", "queue_timeout", "timeout", "cancel",
+  "workers", "grow_after", "shrink_after", "worker_type", "preload", "slots", "refresh", "ready_path", "dns", "queue",
+  "queue_timeout", "timeout", "cancel",
   "interrupt_timeout", "boot_timeout", "max_body", "max_requests", "max_memory", "max_failures", "give_up_after"
 )
 
@@ -117,6 +119,7 @@ resolve_pool <- function(route, what, given = list(), call = NULL) {
   name <- check_route(route, call = call)
   rlang::try_fetch(
     {
+      refuse_app_object(what, "pool", call = call)
       if (rlang::is_string(what)) what <- pool(what)
       if (!inherits(what, "faucet_pool")) {
         got <- describe_value(what)

@@ -8,8 +8,8 @@
 #' In this order of preference:
 #'
 #' - `_server.yml`: the package that its field `engine` names is asked to launch the server.
-#' - `entrypoint.R`: it either returns a plumber router, or starts its server itself, on port
-#'   `Sys.getenv("FAUCET_PORT")` of 127.0.0.1.
+#' - `entrypoint.R`: it either returns a plumber router, or starts its server itself. If it does so by `pr_run()` or
+#'   `httpuv::runServer()`, on whatever port; else on port `Sys.getenv("FAUCET_PORT")` of 127.0.0.1.
 #' - `plumber.R`: an API annotated for plumber.
 #'
 #' Workers run in `dir`, with the library paths of this session, and with plumber attached in the
@@ -30,7 +30,7 @@
 #' @section Native workers:
 #' In a worker whose app is served by `httpuv::runServer()`, as plumber's are, faucet takes that server's place: such
 #' a worker is native. Only then R is interrupted when a client leaves (`cancel`) or its time is over (`timeout`),
-#' [stream()] sends what is written at once, and `preload` forks workers. The setting `worker` can ask for native workers, or
+#' [stream()] sends what is written at once, and `preload` forks workers. The setting `worker_type` can ask for native workers, or
 #' for none. See `vignette("workers", package = "faucet")`.
 #'
 #' @section Running in the foreground and in the background:
@@ -105,10 +105,10 @@
 #' @param block Whether to wait until the server has stopped.
 #' @param ... Further settings, by name: see [`faucet-options`]. There are limits (`queue`,
 #'   `max_body`, ...), times in seconds (`timeout`, `boot_timeout`, `shutdown_timeout`, ...),
-#'   recycling (`max_requests`, `max_memory`), the kind of workers (`worker`, `cancel`, `preload`), operation
+#'   recycling (`max_requests`, `max_memory`), the kind of workers (`worker_type`, `cancel`, `preload`), operation
 #'   (`admin_port`, `access_log`) and `quiet`.
 #'   `workers`, `host` and `port` too can come from options and the environment.
-#' @param worker Kind of workers, by default `"auto"`: see [`faucet-options`].
+#' @param worker_type Kind of workers, by default `"auto"`: see [`faucet-options`].
 #'
 #' @return A handle of class [faucet_server]: with `block = FALSE` that of the running server, with
 #'   `block = TRUE`, invisibly, that of the stopped one.
@@ -120,10 +120,10 @@
 #' - `faucet_error_config`: something is wrong in a configuration file. Fields `file`, `line` and `keys`: where.
 #' - `faucet_error_app`: `app` is none of what it may be, or cannot be copied.
 #' - `faucet_error_option`: a setting is unknown or has a value that it does not take. Field `option`: its name.
-#' - `faucet_error_port_in_use`: somebody else listens on `port`.
+#' - `faucet_error_port_in_use`: somebody else, or another server of this session, listens on `port`.
 #' - `faucet_error_listen`: `host` is no address of this machine, or `port` needs privileges.
 #' - `faucet_error_boot`: no worker, or no template, could be started: it failed, was not ready within `boot_timeout`,
-#'   or cannot be native as `worker = "native"` asks.
+#'   or cannot be native as `worker_type = "native"` asks.
 #'   Field `lines`: the last lines that R wrote.
 #'
 #' @seealso [pool()] for several apps, [`faucet-options`] for all settings, [faucet_server] for the handle; [stream()],
@@ -150,11 +150,12 @@
 #'   list(status = 200L, headers = list("Content-Type" = "text/plain"), body = req$PATH_INFO)
 #' })
 #' }
-run <- function(dir = ".", workers = NULL, host = NULL, port = NULL, block = TRUE, ..., app = NULL, worker = NULL) {
+run <- function(dir = ".", workers = NULL, host = NULL, port = NULL, block = TRUE, ..., app = NULL, worker_type = NULL) {
   call <- rlang::current_env()
   refuse_partial_names("run", run, sys.call(), parent.frame(), call = call)
-  given <- given_settings(list(workers = workers, worker = worker, host = host, port = port), list(...))
+  given <- given_settings(list(workers = workers, worker_type = worker_type, host = host, port = port), list(...))
   check_block(block, call = call)
+  refuse_app_object(dir, "run", call = call)
   config <- if (is.null(app) && is_config(dir)) read_config(dir, given, call = call)
   settings <- resolve_settings(config$given %||% given, "run", call = call)
   if (!is.null(config)) {

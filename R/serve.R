@@ -7,7 +7,10 @@ serve <- function(settings, block, call = NULL) {
     signals_hold()
     on.exit(signals_release(), add = TRUE)
   }
-  link <- new_link(check_result(server_start(settings), call = call), settings)
+  started <- server_start(settings)
+  if (!isTRUE(started$ok)) raise_start_failure(started, settings, call = call)
+  link <- new_link(started, settings)
+  remember_server(link)
   if (block) {
     # However this ends: what runs in the foreground does not outlive it.
     on.exit(kill_server(link), add = TRUE, after = FALSE)

@@ -52,7 +52,7 @@ faucet_server <- R6::R6Class(
     #'   - `state` (character): `"starting"`; `"ready"`; `"busy"`, which has a request; `"suspended"`, which is a replica that
     #'     cannot be reached and is tried again and again; `"draining"`, which finishes what it has; `"stopping"`; `"dead"`;
     #'     `"failed"`, whose last starts have all failed (`max_failures`), and which is tried again now and then.
-    #'   - `type` (character): who serves in it. `"native"` or `"http"`, and for a replica `"faucet"` if it runs
+    #'   - `worker_type` (character): who serves in it. `"native"` or `"http"`, and for a replica `"faucet"` if it runs
     #'     faucet itself, or else `"http"`. `NA` while that is not known.
     #'   - `slots` (integer): how many requests it takes at a time. `0` while it takes none.
     #'   - `in_flight` (integer): requests it is working on.
@@ -70,7 +70,7 @@ faucet_server <- R6::R6Class(
         pid = status$pid,
         address = status$address,
         state = status$state,
-        type = status$type,
+        worker_type = status$worker_type,
         slots = status$slots,
         in_flight = status$in_flight,
         requests = status$requests,
@@ -325,7 +325,7 @@ worker_columns <- function(status) {
     worker = status$worker,
     pid = or_dash(status$pid),
     state = status$state,
-    type = or_dash(status$type),
+    worker_type = or_dash(status$worker_type),
     in_flight = status$in_flight,
     requests = format(status$requests, scientific = FALSE, trim = TRUE),
     restarts = status$restarts,
@@ -340,7 +340,7 @@ replica_columns <- function(status) {
     worker = status$worker,
     address = or_dash(status$address),
     state = status$state,
-    type = or_dash(status$type),
+    worker_type = or_dash(status$worker_type),
     slots = or_dash(status$slots),
     in_flight = status$in_flight,
     requests = format(status$requests, scientific = FALSE, trim = TRUE),

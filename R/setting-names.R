@@ -16,7 +16,7 @@ check_setting_names <- function(names, given, known, verb, call = NULL) {
   }
   for (name in setdiff(names, known)) {
     instead <- hint_elsewhere(name, verb)
-    near <- if (is.null(instead)) nearest_name(name, c(known, arguments_of(verb)))
+    near <- if (is.null(instead)) nearest_name(name, c(known, arguments_of(verb)), given[[name]])
     abort("option", c(
       "{.fun {verb}} has no option {.arg {name}}.",
       i = instead,
@@ -30,18 +30,18 @@ check_setting_names <- function(names, given, known, verb, call = NULL) {
 warn_of_unknown_settings <- function(options = names(base::options()), variables = environment_names()) {
   known <- names(setting_definitions())
   warn_of_unknown(
-    unknown_names(options, "^faucet[.]", paste0("faucet.", known)), paste0("faucet.", known), "Option"
+    unknown_names(options, "^faucet[.]", paste0("faucet.", known)), paste0("faucet.", known), "Option", getOption
   )
   variables <- grep(foreign_variables, variables, value = TRUE, invert = TRUE, useBytes = TRUE)
   warn_of_unknown(
     unknown_names(variables, "^FAUCET_", c(setting_variable(known), own_variables)), setting_variable(known),
-    "Environment variable"
+    "Environment variable", read_variable
   )
 }
 
 # Set by faucet for its workers, or read when the package is built.
 own_variables <- paste0("FAUCET_", c(
-  "APP", "FORK", "HOST", "LIB", "PORT", "SERVER_NAME", "SERVER_PORT", "SOCKET", "TEMPLATE", "WORKER", "WORKER_ID",
+  "APP", "FORK", "HOST", "LIB", "PORT", "SERVER_NAME", "SERVER_PORT", "SOCKET", "TEMPLATE", "WORKER_ID",
   "PROFILE", "TARGET_DIR", "VENDOR"
 ))
 
@@ -53,11 +53,11 @@ unknown_names <- function(names, prefix, known) {
   setdiff(grep(prefix, names[validEnc(names)], value = TRUE), known)
 }
 
-warn_of_unknown <- function(unknown, known, what) {
+warn_of_unknown <- function(unknown, known, what, value_of) {
   for (name in unknown) {
     # Without the prefix, which would allow more edits.
-    bare <- function(name) sub("^(faucet[.]|FAUCET_)", "", name)
-    near <- known[match(nearest_name(bare(name), bare(known)), bare(known))]
+    bare <- function(name) tolower(sub("^(faucet[.]|FAUCET_)", "", name))
+    near <- known[match(nearest_name(bare(name), bare(known), value_of(name)), bare(known))]
     rlang::warn(
       c(
         paste0(what, " `", name, "` is ignored: there is no such setting."),
@@ -82,17 +82,21 @@ environment_names <- function() {
 }
 
 # R takes an abbreviation for any argument before `...`, so that a slip, or a new setting, may end as another one's value.
-# `typed` is the call as it was written, from `envir`.
-refuse_partial_names <- function(verb, fun, typed, envir, call = NULL) {
+# `typed` is the call as it was written, from `envir`; `call` is the environment that it runs in.
+refuse_partial_names <- function(verb, fun, typed, envir, call) {
   names <- names(match.call(function(...) NULL, typed, envir = envir))[-1]
   full <- names(formals(fun))
   free <- setdiff(full[seq_len(match("...", full) - 1)], names)
   for (name in setdiff(names[nzchar(names)], full)) {
-    meant <- free[startsWith(free, name)]
-    if (length(meant) > 0) {
+    taken <- free[startsWith(free, name)]
+    if (length(taken) > 0) {
+      # What was given is the value of the argument that R took it for; it may fit another one that begins the same.
+      begun <- unique(c(taken, names(settings_of(verb))))
+      begun <- begun[startsWith(begun, name)]
+      meant <- c(begun[vapply(begun, takes_value, NA, call[[taken[[1]]]])], taken)[[1]]
       abort("option", c(
         "{.fun {verb}} takes no abbreviated names, such as {.arg {name}}.",
-        i = "Did you mean {.arg {meant[[1]]}}?"
+        i = "Did you mean {.arg {meant}}?"
       ), option = name, call = call)
     }
   }
@@ -114,10 +118,30 @@ hint_elsewhere <- function(name, verb) {
   }
 }
 
-# The known name that takes the fewest edits, if they are few enough to be a slip.
-nearest_name <- function(name, known) {
+# The known name that takes the fewest edits, if they are few enough to be a slip, or that begins with this one. Where there
+# are several, one that takes the value goes first: `worker = "native"` means `worker_type`, `worker = 4` means `workers`.
+nearest_name <- function(name, known, value = NULL) {
   plain <- function(x) gsub("[._-]", "", tolower(x))
   edits <- drop(utils::adist(plain(name), plain(known), partial = FALSE))
-  best <- which.min(edits)
-  if (edits[[best]] <= max(2, nchar(name) %/% 3)) known[[best]]
+  is_near <- edits <= max(2, nchar(name) %/% 3)
+  is_near <- is_near | (nchar(name) > 2 & startsWith(plain(known), plain(name)))
+  near <- known[is_near][order(edits[is_near])]
+  fits <- vapply(near, takes_value, NA, value)
+  if (length(near) > 0) c(near[fits], near)[[1]]
+}
+
+# Whether there is such a setting, and it takes this value.
+takes_value <- function(name, value) {
+  definition <- setting_definitions()[[name]]
+  if (is.null(definition) || is.null(value)) {
+    return(FALSE)
+  }
+  if (rlang::is_string(value)) value <- parse_setting(value, definition)
+  tryCatch(
+    {
+      check_setting(value, name, definition)
+      TRUE
+    },
+    error = function(error) FALSE
+  )
 }

@@ -51,10 +51,10 @@ local({ # nolint: cyclocomp_linter. It holds functions, each of which counts.
   # in this process, before the app's code runs. faucet's R code is loaded when it is called, after the app has chosen the
   # versions of its packages.
   serve_natively <- function() {
-    replace <- function(...) {
-      httpuv <- asNamespace("httpuv")
-      original <- httpuv$runServer
-      replacement <- function(host, port, app, ...) {
+    kept$served <- FALSE
+    replace_in("httpuv", "runServer", function(original) {
+      force(original)
+      function(host, port, app, ...) {
         kept$served <- TRUE
         faucet <- load_faucet()
         if (is.null(faucet)) {
@@ -63,12 +63,28 @@ local({ # nolint: cyclocomp_linter. It holds functions, each of which counts.
           faucet$run_server(original, host, port, app, ...)
         }
       }
-      locked <- bindingIsLocked("runServer", httpuv)
-      if (locked) unlockBinding("runServer", httpuv)
-      assign("runServer", replacement, httpuv)
-      if (locked) lockBinding("runServer", httpuv)
+    })
+    # plumber opens a port to see whether it is free, and takes another one if not. Nobody is to connect there, and nobody
+    # will listen there.
+    replace_in("plumber", "findPort", function(original) {
+      function(port) if (missing(port) || is.null(port)) as.integer(Sys.getenv("FAUCET_PORT")) else port
+    })
+  }
+
+  # Replaces a function of a package, as soon as that is loaded. `make` is given the original.
+  replace_in <- function(package, name, make) {
+    replace <- function(...) {
+      namespace <- asNamespace(package)
+      if (!exists(name, namespace, mode = "function", inherits = FALSE)) {
+        return(invisible())
+      }
+      replacement <- make(get(name, namespace))
+      locked <- bindingIsLocked(name, namespace)
+      if (locked) unlockBinding(name, namespace)
+      assign(name, replacement, namespace)
+      if (locked) lockBinding(name, namespace)
     }
-    if (isNamespaceLoaded("httpuv")) replace() else setHook(packageEvent("httpuv", "onLoad"), replace)
+    if (isNamespaceLoaded(package)) replace() else setHook(packageEvent(package, "onLoad"), replace)
   }
 
   # plumber's own rule: the name in any case.
@@ -104,6 +120,16 @@ local({ # nolint: cyclocomp_linter. It holds functions, each of which counts.
   # Apps are written after `library(plumber)`: some of plumber's own examples have no such line.
   attach_plumber <- function() {
     suppressPackageStartupMessages(library("plumber", character.only = TRUE, warn.conflicts = FALSE))
+  }
+
+  # plumber tells, before it calls httpuv::runServer(), at which address it runs: nobody listens there.
+  without_addresses <- function(code) {
+    withCallingHandlers(code, message = function(message) {
+      said <- "^Running (plumber API|[[:alnum:]]+ Docs) at "
+      if (isFALSE(kept$served) && grepl(said, conditionMessage(message)[[1]], useBytes = TRUE)) {
+        tryInvokeRestart("muffleMessage")
+      }
+    })
   }
 
   run_router <- function(router) {
@@ -146,6 +172,8 @@ local({ # nolint: cyclocomp_linter. It holds functions, each of which counts.
     }
   }
 
+  # plumber's own option: for `pr_run(pr)`, which names no port.
+  options(plumber.port = port)
   watch_front()
   if (is_template || nzchar(Sys.getenv("FAUCET_SOCKET"))) {
     serve_natively()
@@ -164,7 +192,7 @@ local({ # nolint: cyclocomp_linter. It holds functions, each of which counts.
     {
       tryCatch(
         withCallingHandlers(
-          serve(),
+          without_addresses(serve()),
           interrupt = function(condition) {
             wave_through(condition)
             leaving <<- TRUE

@@ -3,7 +3,7 @@
 kinds <- c("native", "http")
 
 type_of <- function(server) {
-  wait_for_workers(server)$type
+  wait_for_workers(server)$worker_type
 }
 
 # Of apps/eval: the response that `code` makes of the request, `req`.

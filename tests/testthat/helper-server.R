@@ -31,6 +31,25 @@ messages_until <- function(server, condition) {
   seen
 }
 
+# The server that `start` returns, and all that it says until one of the lines is like `pattern`.
+from_start_until <- function(start, pattern) {
+  seen <- character()
+  messages_of(
+    {
+      server <- start
+      wait_until(
+        {
+          server$is_running()
+          any(grepl(pattern, seen))
+        },
+        what = pattern
+      )
+    },
+    function(lines) seen <<- c(seen, lines)
+  )
+  list(server = server, lines = seen)
+}
+
 # What `code` signals as messages, as lines of text, each of which `heard()` is told at once.
 messages_of <- function(code, heard = NULL) {
   seen <- character()

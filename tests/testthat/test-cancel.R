@@ -4,7 +4,7 @@ skip_on_cran()
 # R stops when the client has left, or when time is over. Only for native workers.
 
 local_cancel <- function(dir, ..., env = parent.frame()) {
-  server <- local_server(dir, ..., worker = "native", env = env)
+  server <- local_server(dir, ..., worker_type = "native", env = env)
   wait_for_workers(server)
   server
 }

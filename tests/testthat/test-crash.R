@@ -44,7 +44,7 @@ test_that("an answer that is none costs its own request only, and no worker", {
     "#* @get /length", "function(res, n) {",
     "  res$setHeader('Content-Length', n)", "  'hello world'", "}"
   ))
-  server <- local_server(dir, workers = 1, worker = "http", idle_timeout = 1)
+  server <- local_server(dir, workers = 1, worker_type = "http", idle_timeout = 1)
   wait_for_workers(server, 1)
   pid <- json(request(server, "/pid"))$pid
   for (code in c(99, 100, 101, 102, 103, 123, 199)) {
@@ -72,7 +72,7 @@ test_that("a worker that closes what it serves on is replaced", {
     "#* @get /close", "function() for (fd in 3:200) try(parallel:::closeFD(fd), silent = TRUE)"
   ))
   for (worker in c("native", "http")) {
-    server <- local_server(dir, workers = 1, worker = worker)
+    server <- local_server(dir, workers = 1, worker_type = worker)
     wait_for_workers(server, 1)
     pid <- json(request(server, "/pid"))$pid
     expect_identical(request(server, "/close")$status, 502L)

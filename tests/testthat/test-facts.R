@@ -9,7 +9,7 @@ test_that("outside of a worker there is nothing to know", {
 test_that("an app knows its worker, its request, and whether it is cancelled", {
   skip_on_os("windows")
   for (kind in kinds) {
-    server <- local_server(local_app("eval"), workers = 2, worker = kind)
+    server <- local_server(local_app("eval"), workers = 2, worker_type = kind)
     status <- wait_for_workers(server, 2)
     facts <- quote(list(status = 200L, headers = list(), body = jsonlite::toJSON(auto_unbox = TRUE, list(
       worker = worker_id(), pid = Sys.getpid(), request = request_id(req), cancelled = is_cancelled()

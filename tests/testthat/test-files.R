@@ -14,7 +14,7 @@ some_bytes <- function(size) {
 }
 
 file_server <- function(kind = "native", ..., env = parent.frame()) {
-  local_server(local_app("eval", env = env), workers = 1, worker = kind, ..., env = env)
+  local_server(local_app("eval", env = env), workers = 1, worker_type = kind, ..., env = env)
 }
 
 # The response with that file.
@@ -79,7 +79,7 @@ test_that("a file that cannot be read is a 500, and costs no worker", {
 
 test_that("names of files may have any characters, and be relative to the app's directory", {
   dir <- local_app("eval")
-  server <- local_server(dir, workers = 1, worker = "native")
+  server <- local_server(dir, workers = 1, worker_type = "native")
   for (name in c("with space.txt", "\u00e9\u4f60.txt", "100% \"quoted\".txt", "plain.txt")) {
     writeLines(name, file.path(dir, name), useBytes = TRUE)
     answer <- rook_file(server, name)
@@ -90,7 +90,7 @@ test_that("names of files may have any characters, and be relative to the app's 
 
 test_that("a file that the app removes right after is sent all the same, and one of httpuv's is removed", {
   dir <- local_app("eval")
-  server <- local_server(dir, workers = 1, worker = "native")
+  server <- local_server(dir, workers = 1, worker_type = "native")
   bytes <- some_bytes(3e6)
   writeBin(bytes, file.path(dir, "owned"))
   answer <- rook(server, list(status = 200L, headers = list(), body = list(file = "owned", owned = TRUE)))
@@ -131,7 +131,7 @@ test_that("a plumber handler may answer with a file", {
   ))
   file <- local_file(some_bytes(1e6))
   for (kind in kinds) {
-    server <- local_server(dir, workers = 1, worker = kind)
+    server <- local_server(dir, workers = 1, worker_type = kind)
     answer <- request(server, paste0("/file?name=", curl::curl_escape(file)))
     expect_identical(answer$headers[["content-type"]], "text/own")
     expect_true(identical(answer$body, some_bytes(1e6)))

@@ -8,7 +8,7 @@ test_that("the handle tells how the server is doing", {
   status <- wait_for_workers(server, 2)
   expect_identical(class(status), "data.frame")
   columns <- c(
-    "pool", "worker", "pid", "address", "state", "type", "slots", "in_flight", "requests", "restarts", "memory", "started",
+    "pool", "worker", "pid", "address", "state", "worker_type", "slots", "in_flight", "requests", "restarts", "memory", "started",
     "boot", "next_try"
   )
   expect_named(status, columns)
@@ -26,14 +26,14 @@ test_that("the handle tells how the server is doing", {
   expect_true(all(status$boot > 0 & status$boot < 600))
   expect_s3_class(status$next_try, "POSIXct")
   expect_true(all(is.na(status$next_try)))
-  expect_true(all(status$type %in% c("native", "http")))
+  expect_true(all(status$worker_type %in% c("native", "http")))
   expect_error(server$url <- "x", class = "faucet_error")
   # Nobody looks its workers up.
   expect_null(server$lookup())
 })
 
 test_that("the handle prints itself as a short table", {
-  server <- local_server(local_app("basic"), workers = 2, worker = "native")
+  server <- local_server(local_app("basic"), workers = 2, worker_type = "native")
   wait_for_workers(server, 2)
   withr::local_options(cli.num_colors = 1L)
   steady <- function(lines) {

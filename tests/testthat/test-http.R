@@ -39,7 +39,7 @@ test_that("R cannot be told a lie by a name with underscores", {
 test_that("150 headers pass both ways, in workers of both types", {
   own <- stats::setNames(as.list(as.character(1:150)), paste0("X-Own-", 1:150))
   for (type in c("native", "http")) {
-    server <- local_server(local_app("echo"), workers = 1, worker = type)
+    server <- local_server(local_app("echo"), workers = 1, worker_type = type)
     answer <- request(server, "/many", headers = own)
     expect_identical(answer$status, 200L)
     expect_identical(answer$text, "150")

@@ -11,7 +11,7 @@ leave_wait <- function(clients, server, dir, id) {
 test_that("when a client leaves the front, R in the pod is interrupted", {
   dir <- local_app("pod")
   dns <- local_dns()
-  pods <- local_pods(1, dir, "faucet", worker = "native")
+  pods <- local_pods(1, dir, "faucet", worker_type = "native")
   server <- local_api(dns, pods)
   pid <- json(request(server, "/pid"))$pid
   clients <- crowd()
@@ -26,7 +26,7 @@ test_that("when a client leaves the front, R in the pod is interrupted", {
 test_that("a client that leaves another front's queue leaves the pod's, too", {
   dir <- local_app("pod")
   dns <- local_dns()
-  pods <- local_pods(1, dir, "faucet", worker = "native")
+  pods <- local_pods(1, dir, "faucet", worker_type = "native")
   fronts <- local_fronts(dns, pods)
   clients <- crowd()
   hold(clients, fronts[[1]], dir, "first")
@@ -44,7 +44,7 @@ test_that("a client that leaves another front's queue leaves the pod's, too", {
 test_that("a deadline of the front interrupts R in the pod", {
   dir <- local_app("pod")
   dns <- local_dns()
-  pods <- local_pods(1, dir, "faucet", worker = "native")
+  pods <- local_pods(1, dir, "faucet", worker_type = "native")
   server <- local_api(dns, pods, timeout = 1)
   pid <- json(request(server, "/pid"))$pid
   late <- request(server, "/wait?id=late")
@@ -57,7 +57,7 @@ test_that("a deadline of the front interrupts R in the pod", {
 test_that("with cancel = FALSE at the front, work in the pod goes on to its end", {
   dir <- local_app("pod")
   dns <- local_dns()
-  pods <- local_pods(1, dir, "faucet", worker = "native")
+  pods <- local_pods(1, dir, "faucet", worker_type = "native")
   server <- local_api(dns, pods, cancel = FALSE)
   clients <- crowd()
   hold(clients, server, dir, "left")

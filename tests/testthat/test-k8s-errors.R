@@ -14,7 +14,7 @@ test_that("a url must name replicas by http", {
 
 test_that("Kubernetes runs the workers: settings of theirs are none of run_k8s()", {
   for (option in c(
-    "workers", "max_requests", "max_memory", "max_failures", "give_up_after", "interrupt_timeout", "worker", "preload"
+    "workers", "max_requests", "max_memory", "max_failures", "give_up_after", "interrupt_timeout", "worker_type", "preload"
   )) {
     value <- rlang::list2(!!option := 1)
     error <- expect_error(

@@ -4,7 +4,7 @@ replicas <- function(n = 3, state = "ready") {
   list(
     pool = rep("/", n), worker = seq_len(n), pid = rep(NA_integer_, n),
     address = paste0("10.0.", seq_len(n) %/% 256, ".", seq_len(n) %% 256, ":8000"),
-    state = rep(state, length.out = n), type = rep("faucet", n), slots = rep(4L, n), in_flight = rep(1L, n),
+    state = rep(state, length.out = n), worker_type = rep("faucet", n), slots = rep(4L, n), in_flight = rep(1L, n),
     requests = seq_len(n) * 1e5, restarts = rep(0L, n), memory = rep(NA_real_, n), started = rep(1.7e9, n),
     boot = rep(NA_real_, n), queue = 7L
   )
@@ -29,7 +29,7 @@ test_that("the table of replicas shows where they are, and nothing that only pro
   expect_identical(shown[[1]], "3 replicas, 3 in flight, 7 waiting")
   expect_identical(
     strsplit(trimws(shown[[2]]), " +")[[1]],
-    c("worker", "address", "state", "type", "slots", "in_flight", "requests", "found")
+    c("worker", "address", "state", "worker_type", "slots", "in_flight", "requests", "found")
   )
   expect_match(shown[[4]], "2 +10[.]0[.]0[.]2:8000 +ready +faucet +4 +1 +200000 +2023-11-1[45]")
 })

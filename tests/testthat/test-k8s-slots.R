@@ -13,7 +13,7 @@ test_that("slots says how many requests a pod gets that cannot tell", {
   answers <- clients$wait()
   expect_identical(unique(vapply(answers, `[[`, 1L, "status")), 200L)
   expect_identical(most_at_once(dir), 2L)
-  expect_identical(server$status()$type, c("http", "http"))
+  expect_identical(server$status()$worker_type, c("http", "http"))
 })
 
 test_that("a pod that runs faucet tells how many workers it has", {
@@ -23,7 +23,7 @@ test_that("a pod that runs faucet tells how many workers it has", {
   server <- local_api(dns, pods)
   # With each answer: its second worker may have started just now.
   wait_until(request(server, "/pid")$status == 200 && server$status()$slots == 2)
-  expect_identical(server$status()$type, "faucet")
+  expect_identical(server$status()$worker_type, "faucet")
   clients <- crowd()
   for (i in 1:2) clients$add(server, paste0("/hold?id=", i))
   wait_until(clients$step() && nrow(begun(dir)) == 2)
@@ -56,6 +56,6 @@ test_that("pods of both kinds serve side by side", {
   expect_identical(failed(answers), answers[0, ])
   expect_setequal(answers$pod, addresses)
   status <- server$status()
-  expect_identical(status$type[match(addresses, host_of(status$address))], c("http", "faucet"))
+  expect_identical(status$worker_type[match(addresses, host_of(status$address))], c("http", "faucet"))
   expect_identical(most_at_once(dir), 1L)
 })

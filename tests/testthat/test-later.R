@@ -4,7 +4,7 @@ skip_on_os("windows")
 
 local_later <- function(kind, code, env = parent.frame()) {
   dir <- local_code("plumber.R" = code, env = env)
-  server <- local_server(dir, workers = 1, worker = kind, env = env)
+  server <- local_server(dir, workers = 1, worker_type = kind, env = env)
   expect_identical(type_of(server), kind)
   list(dir = dir, server = server)
 }
@@ -57,7 +57,7 @@ for (kind in kinds) {
   })
 
   test_that(paste("a Rook app may answer with a promise:", kind), {
-    server <- local_server(local_app("eval"), workers = 1, worker = kind)
+    server <- local_server(local_app("eval"), workers = 1, worker_type = kind)
     expect_identical(rook(server, promises::promise(function(resolve, reject) {
       answer <- list(status = 202L, headers = list("X-A" = "b"), body = "in the end")
       later::later(function() resolve(answer), 0.05)

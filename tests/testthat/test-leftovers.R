@@ -43,7 +43,7 @@ test_that("neither workers nor their template get what this session has open", {
   own <- grep("^anon_inode:", open_files(Sys.getpid()), invert = TRUE, value = TRUE)
   expect_true(normalizePath(path) %in% own)
   for (preload in c(FALSE, TRUE)) {
-    server <- local_server(local_place(), workers = 2, preload = preload, worker = "native", admin_port = 0)
+    server <- local_server(local_place(), workers = 2, preload = preload, worker_type = "native", admin_port = 0)
     pids <- wait_for_workers(server, 2)$pid
     template <- first_pool(request(server$admin_url, "/status"))$template$pid
     files <- lapply(c(pids, template), open_files)
@@ -61,7 +61,7 @@ test_that("neither workers nor their template get what this session has open", {
 for (kind in c("native", "http")) {
   test_that(paste("a", kind, "worker that is killed leaves no temporary files, nor do its children"), {
     dir <- local_place()
-    server <- local_server(dir, workers = 1, worker = kind)
+    server <- local_server(dir, workers = 1, worker_type = kind)
     before <- place(server)
     expect_identical(normalizePath(dirname(before$tempdir)), normalizePath(before$tmpdir))
     expect_identical(format(file.mode(before$tmpdir)), "700")
@@ -83,7 +83,7 @@ for (kind in c("native", "http")) {
 }
 
 test_that("forked workers share the template's tempdir() until all of them have ended", {
-  server <- local_server(local_place(), workers = 1, worker = "native", preload = TRUE, admin_port = 0)
+  server <- local_server(local_place(), workers = 1, worker_type = "native", preload = TRUE, admin_port = 0)
   before <- place(server)
   template <- first_pool(request(server$admin_url, "/status"))$template$pid
   tools::pskill(before$pid, sig[["kill"]])
@@ -106,7 +106,7 @@ for (preload in c(FALSE, TRUE)) {
     temporary <- withr::local_tempdir()
     front <- local_front(
       dir,
-      workers = 2L, preload = preload, worker = "native", env_vars = c(TMPDIR = temporary)
+      workers = 2L, preload = preload, worker_type = "native", env_vars = c(TMPDIR = temporary)
     )
     wait_until(json(request(front$url, "/__faucet__/readyz"))$serving == 2)
     pid <- place(front$url)$pid
@@ -141,7 +141,7 @@ test_that("what the app says of its place in the environment removes nothing whe
   ))
   dir.create(file.path(dir, "mine"))
   file.create(file.path(dir, "mine", "file"))
-  front <- local_front(dir, workers = 1L, worker = "native")
+  front <- local_front(dir, workers = 1L, worker_type = "native")
   pid <- json(request(front$url, "/pid"))$pid
   front$process$signal(sig[["kill"]])
   wait_until_gone(c(front$pid, pid))

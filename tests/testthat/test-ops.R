@@ -34,7 +34,7 @@ test_that("status, print, /status, /metrics and the access log agree", {
   expect_identical(page$workers$pid, status$pid)
   expect_identical(page$workers$state, status$state)
   expect_identical(page$workers$restarts, status$restarts)
-  expect_identical(page$workers$type, status$type)
+  expect_identical(page$workers$worker_type, status$worker_type)
   expect_identical(page$workers$boot, status$boot)
   expect_identical(metric(metrics, "faucet_workers", "state=\"ready\""), 2)
   expect_identical(metric(metrics, "faucet_workers"), 2)
@@ -42,14 +42,14 @@ test_that("status, print, /status, /metrics and the access log agree", {
   printed <- capture.output(print(server))
   for (i in 1:2) {
     row <- strsplit(trimws(printed[[length(printed) - 2 + i]]), " +")[[1]]
-    expected <- c(paste(i), paste(status$pid[i]), "ready", status$type[i], "0", paste(status$requests[i]), "0")
+    expected <- c(paste(i), paste(status$pid[i]), "ready", status$worker_type[i], "0", paste(status$requests[i]), "0")
     expect_identical(row[1:7], expected)
   }
 })
 
 test_that("errors that faucet makes are counted by their cause", {
   dir <- local_app("basic")
-  server <- local_server(dir, workers = 1, admin_port = 0, timeout = 1, worker = "http")
+  server <- local_server(dir, workers = 1, admin_port = 0, timeout = 1, worker_type = "http")
   wait_for_workers(server, 1)
   expect_identical(request(server, "/loop?id=1")$status, 504L)
   # For a moment there is a row for the process that goes, too.

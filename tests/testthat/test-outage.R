@@ -23,7 +23,7 @@ for (preload in c(FALSE, TRUE)) {
   test_that(paste("the service comes back by itself when all workers could not start, preload =", preload), {
     dir <- local_dependent()
     server <- suppressMessages(
-      local_server(dir, workers = 2, max_failures = 2, preload = preload, worker = "native", quiet = FALSE, admin_port = 0)
+      local_server(dir, workers = 2, max_failures = 2, preload = preload, worker_type = "native", quiet = FALSE, admin_port = 0)
     )
     ready <- NULL
     wait_for_workers(server, 2)

@@ -121,7 +121,7 @@ for (name in names(examples)) {
     requests <- c(examples[[name]], of_all)
     direct <- fetch_all(local_plumber(dir), requests)
     for (kind in kinds) {
-      server <- local_server(dir, workers = 1, worker = kind)
+      server <- local_server(dir, workers = 1, worker_type = kind)
       expect_identical(type_of(server), kind)
       through <- fetch_all(server$url, requests)
       for (i in seq_along(requests)) {

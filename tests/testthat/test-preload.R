@@ -4,7 +4,7 @@ skip_on_cran()
 # The app is loaded once, by a template, and workers are forked from that.
 
 local_preload <- function(dir, workers = 2, ..., env = parent.frame()) {
-  server <- local_server(dir, workers = workers, preload = TRUE, worker = "auto", admin_port = 0, ..., env = env)
+  server <- local_server(dir, workers = workers, preload = TRUE, worker_type = "auto", admin_port = 0, ..., env = env)
   wait_for_workers(server, workers)
   server
 }
@@ -38,7 +38,7 @@ test_that("the app is loaded once, and each worker makes its own of what cannot 
   dir <- local_app("preload")
   server <- local_preload(dir, 3)
   status <- server$status()
-  expect_identical(status$type, rep("native", 3))
+  expect_identical(status$worker_type, rep("native", 3))
   expect_false(anyNA(status$boot))
 
   facts <- facts_of_all(server, 3)
@@ -165,7 +165,7 @@ test_that("when the template is killed, workers go on, and a new template comes"
 
 test_that("kill -9 of the front leaves neither template nor worker behind", {
   dir <- local_app("preload")
-  front <- local_front(dir, workers = 2L, preload = TRUE, worker = "auto")
+  front <- local_front(dir, workers = 2L, preload = TRUE, worker_type = "auto")
   facts <- facts_of_all(front$url)
   pids <- c(of_all(facts, "pid"), unique(of_all(facts, "loaded")))
   expect_length(pids, 3)
@@ -241,10 +241,10 @@ test_that("an app that cannot be forked is served by ordinary workers, unless na
     "))"
   ))
   server <- local_preload(dir)
-  expect_identical(server$status()$type, c("http", "http"))
+  expect_identical(server$status()$worker_type, c("http", "http"))
   expect_identical(request(server, "/")$text, "answered")
   error <- expect_error(
-    local_server(dir, workers = 1, preload = TRUE, worker = "native"), class = "faucet_error_boot"
+    local_server(dir, workers = 1, preload = TRUE, worker_type = "native"), class = "faucet_error_boot"
   )
   expect_match(conditionMessage(error), "WebSockets")
 })

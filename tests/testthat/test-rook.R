@@ -5,7 +5,7 @@ skip_on_os("windows")
 local_pair <- function(..., env = parent.frame()) {
   dir <- local_app("eval", env = env)
   lapply(rlang::set_names(kinds), function(kind) {
-    local_server(dir, workers = 1, worker = kind, ..., env = env)
+    local_server(dir, workers = 1, worker_type = kind, ..., env = env)
   })
 }
 
@@ -110,7 +110,7 @@ test_that("a body is read whole, in pieces, by lines, and again", {
 })
 
 test_that("a body in the front's temporary file is read whole and in pieces", {
-  server <- local_server(local_app("eval"), workers = 1, worker = "native", body_memory = "64KB")
+  server <- local_server(local_app("eval"), workers = 1, worker_type = "native", body_memory = "64KB")
   withr::local_seed(1)
   body <- as.raw(sample(0:255, 3e5, replace = TRUE))
   got <- rook_value(
@@ -134,7 +134,7 @@ test_that("a body in the front's temporary file is read whole and in pieces", {
 })
 
 test_that("a body that comes in chunks has its length", {
-  server <- local_server(local_app("eval"), workers = 1, worker = "native")
+  server <- local_server(local_app("eval"), workers = 1, worker_type = "native")
   address <- sub("^http://", "", server$url)
   connection <- socketConnection("127.0.0.1", as.integer(sub("^.*:", "", address)), open = "r+b", blocking = TRUE, timeout = 60)
   withr::defer(close(connection))
@@ -229,7 +229,7 @@ test_that("204 and 304 have no body, whatever the app says, and the next answer 
       expect_length(answer$body, 0)
     }
   }
-  server <- local_server(local_app("eval"), workers = 1, worker = "native")
+  server <- local_server(local_app("eval"), workers = 1, worker_type = "native")
   for (status in c(204L, 304L)) {
     code <- bquote(list(status = .(status), headers = list(), body = "not to be said"))
     answer <- rlang::inject(rook(server, !!code))
@@ -259,7 +259,7 @@ test_that("an error in the app is a 500 that says the same, and costs no worker"
 })
 
 test_that("an answer that cannot be said in HTTP is a 500 that does not say why, and costs no worker", {
-  server <- local_server(local_app("eval"), workers = 1, worker = "native")
+  server <- local_server(local_app("eval"), workers = 1, worker_type = "native")
   pid <- server$status()$pid
   expect_500 <- function(code) {
     answer <- rlang::inject(rook(server, !!substitute(code)))
@@ -286,7 +286,7 @@ test_that("an answer that cannot be said in HTTP is a 500 that does not say why,
 })
 
 test_that("what the app says of framing, or of faucet's own headers, is not passed on", {
-  server <- local_server(local_app("eval"), workers = 1, worker = "native")
+  server <- local_server(local_app("eval"), workers = 1, worker_type = "native")
   secret <- withr::local_tempfile(lines = "secret")
   answer <- rook(server, list(status = 200L, headers = list(
     "Content-Length" = "2", "Transfer-Encoding" = "chunked", "Connection" = "close", "Faucet-Stream" = "1", "Faucet-Request" = "7"
@@ -306,7 +306,7 @@ test_that("plumber answers before the body is read where it is too large", {
     dir <- local_code("plumber.R" = c(
       "options(plumber.maxRequestSize = 10)", "#* @post /", "#* @parser text", "#* @serializer text", "function(req) \"taken\""
     ))
-    server <- local_server(dir, workers = 1, worker = kind)
+    server <- local_server(dir, workers = 1, worker_type = kind)
     expect_identical(type_of(server), kind)
     expect_identical(request(server, "/", "POST", strrep("x", 10), type = "text/plain")$text, "taken")
     refused <- request(server, "/", "POST", strrep("x", 11), type = "text/plain")
@@ -317,17 +317,17 @@ test_that("plumber answers before the body is read where it is too large", {
 })
 
 test_that("requests know the port that clients use, as with plumber alone", {
-  server <- local_server(local_app("eval"), workers = 1, worker = "native")
+  server <- local_server(local_app("eval"), workers = 1, worker_type = "native")
   expect_identical(rook_value(server, req$SERVER_PORT), sub("^.*:", "", server$url))
   expect_identical(rook_value(server, req$SERVER_NAME), "127.0.0.1")
   server$stop()
-  server <- local_server(local_app("eval"), workers = 1, worker = "native", preload = TRUE, host = "127.0.0.2")
+  server <- local_server(local_app("eval"), workers = 1, worker_type = "native", preload = TRUE, host = "127.0.0.2")
   expect_identical(rook_value(server, req$SERVER_PORT), sub("^.*:", "", server$url))
   expect_identical(rook_value(server, req$SERVER_NAME), "127.0.0.2")
 })
 
 test_that("why an answer failed is told to the log, with the request's id, and not to the client", {
-  server <- suppressMessages(local_server(local_app("eval"), workers = 1, worker = "native", quiet = FALSE))
+  server <- suppressMessages(local_server(local_app("eval"), workers = 1, worker_type = "native", quiet = FALSE))
   exception <- "An exception occurred."
   failure <- function(code, logged, told = exception) list(code = code, logged = logged, told = told)
   failures <- list(

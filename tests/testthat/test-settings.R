@@ -1,11 +1,11 @@
 resolve <- function(..., verb = "run") resolve_settings(list(...), verb)
 
 test_that("each setting has the documented default", {
-  withr::local_envvar(FAUCET_WORKER = NA, PORT = NA)
+  withr::local_envvar(FAUCET_WORKER_TYPE = NA, PORT = NA)
   settings <- resolve()
   expect_named(settings, names(settings_of("run")))
   expect_identical(settings$workers, usable_cores())
-  expect_identical(settings$worker, "auto")
+  expect_identical(settings$worker_type, "auto")
   expect_false(settings$preload)
   expect_true(settings$cancel)
   expect_identical(settings$interrupt_timeout, 5)
@@ -48,7 +48,7 @@ test_that("each verb takes its own settings, and has its own defaults", {
   withr::local_envvar(PORT = NA)
   own <- c("slots", "refresh", "ready_path", "dns")
   local <- c(
-    "workers", "worker", "preload", "interrupt_timeout", "max_requests", "max_memory", "max_failures",
+    "workers", "worker_type", "preload", "interrupt_timeout", "max_requests", "max_memory", "max_failures",
     "give_up_after", "grow_after", "shrink_after", "max_workers"
   )
   common <- setdiff(names(setting_definitions()), c(own, local))
@@ -289,7 +289,7 @@ test_that("a path is absolute from where it was given", {
   expect_identical(resolve(log_file = "access.log")$log_file, file.path(normalizePath(dir), "access.log"))
 })
 
-test_that("an abbreviated name is an error, and `worker` is none", {
+test_that("an abbreviated name is an error, and says which name fits the value", {
   refused <- function(call, name, meant) {
     error <- expect_error(call, class = "faucet_error_option")
     expect_identical(error$option, name)
@@ -297,11 +297,30 @@ test_that("an abbreviated name is an error, and `worker` is none", {
   }
   wrapper <- function(...) faucet::run(...)
   refused(faucet::run("nowhere", w = 3), "w", "workers")
+  refused(faucet::run("nowhere", worker = 3), "worker", "workers")
+  refused(faucet::run("nowhere", worker = "native"), "worker", "worker_type")
+  refused(wrapper("nowhere", worker = "http"), "worker", "worker_type")
+  refused(faucet::run("nowhere", worker = "nonsense"), "worker", "workers")
+  refused(faucet::run("nowhere", 2, worker = "native"), "worker", "worker_type")
+  refused(faucet::pool("nowhere", worker = "native"), "worker", "worker_type")
+  refused(faucet::pool("nowhere", worker = 2), "worker", "workers")
   refused(wrapper("nowhere", por = 3), "por", "port")
   refused(do.call(faucet::run, list("nowhere", bl = FALSE)), "bl", "block")
   refused(faucet::run_k8s(u = "http://api"), "u", "url")
-  # Checked as the setting that it is.
-  error <- expect_error(faucet::run("nowhere", worker = "nonsense"), class = "faucet_error_option")
-  expect_identical(error$option, "worker")
-  expect_error(faucet::run("nowhere", 2, worker = "native"), class = "faucet_error_dir")
+  error <- expect_error(faucet::run("nowhere", worker_type = "nonsense"), class = "faucet_error_option")
+  expect_identical(error$option, "worker_type")
+  expect_error(faucet::run("nowhere", 2, worker_type = "native"), class = "faucet_error_dir")
+})
+
+test_that("the value tells which setting is meant also in an option, a variable and a file", {
+  withr::local_options(faucet.worker = "native")
+  withr::local_envvar(FAUCET_WORKER = "http")
+  rlang::reset_warning_verbosity("faucet_warning_unknown_setting:faucet.worker")
+  rlang::reset_warning_verbosity("faucet_warning_unknown_setting:FAUCET_WORKER")
+  expect_warning(
+    expect_warning(resolve(), "Did you mean `faucet.worker_type`", class = "faucet_warning_unknown_setting"),
+    "Did you mean `FAUCET_WORKER_TYPE`", class = "faucet_warning_unknown_setting"
+  )
+  file <- withr::local_tempfile(fileext = ".yml", lines = c("worker: native", "pools:", "  /: api"))
+  expect_error(faucet::run(file), "Did you mean `worker_type`", class = "faucet_error_config")
 })

@@ -5,7 +5,7 @@ skip_on_cran()
 # A front whose R session scales when a number of workers is in the file `orders`.
 stormy_front <- function(dir, worker, env = parent.frame()) {
   code <- paste0(
-    "server <- faucet::run('", dir, "', workers = 3, worker = '", worker, "', port = 0, admin_port = 0, timeout = 5, ",
+    "server <- faucet::run('", dir, "', workers = 3, worker_type = '", worker, "', port = 0, admin_port = 0, timeout = 5, ",
     "header_timeout = 2, idle_timeout = 5, block = FALSE); ",
     "writeLines(server$admin_url, 'admin.new'); file.rename('admin.new', 'admin'); ",
     "while (!server$wait(timeout = 0.1)) if (file.exists('orders')) { ",

@@ -4,7 +4,7 @@ two_events <- "id: 1\nevent: greeting\ndata: first\n\ndata: second\ndata: of two
 
 test_that("an event arrives before the next one is written", {
   dir <- local_app("stream")
-  server <- local_server(dir, workers = 1, worker = "native")
+  server <- local_server(dir, workers = 1, worker_type = "native")
   client <- listen(server, "/events?id=1")
   client$wait_for("data: first\n\n")
   expect_identical(client$text(), "id: 1\nevent: greeting\ndata: first\n\n")
@@ -39,12 +39,12 @@ test_that("the same code works where nothing is streamed, collected", {
     expect_identical(answer$text, "text \u00e9, several strings, raw, data: an event\n\n")
     expect_identical(request(server, "/fail")$status, 500L)
   }
-  expect_collected(local_server(dir, workers = 1, worker = "http"))
+  expect_collected(local_server(dir, workers = 1, worker_type = "http"))
   expect_collected(local_plumber(dir))
 })
 
 test_that("text, raw and nothing can be written", {
-  server <- local_server(local_app("stream"), workers = 1, worker = "native")
+  server <- local_server(local_app("stream"), workers = 1, worker_type = "native")
   answer <- request(server, "/everything")
   expect_identical(answer$body, charToRaw(enc2utf8("text \u00e9, several strings, raw, data: an event\n\n")))
   expect_identical(answer$headers[["content-type"]], "text/plain; charset=utf-8")
@@ -60,7 +60,7 @@ test_that("text, raw and nothing can be written", {
 
 test_that("a slow client holds up what is written, and gets all of it", {
   dir <- local_app("stream")
-  server <- local_server(dir, workers = 2, worker = "native", body_memory = "256KB")
+  server <- local_server(dir, workers = 2, worker_type = "native", body_memory = "256KB")
   wait_for_workers(server)
   size <- 64 * 1024^2
   chunk <- as.raw(rep(0:255, 1024))
@@ -92,7 +92,7 @@ test_that("a slow client holds up what is written, and gets all of it", {
 
 test_that("a client that leaves ends the stream, and its worker serves on", {
   dir <- local_app("stream")
-  server <- local_server(dir, workers = 1, worker = "native", interrupt_timeout = 60)
+  server <- local_server(dir, workers = 1, worker_type = "native", interrupt_timeout = 60)
   pid <- server$status()$pid
   for (path in c("/endless", "/polite")) {
     id <- basename(path)
@@ -107,7 +107,7 @@ test_that("a client that leaves ends the stream, and its worker serves on", {
 
 test_that("with cancel = FALSE a stream is told that its client has left", {
   dir <- local_app("stream")
-  server <- local_server(dir, workers = 1, worker = "native", cancel = FALSE)
+  server <- local_server(dir, workers = 1, worker_type = "native", cancel = FALSE)
   pid <- server$status()$pid
   client <- listen(server, "/polite?id=1")
   client$wait_for("data: tick")
@@ -120,7 +120,7 @@ test_that("with cancel = FALSE a stream is told that its client has left", {
 })
 
 test_that("an error in a stream breaks it off for its client, and its worker serves on", {
-  server <- local_server(local_app("stream"), workers = 1, worker = "native")
+  server <- local_server(local_app("stream"), workers = 1, worker_type = "native")
   pid <- server$status()$pid
   client <- listen(server, "/fail")
   expect_false(client$wait() == "complete")
@@ -129,7 +129,7 @@ test_that("an error in a stream breaks it off for its client, and its worker ser
 })
 
 test_that("the deadline of a stream counts from its last chunk", {
-  server <- local_server(local_app("stream"), workers = 1, worker = "native", timeout = 4, interrupt_timeout = 60)
+  server <- local_server(local_app("stream"), workers = 1, worker_type = "native", timeout = 4, interrupt_timeout = 60)
   pid <- server$status()$pid
   expect_identical(request(server, "/slow?parts=10&seconds=0.5")$text, paste0(1:10, ";", collapse = ""))
   client <- listen(server, "/slow?parts=2&seconds=30")
@@ -140,7 +140,7 @@ test_that("the deadline of a stream counts from its last chunk", {
 
 test_that("a Rook app streams without a response to begin with", {
   for (kind in kinds) {
-    server <- local_server(local_app("eval"), workers = 1, worker = kind)
+    server <- local_server(local_app("eval"), workers = 1, worker_type = kind)
     answer <- rook(server, stream(req, NULL, function(out) for (i in 1:3) out$event(i), type = "text/x-events"))
     expect_identical(answer$text, "data: 1\n\ndata: 2\n\ndata: 3\n\n")
     expect_identical(answer$status, 200L)

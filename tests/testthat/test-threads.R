@@ -46,7 +46,7 @@ test_that("no thread of a front or of a native worker takes a signal", {
   for (preload in c(FALSE, TRUE)) {
     front <- local_front(
       dir,
-      workers = 1L, worker = "native", preload = preload, log_file = log, access_log = "text", admin_port = 0L
+      workers = 1L, worker_type = "native", preload = preload, log_file = log, access_log = "text", admin_port = 0L
     )
     # Large enough for a file in both.
     body <- as.raw(rep(1:100, 30000))

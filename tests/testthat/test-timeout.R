@@ -14,14 +14,14 @@ run_out_of_time <- function(server) {
 }
 
 test_that("a handler in an endless loop costs its request, and a worker of type http is replaced", {
-  server <- local_server(local_app("basic"), workers = 1, timeout = 2, worker = "http")
+  server <- local_server(local_app("basic"), workers = 1, timeout = 2, worker_type = "http")
   pids <- run_out_of_time(server)
   expect_false(pids[["before"]] == pids[["after"]])
   wait_until_gone(pids[["before"]])
 })
 
 test_that("a handler in an endless loop is interrupted in a native worker, which goes on", {
-  server <- local_server(local_app("basic"), workers = 1, timeout = 2, worker = "native", interrupt_timeout = 60)
+  server <- local_server(local_app("basic"), workers = 1, timeout = 2, worker_type = "native", interrupt_timeout = 60)
   pids <- run_out_of_time(server)
   expect_identical(pids[["before"]], pids[["after"]])
   expect_identical(server$status()$restarts, 0L)

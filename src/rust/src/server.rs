@@ -174,7 +174,7 @@ fn server_status(handle: Robj) -> List {
             ("pid", whole(&|worker| worker.pid)),
             ("address", address.into()),
             ("state", state.into()),
-            ("type", kind.into()),
+            ("worker_type", kind.into()),
             ("slots", whole(&|worker| Some(worker.slots))),
             ("in_flight", whole(&|worker| Some(worker.in_flight))),
             ("requests", column(&|worker| Some(worker.requests as f64))),

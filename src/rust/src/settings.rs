@@ -230,7 +230,7 @@ fn log_file(named: &Named) -> Result<Option<LogFile>, Failure> {
 
 /// Of workers that are started here.
 fn local(named: &Named) -> Result<LocalSettings, Failure> {
-    let worker = match named.string("worker")?.as_str() {
+    let worker_type = match named.string("worker_type")?.as_str() {
         "native" => Some(Kind::Native),
         "http" => Some(Kind::Http),
         _ => None,
@@ -242,7 +242,7 @@ fn local(named: &Named) -> Result<LocalSettings, Failure> {
         workers: named.range("workers")?,
         grow_after: named.seconds("grow_after")?,
         shrink_after: named.seconds("shrink_after")?,
-        worker,
+        worker_type,
         cancelling: Cancelling {
             cancel: named.flag("cancel")?,
             interrupt_timeout: named.finite_seconds("interrupt_timeout")?,

@@ -9,7 +9,7 @@ KEYS = ("mean_ms", "p50_ms", "p99_ms")
 
 
 def run(plan, section):
-    with Faucet(1, "native", worker="native") as native:
+    with Faucet(1, "native", worker_type="native") as native:
         times = leaves(native, plan.leaves)
         restarts = sum(worker["restarts"] for worker in native.status()["workers"])
     if restarts:

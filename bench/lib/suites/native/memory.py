@@ -20,9 +20,9 @@ MB = 2**20
 
 def run(plan, section):
     app = PRELOAD / "model"
-    with Faucet(1, "fresh", app=app, worker="native") as fresh:
+    with Faucet(1, "fresh", app=app, worker_type="native") as fresh:
         alone = proc.memory(_pids(fresh))
-    with Faucet(WORKERS, "preload", app=app, worker="native", preload=True) as preload:
+    with Faucet(WORKERS, "preload", app=app, worker_type="native", preload=True) as preload:
         pids = [template(preload), *_pids(preload)]
         _use(preload)
         if pids != [template(preload), *_pids(preload)]:

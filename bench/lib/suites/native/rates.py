@@ -53,7 +53,7 @@ def many_clients(plan, section):
 
 
 def _faucets(workers):
-    return [Faucet(workers, kind, worker=kind) for kind in ("native", "http")]
+    return [Faucet(workers, kind, worker_type=kind) for kind in ("native", "http")]
 
 
 def _check(field):

@@ -20,7 +20,7 @@ LOOK = 0.001
 
 def run(plan, section):
     contenders = [
-        Faucet(1, name, app=PRELOAD / "packages", worker="native", preload=preload)
+        Faucet(1, name, app=PRELOAD / "packages", worker_type="native", preload=preload)
         for name, preload in (("preload", True), ("without", False))
     ]
     with Field(contenders) as field:

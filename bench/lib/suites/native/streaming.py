@@ -8,7 +8,7 @@ KEYS = ("mean_ms", "p50_ms", "p99_ms")
 
 
 def run(plan, section):
-    with Faucet(1, "native", worker="native") as native:
+    with Faucet(1, "native", worker_type="native") as native:
         first_events(native, 5)
         times = first_events(native, plan.streams)
     row = [f"{plan.streams:,} streams", *(number(times[key], 2) for key in KEYS)]

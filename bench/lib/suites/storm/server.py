@@ -40,7 +40,7 @@ class Stormy(Faucet):
     """Named after the type of its workers. It prints all that it has to say, into a file."""
 
     def __init__(self, kind):
-        super().__init__(WORKERS, kind, APPS[kind], worker=kind, timeout=TIMEOUT, access_log="text", quiet=False)
+        super().__init__(WORKERS, kind, APPS[kind], worker_type=kind, timeout=TIMEOUT, access_log="text", quiet=False)
 
     def command(self):
         rscript, option, code = super().command()

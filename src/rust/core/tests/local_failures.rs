@@ -104,6 +104,48 @@ fn a_worker_that_does_not_listen_in_time_is_killed() {
     wait_until("the process is gone", || !is_alive(pids[0]));
 }
 
+/// Found out before `boot_timeout`, which is long here.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_worker_that_listens_elsewhere_is_told_of_and_given_up_with_its_port() {
+    let mut local = Local::start("listen hang", |settings| {
+        settings.local.boot_timeout = Duration::from_secs(3600);
+    });
+    local.until_logged("worker 1 listens on 127.0.0.1:");
+    let failure = local.until_failed();
+    let port = local.read("listens");
+    for part in [
+        format!("listens on 127.0.0.1:{port}"),
+        "as.integer(Sys.getenv(\"FAUCET_PORT\"))".to_owned(),
+    ] {
+        assert!(failure.message.contains(&part), "{failure}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn where_a_worker_listens_is_told_at_the_boot_timeout_at_the_latest() {
+    let local = Local::start("listen hang", |settings| {
+        settings.local.boot_timeout = Duration::from_secs(1);
+    });
+    let failure = local.until_failed();
+    let port = local.read("listens");
+    assert!(failure.message.contains(&format!(":{port},")), "{failure}");
+}
+
+#[test]
+fn a_worker_may_listen_elsewhere_before_it_serves() {
+    let mut local = Local::start("listen wait:go", |_| {});
+    if cfg!(target_os = "linux") {
+        local.until_logged("and not yet on FAUCET_PORT");
+    } else {
+        wait_until("it listens", || local.exists("listens"));
+    }
+    local.touch("go");
+    local.until_ready(1);
+    assert_eq!(local.get("/pid").0, 200);
+}
+
 #[test]
 fn a_first_start_that_fails_is_tried_again_when_others_came_up() {
     let mut local = Local::start("fail-once:1", |settings| {

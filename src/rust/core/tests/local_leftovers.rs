@@ -66,7 +66,7 @@ fn what_the_session_has_open_reaches_no_worker() {
 #[test]
 fn the_temporary_files_of_a_worker_that_is_killed_go_with_it() {
     for kind in [None, Some(Kind::Http)] {
-        let mut local = Local::ready(1, "", |settings| settings.local.worker = kind);
+        let mut local = Local::ready(1, "", |settings| settings.local.worker_type = kind);
         let first = temporary(&local);
         fs::create_dir_all(first.join("RtmpAbCdEf/deep")).expect("made");
         fs::write(first.join("library"), "").expect("written");

@@ -30,7 +30,7 @@ fn folder(local: &Local) -> PathBuf {
 fn a_worker_is_what_it_begins_to_serve() {
     let local = Local::ready(2, "only:1 native", |_| {});
     assert_eq!(kinds(&local), [Some(Kind::Native), Some(Kind::Http)]);
-    assert_eq!(local.get("/env:FAUCET_WORKER").1, "auto");
+    assert_eq!(local.get("/env:FAUCET_WORKER_TYPE").1, "auto");
     for worker in local.status().workers {
         assert!(
             worker.boot.is_some_and(|boot| !boot.is_zero()),
@@ -80,18 +80,25 @@ fn a_worker_that_is_set_aside_is_looked_for_where_it_serves() {
 
 #[test]
 fn a_worker_that_must_not_be_native_is_offered_no_socket() {
-    let local = Local::ready(1, "", |settings| settings.local.worker = Some(Kind::Http));
+    let local = Local::ready(1, "", |settings| {
+        settings.local.worker_type = Some(Kind::Http)
+    });
     assert_eq!(local.get("/env:FAUCET_SOCKET").1, "");
-    assert_eq!(local.get("/env:FAUCET_WORKER").1, "http");
+    assert_eq!(local.get("/env:FAUCET_WORKER_TYPE").1, "http");
     assert_eq!(kinds(&local), [Some(Kind::Http)]);
 }
 
 #[test]
 fn a_worker_that_must_be_native_and_serves_tcp_is_a_failed_start_that_says_why() {
-    let local = Local::start("", |settings| settings.local.worker = Some(Kind::Native));
+    let local = Local::start("", |settings| {
+        settings.local.worker_type = Some(Kind::Native)
+    });
     let failure = local.until_failed();
     assert_eq!(failure.class, "boot");
-    assert!(failure.message.contains("worker = \"native\""), "{failure}");
+    assert!(
+        failure.message.contains("worker_type = \"native\""),
+        "{failure}"
+    );
     wait_until("the server is gone", || !local.server.is_running());
 }
 

@@ -244,7 +244,7 @@ fn an_app_that_cannot_be_preloaded_is_served_without() {
 fn an_app_that_must_be_native_and_cannot_be_preloaded_fails_the_start() {
     let local = Local::start("", |settings| {
         preload(settings);
-        settings.local.worker = Some(Kind::Native);
+        settings.local.worker_type = Some(Kind::Native);
     });
     let failure = local.until_failed();
     assert!(
@@ -257,7 +257,7 @@ fn an_app_that_must_be_native_and_cannot_be_preloaded_fails_the_start() {
 fn workers_that_must_not_be_native_are_not_forked() {
     let mut local = Local::ready(1, "", |settings| {
         preload(settings);
-        settings.local.worker = Some(Kind::Http);
+        settings.local.worker_type = Some(Kind::Http);
     });
     local.until_logged("`preload` is for native workers");
     assert_eq!(local.status().template, None);

@@ -231,7 +231,7 @@ impl PoolStatus {
                 "pid": worker.pid,
                 "address": worker.address,
                 "state": worker.state.name(),
-                "type": worker.kind.map(Kind::name),
+                "worker_type": worker.kind.map(Kind::name),
                 "slots": worker.slots,
                 "in_flight": worker.in_flight,
                 "requests": worker.requests,

@@ -90,7 +90,7 @@ impl Local {
             workers: WorkerRange::fixed(1),
             grow_after: None,
             shrink_after: None,
-            worker: None,
+            worker_type: None,
             cancelling: Cancelling {
                 cancel: true,
                 interrupt_timeout: PATIENCE,
@@ -284,6 +284,7 @@ pub fn get(url: &str, path: &str) -> io::Result<(u16, String)> {
 ///   process of a worker;
 /// - `wait:FILE`: goes on when the file exists;
 /// - `hang`: never does anything more;
+/// - `listen`: it listens on a port of its own, which is in the file `listens`;
 /// - `only:ID`: the rest is for that worker alone;
 /// - `child`: has a child that lives long, whose pid is in the file `child`;
 /// - `says:TEXT`: what it answers to `/says`;
@@ -324,6 +325,12 @@ pub fn be_a_worker() {
             ("hang", _) => loop {
                 std::thread::sleep(PATIENCE);
             },
+            ("listen", _) => {
+                let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+                let port = listener.local_addr().expect("an address").port();
+                fs::write("listens", port.to_string()).expect("written");
+                std::mem::forget(listener);
+            }
             ("child", _) => {
                 let command = "sleep 300 & echo $! >child";
                 let status = Command::new("sh").args(["-c", command]).status();

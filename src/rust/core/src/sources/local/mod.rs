@@ -4,6 +4,7 @@ mod boot;
 mod budget;
 mod death;
 mod folder;
+mod listening;
 mod memory;
 mod output;
 mod position;
@@ -47,7 +48,7 @@ pub struct LocalSettings {
     /// How long a worker serves nobody until it leaves, if it need not be there; `None` for ever.
     pub shrink_after: Option<Duration>,
     /// How workers must serve; `None` leaves it to each.
-    pub worker: Option<Kind>,
+    pub worker_type: Option<Kind>,
     /// What becomes of requests whose client has left, in native workers.
     pub cancelling: Cancelling,
     /// Whether workers are forked from a process that has loaded the app.
@@ -86,8 +87,8 @@ impl WorkerRange {
 }
 
 impl LocalSettings {
-    /// `worker` in the words of the setting.
-    fn worker_choice(&self) -> &'static str {
-        self.worker.map_or("auto", Kind::name)
+    /// `worker_type` in the words of the setting.
+    fn worker_type_name(&self) -> &'static str {
+        self.worker_type.map_or("auto", Kind::name)
     }
 }

@@ -31,7 +31,7 @@ const TOLD: [&str; 11] = [
     "FAUCET_SERVER_PORT",
     "FAUCET_SOCKET",
     "FAUCET_TEMPLATE",
-    "FAUCET_WORKER",
+    "FAUCET_WORKER_TYPE",
     "FAUCET_WORKER_ID",
 ];
 

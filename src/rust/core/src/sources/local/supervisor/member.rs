@@ -1,5 +1,6 @@
 //! A process and what is known of it.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -79,12 +80,14 @@ impl Drop for Member {
 }
 
 /// What is wrong with a process that runs, but will not become a worker.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum BootProblem {
     /// It took too long.
     Timeout,
     /// It serves TCP, but must be native.
     NotNative,
+    /// It listens, but not where the front asks.
+    Elsewhere(Vec<SocketAddr>),
 }
 
 /// Why a process is replaced: the `reason` label of `faucet_restarts_total`.

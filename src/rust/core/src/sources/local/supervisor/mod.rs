@@ -17,6 +17,7 @@ mod start;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,6 +46,8 @@ enum Event {
     Command(Command),
     /// A worker was forked, or was not.
     Forked(u64, Result<ForkedWorker, ForkFailure>),
+    /// It listens, but not where the front asks.
+    ListensElsewhere(u64, Vec<SocketAddr>),
     Started(u64, Result<Address, BootProblem>),
     /// What a worker needs that has not served yet, in bytes.
     MemoryMeasured(u64, u64),
@@ -174,8 +177,11 @@ impl Supervisor {
             Event::Command(Command::Stop(reply)) => self.stop(reply),
             Event::Command(Command::Kill) => self.kill(),
             Event::Forked(generation, outcome) => self.forked(generation, outcome).await,
+            Event::ListensElsewhere(generation, strays) => {
+                self.listens_elsewhere(generation, &strays);
+            }
             Event::Started(generation, Ok(Address::Tcp(_)))
-                if self.settings.worker == Some(Kind::Native) =>
+                if self.settings.worker_type == Some(Kind::Native) =>
             {
                 self.boot_failed(generation, BootProblem::NotNative);
             }

@@ -16,6 +16,7 @@ use super::start::{temporary_env, why_not_started};
 use super::{Event, SourceEvent, Supervisor};
 use crate::ops::status::{Kind, State, TemplateStatus};
 use crate::sources::local::boot::{accepts, ReservedPort, LOOK};
+use crate::sources::local::listening;
 use crate::sources::local::position::{Due, Place, Position};
 use crate::sources::local::process::{Exit, Process};
 use crate::sources::local::scratch::Temporary;
@@ -125,7 +126,7 @@ impl Supervisor {
     pub(super) async fn begin(&mut self) {
         if self.settings.preload && !self.preloads() {
             tracing::warn!(
-                "`preload` is for native workers: with `worker = \"http\"` each loads the app"
+                "`preload` is for native workers: with `worker_type = \"http\"` each loads the app"
             );
         }
         if self.positions.is_empty() {
@@ -146,7 +147,7 @@ impl Supervisor {
 
     /// Whether there is to be a template. An app that could not be preloaded may be after a reload.
     pub(super) fn preloads(&self) -> bool {
-        self.settings.preload && self.settings.worker != Some(Kind::Http)
+        self.settings.preload && self.settings.worker_type != Some(Kind::Http)
     }
 
     /// Starts a process for each worker that has none and waits for nothing else.
@@ -218,6 +219,7 @@ impl Supervisor {
         let (mut loading, exited) = oneshot::channel::<()>();
         let (sender, timeout) = (self.sender.clone(), self.settings.boot_timeout);
         let address = [Address::Tcp(port.address)];
+        let (pid, own_port) = (process.pid(), port.address.port());
         tokio::spawn(async move {
             let loaded = tokio::select! {
                 // In this order: one that is unable says so, and ends.
@@ -229,6 +231,10 @@ impl Supervisor {
                 },
                 _ = accepts(&address, LOOK) => {
                     Err(LoadFailure::Unable("the app serves TCP itself".into()))
+                }
+                strays = listening::elsewhere(pid, own_port, |_| ()) => {
+                    let why = format!("the app serves TCP itself, on {}", listening::describe(&strays));
+                    Err(LoadFailure::Unable(why))
                 }
                 () = tokio::time::sleep(timeout) => Err(LoadFailure::Timeout),
                 () = loading.closed() => return,
@@ -271,7 +277,7 @@ impl Supervisor {
                 self.preload.release(old);
                 self.template_settled().await;
             }
-            Err(LoadFailure::Unable(why)) if self.settings.worker == Some(Kind::Native) => {
+            Err(LoadFailure::Unable(why)) if self.settings.worker_type == Some(Kind::Native) => {
                 let message = format!("The app cannot be preloaded: {why}.");
                 template.problem = Some(message);
                 template.process.ender().kill();

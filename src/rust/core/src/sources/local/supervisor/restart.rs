@@ -7,7 +7,8 @@ use super::look;
 use super::member::{BootProblem, Member, Reason};
 use super::{Event, SourceEvent, Supervisor};
 use crate::lock::Refused;
-use crate::ops::status::State;
+use crate::ops::status::{Kind, State};
+use crate::sources::local::listening;
 use crate::sources::local::position::{Place, Position};
 use crate::sources::local::process::Exit;
 use crate::sources::Failure;
@@ -32,15 +33,8 @@ impl Supervisor {
         match member.state {
             State::Starting => {
                 let id = member.id;
-                let message = match member.problem {
-                    Some(BootProblem::Timeout) => format!(
-                        "Worker {id} did not accept connections within {} s (`boot_timeout`).",
-                        self.settings.boot_timeout.as_secs_f64()
-                    ),
-                    Some(BootProblem::NotNative) => format!(
-                        "Worker {id} cannot be native (`worker = \"native\"`): the app serves TCP itself, \
-                         not through `httpuv::runServer()` as plumber's `pr_run()` does."
-                    ),
+                let message = match &member.problem {
+                    Some(problem) => self.why_not_ready(&member, problem),
                     None => format!("Worker {id} {} before it was ready.", exit.describe()),
                 };
                 let failure = Failure {
@@ -57,6 +51,33 @@ impl Supervisor {
             }
             // It was told to go.
             _ => {}
+        }
+    }
+
+    /// Why a process was killed before it was ready.
+    fn why_not_ready(&self, member: &Member, problem: &BootProblem) -> String {
+        let id = member.id;
+        match problem {
+            BootProblem::Timeout => format!(
+                "Worker {id} did not accept connections within {} s (`boot_timeout`).",
+                self.settings.boot_timeout.as_secs_f64()
+            ),
+            BootProblem::Elsewhere(strays) if self.settings.worker_type != Some(Kind::Native) => {
+                let own = member.port.address;
+                let write = match strays.iter().any(|stray| stray.port() == own.port()) {
+                    true => "host = \"127.0.0.1\"",
+                    false => "port = as.integer(Sys.getenv(\"FAUCET_PORT\"))",
+                };
+                format!(
+                    "Worker {id} listens on {}, and not on the port that it was given in FAUCET_PORT. \
+                     Where the app starts its server, write `{write}`.",
+                    listening::describe(strays)
+                )
+            }
+            BootProblem::NotNative | BootProblem::Elsewhere(_) => format!(
+                "Worker {id} cannot be native (`worker_type = \"native\"`): the app serves TCP itself, \
+                 not through `httpuv::runServer()` as plumber's `pr_run()` does."
+            ),
         }
     }
 

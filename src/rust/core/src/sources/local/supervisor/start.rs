@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -14,6 +15,7 @@ use super::{Event, SourceEvent, Supervisor};
 use crate::environment::SystemError;
 use crate::ops::status::{Kind, State};
 use crate::sources::local::boot::{accepts, ReservedPort, LOOK};
+use crate::sources::local::listening;
 use crate::sources::local::position::{Place, Position};
 use crate::sources::local::process::{Exit, Process};
 use crate::sources::local::scratch::Temporary;
@@ -73,7 +75,7 @@ impl Supervisor {
         generation: u64,
         replaces: Option<(u64, Reason)>,
     ) -> io::Result<Member> {
-        let socket = match self.settings.worker {
+        let socket = match self.settings.worker_type {
             Some(Kind::Http) => None,
             _ => Some(self.resources.socket(generation)?),
         };
@@ -150,6 +152,7 @@ impl Supervisor {
             member.addresses(),
             LOOK,
             process.own_memory(),
+            Some(process.pid()),
             exit,
         );
         member.process = Some(process);
@@ -164,29 +167,43 @@ impl Supervisor {
     /// What every process is told.
     pub(super) fn worker_env(&self, id: u32, port: &ReservedPort) -> BTreeMap<String, String> {
         let mut env = self.settings.env.clone();
-        env.insert("FAUCET_WORKER".into(), self.settings.worker_choice().into());
+        env.insert(
+            "FAUCET_WORKER_TYPE".into(),
+            self.settings.worker_type_name().into(),
+        );
         env.insert("FAUCET_PORT".into(), port.address.port().to_string());
         env.insert("FAUCET_HOST".into(), port.address.ip().to_string());
         env.insert("FAUCET_WORKER_ID".into(), id.to_string());
         env
     }
 
-    /// Sees a process begin to accept connections, and sees it end.
+    /// Sees a process begin to accept connections, and sees it end. One with a `pid` is also found out if it listens where
+    /// nobody asks.
     fn watch(
         &self,
         generation: u64,
         addresses: Vec<Address>,
         look: Duration,
         memory: impl FnOnce() -> Option<u64> + Send + 'static,
+        pid: Option<u32>,
         exit: oneshot::Receiver<Exit>,
     ) {
         let (sender, timeout) = (self.sender.clone(), self.settings.boot_timeout);
         let limited = self.settings.max_memory.is_some() || self.settings.workers.is_elastic();
         let (mut booting, exited) = oneshot::channel::<()>();
+        let suspect = {
+            let sender = sender.clone();
+            move |strays| {
+                // Fails only when the supervisor is gone.
+                let _ = sender.send(Event::ListensElsewhere(generation, strays));
+            }
+        };
         tokio::spawn(async move {
             // Ends early with the process: what answers on its port then is not ours.
             let ready = tokio::select! {
-                ready = tokio::time::timeout(timeout, accepts(&addresses, look)) => ready,
+                address = accepts(&addresses, look) => Ok(address),
+                strays = stray(pid, &addresses, &suspect) => Err(BootProblem::Elsewhere(strays)),
+                () = tokio::time::sleep(timeout) => Err(late(pid, &addresses).await),
                 () = booting.closed() => return,
             };
             if limited && ready.is_ok() {
@@ -196,10 +213,7 @@ impl Supervisor {
                     let _ = sender.send(Event::MemoryMeasured(generation, memory));
                 }
             }
-            let _ = sender.send(Event::Started(
-                generation,
-                ready.map_err(|_| BootProblem::Timeout),
-            ));
+            let _ = sender.send(Event::Started(generation, ready));
         });
         let sender = self.sender.clone();
         tokio::spawn(async move {
@@ -226,7 +240,15 @@ impl Supervisor {
                     tokio::spawn(process.ender().stop(SHORT_GRACE));
                 }
                 let memory = process.own_memory();
-                self.watch(generation, member.addresses(), FORKED_LOOK, memory, exit);
+                // What it listens at elsewhere may be its template's.
+                self.watch(
+                    generation,
+                    member.addresses(),
+                    FORKED_LOOK,
+                    memory,
+                    None,
+                    exit,
+                );
                 member.process = Some(process);
                 self.members.insert(generation, member);
             }
@@ -261,6 +283,17 @@ impl Supervisor {
         if let Some(member) = self.members.get_mut(&generation) {
             member.problem = Some(problem);
             member.kill();
+        }
+    }
+
+    /// A process listens, but not where the front asks. It may still do so.
+    pub(super) fn listens_elsewhere(&self, generation: u64, strays: &[SocketAddr]) {
+        if let Some(member) = self.members.get(&generation) {
+            tracing::warn!(
+                worker = member.id,
+                "listens on {}, and not yet on FAUCET_PORT, where faucet waits for it",
+                listening::describe(strays)
+            );
         }
     }
 
@@ -342,6 +375,37 @@ impl Supervisor {
         self.grown(generation, Ok(()));
         self.roll_on(generation, Ok(())).await;
     }
+}
+
+/// Resolves when a process seems to listen for good where nobody asks; never for one without `pid`.
+async fn stray(
+    pid: Option<u32>,
+    addresses: &[Address],
+    suspect: impl Fn(Vec<SocketAddr>),
+) -> Vec<SocketAddr> {
+    match (pid, port_of(addresses)) {
+        (Some(pid), Some(port)) => listening::elsewhere(pid, port, suspect).await,
+        _ => std::future::pending().await,
+    }
+}
+
+/// Why a process is not ready whose time is over.
+async fn late(pid: Option<u32>, addresses: &[Address]) -> BootProblem {
+    let strays = match (pid, port_of(addresses)) {
+        (Some(pid), Some(port)) => listening::now(pid, port).await,
+        _ => Vec::new(),
+    };
+    match strays.is_empty() {
+        true => BootProblem::Timeout,
+        false => BootProblem::Elsewhere(strays),
+    }
+}
+
+fn port_of(addresses: &[Address]) -> Option<u16> {
+    addresses.iter().find_map(|address| match address {
+        Address::Tcp(address) => Some(address.port()),
+        Address::Unix(_) => None,
+    })
 }
 
 /// Where a process is to have its temporary files.

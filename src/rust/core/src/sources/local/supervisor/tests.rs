@@ -21,7 +21,7 @@ async fn supervisor() -> (Supervisor, Arc<Worker>) {
         workers: WorkerRange::fixed(1),
         grow_after: None,
         shrink_after: None,
-        worker: None,
+        worker_type: None,
         cancelling: Cancelling {
             cancel: true,
             interrupt_timeout: Duration::from_secs(5),
