@@ -50,6 +50,14 @@ setting_definitions <- function() {
         "memory. For Linux; see [after_fork()] for what must not be shared."
       )
     ),
+    watch = local_setting(
+      "flag", FALSE,
+      paste(
+        "Reload when a file of the app changes: code (`.R`, `.Rmd`, ...), settings (`.yml`, `.json`, `.env`, ...) and pages, in",
+        "the app's directory and below it; see [run()]. For developing."
+      ),
+      elsewhere = "{.fun run_k8s} runs no code itself: set it where the workers run, or let Kubernetes roll the Deployment out."
+    ),
     slots = replica_setting(
       "count", 1L,
       paste(

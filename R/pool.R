@@ -83,7 +83,8 @@ print.faucet_pool <- function(x, ...) {
 # Settings that each pool has for itself. All others are the server's.
 pool_settings <- c(
   "workers", "worker", "preload", "slots", "refresh", "ready_path", "dns", "queue", "queue_timeout", "timeout", "cancel",
-  "interrupt_timeout", "boot_timeout", "max_body", "max_requests", "max_memory", "max_failures", "give_up_after"
+  "interrupt_timeout", "boot_timeout", "max_body", "max_requests", "max_memory", "max_failures", "give_up_after",
+  "watch"
 )
 
 # Whether `dir` of `run()` says what to serve at several routes.

@@ -81,6 +81,25 @@
 #' removed, those whose settings differ are replaced, and the others reload. If it cannot be read, all stays as it was.
 #' Settings of the server itself, such as `port`, hold from its start.
 #'
+#' @section Reloading when files change:
+#' With `watch = TRUE`, for developing, a pool reloads when a file of its app changes: in its directory, and in those below
+#' it, and once nothing has changed for 0.2 s. The log names the file. If the new code does not start, the old code serves on,
+#' and the log says why, until the next change. A change during a reload leads to one more after it.
+#'
+#' Looked at are files that are read when an app starts, by their endings: code (`.R`, `.Rmd`, `.qmd`, `.Rnw`, `.py`, `.sql`,
+#' `.stan`, `.c`, `.cc`, `.cpp`, `.h`, `.hpp`), settings (`.yml`, `.yaml`, `.toml`, `.json`, `.ini`, `.conf`, `.cfg`, `.env`)
+#' and pages (`.html`, `.htm`, `.css`, `.scss`, `.sass`, `.js`, `.mjs`); and `.env`, `.env.*`, `.Renviron`, `.Rprofile`,
+#' `DESCRIPTION`, `NAMESPACE` and `renv.lock`. Data, such as `.rds` or `.csv`, is not, as apps write it, and neither is what
+#' is in `renv`, `packrat`, `node_modules`, `rsconnect`, `_site`, `_book`, `_freeze`, directories that end in `_files` or
+#' `_cache`, and those whose names begin with a dot, such as `.git` and `.Rproj.user`. A file that an app writes each time that
+#' it starts is found out after three reloads, and is not looked at any more while it does.
+#'
+#' Of a server that was started from a configuration file, a change of that file does what a HUP signal does.
+#'
+#' On Linux the system tells of changes. Where it does not, as on macOS, or once there are more directories than
+#' `fs.inotify.max_user_watches` allows, the files are looked at every 2 seconds; the log says so. A file system of another
+#' machine, such as NFS, tells only of what is changed on this one.
+#'
 #' @param dir Directory with the API; or several of them, or [pool()]s, by route; or a configuration file, `"faucet.yml"`.
 #' @param app Instead of code in `dir`: a plumber router, or a function of a request. To be named: `run(app = router)`.
 #' @param workers Number of R processes. By default as many as there are usable cores, in a
@@ -148,6 +167,7 @@ run <- function(dir = ".", workers = NULL, host = NULL, port = NULL, block = TRU
     # From where it is now, wherever the session goes.
     file <- absolute_path(dir)
     settings$config <- function() read_config(file, given)$pools
+    if (any(vapply(config$pools, function(pool) isTRUE(pool$watch), NA))) settings$watched_config <- file
   } else if (is.null(app) && is_routes(dir)) {
     settings$pools <- resolve_pools(dir, given, call = call)
   } else {

@@ -49,7 +49,7 @@ test_that("each verb takes its own settings, and has its own defaults", {
   own <- c("slots", "refresh", "ready_path", "dns")
   local <- c(
     "workers", "worker", "preload", "interrupt_timeout", "max_requests", "max_memory", "max_failures",
-    "give_up_after"
+    "give_up_after", "watch"
   )
   common <- setdiff(names(setting_definitions()), c(own, local))
   expect_setequal(names(resolve()), c(common, local))

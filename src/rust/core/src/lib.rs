@@ -23,4 +23,5 @@ pub mod serve;
 pub mod server;
 pub mod signals;
 pub mod sources;
+pub mod watch;
 pub mod worker;

@@ -162,7 +162,7 @@ impl Server {
                 connections: Connections::default(),
                 lifecycle: Lifecycle::default(),
             });
-            let (task, events) = ServerTask::new(shared, front);
+            let (task, events) = ServerTask::new(shared, front, settings.config);
             let admin = admin.map(|listener| (listener, admin_hosts));
             runtime.block_on(task.run(prepared, events, asked, listener, admin));
             // A connection that hangs must not keep the server from ending.
@@ -258,6 +258,11 @@ impl Server {
             self.shared.settle(id, too_late(ends));
         }
         id
+    }
+
+    /// Whether the configuration file has changed since the last call.
+    pub fn take_config_change(&self) -> bool {
+        self.shared.take_config_change()
     }
 
     /// The end of a request, once: `None` while it lasts.

@@ -7,12 +7,14 @@ mod request;
 mod running;
 mod shared;
 mod task;
+mod watching;
 
 pub use handle::Server;
 pub use request::{PreparedPool, Request};
 pub use shared::Phase;
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::environment::SystemError;
@@ -45,6 +47,8 @@ pub struct Settings {
     pub log_file: Option<LogFile>,
     /// Whether it holds health checks.
     pub log_health: bool,
+    /// The file that R has read all this from, if it is to read it again when it changes.
+    pub config: Option<PathBuf>,
     /// No two with the same route.
     pub pools: Vec<PoolSettings>,
 }

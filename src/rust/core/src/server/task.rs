@@ -1,5 +1,7 @@
 //! The task of a server: what happens on its thread, from the first worker to the last.
 
+use std::io;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -12,12 +14,14 @@ use super::request::{too_late, PreparedPool, Request};
 use super::running::{AllRunning, Progress, Running};
 use super::shared::{Phase, Shared};
 use super::system;
+use super::watching::{Watched, Watching};
+use crate::environment::SystemError;
 use crate::front::{self, Front, Shutdown};
 use crate::lock::Refused;
 use crate::ops::{self, Hosts};
 use crate::pool::Pool;
 use crate::sources::local::Resources;
-use crate::sources::{Command, Failure, Notifier, Prepared, SourceContext, SourceEvent};
+use crate::sources::{Command, Failure, Notifier, Prepared, Source, SourceContext, SourceEvent};
 
 /// How long a stopped server may take to reap its workers after they were killed.
 const KILL_GRACE: Duration = Duration::from_secs(2);
@@ -38,6 +42,8 @@ pub(super) struct ServerTask {
     next_number: AtomicU64,
     /// What pools of processes share, once there is one.
     resources: Mutex<Option<Arc<Resources>>>,
+    /// The configuration file, if it is watched.
+    config: Option<PathBuf>,
     /// One at a time: what is added, removed or replaced is not added, removed or replaced by two.
     changing: tokio::sync::Mutex<()>,
 }
@@ -47,6 +53,7 @@ impl ServerTask {
     pub(super) fn new(
         shared: Arc<Shared>,
         front: Arc<Front>,
+        config: Option<PathBuf>,
     ) -> (Arc<Self>, mpsc::UnboundedReceiver<(u64, SourceEvent)>) {
         let (events, heard) = mpsc::unbounded_channel();
         let task = Self {
@@ -56,6 +63,7 @@ impl ServerTask {
             events,
             next_number: AtomicU64::new(0),
             resources: Mutex::default(),
+            config,
             changing: tokio::sync::Mutex::default(),
         };
         (Arc::new(task), heard)
@@ -83,6 +91,18 @@ impl ServerTask {
             }
         };
         self.front.lifecycle.starting.store(true, Ordering::Relaxed);
+        let _config = self.config.clone().and_then(|file| {
+            let descriptors = self.front.store.descriptors();
+            let watching = Watching::of_config(file, descriptors, self.shared.clone());
+            watching
+                .map_err(|error| {
+                    tracing::warn!(
+                        "the configuration file cannot be watched: {}",
+                        SystemError(&error)
+                    );
+                })
+                .ok()
+        });
         for (pool, prepared) in pools {
             self.start(pool, prepared);
         }
@@ -180,13 +200,25 @@ impl ServerTask {
         }
         let span = ops::pool_span(pool.name());
         let (work, source) = prepared.source.start(context);
+        let source = Arc::new(source);
+        let progress = watch::channel(Progress::Starting);
+        let reloading = Arc::default();
+        let watched = Watched {
+            source: source.clone(),
+            progress: progress.1,
+            reloading: Arc::clone(&reloading),
+        };
+        // Before the first worker reads them.
+        let watching = self.watch(&prepared.settings.source, watched, &span);
         let work = tokio::spawn(work.instrument(span));
         let running = Running {
             expiry: tokio::spawn(front::expire(pool.clone())).abort_handle(),
             pool,
             settings: prepared.settings,
-            source: Arc::new(source),
-            progress: watch::channel(Progress::Starting).0,
+            source,
+            progress: progress.0,
+            reloading,
+            _watching: watching,
         };
         self.running.lock().insert(number, running);
         let notify = Notifier::new(number, self.events.clone());
@@ -197,6 +229,18 @@ impl ServerTask {
             ));
         });
         self.reserve_descriptors();
+    }
+
+    /// Watches the files of a pool's app, if that is asked for.
+    fn watch(&self, source: &Source, pool: Watched, span: &tracing::Span) -> Option<Watching> {
+        let dir = source.watched()?.to_owned();
+        let descriptors = self.front.store.descriptors();
+        let except = self.config.clone();
+        let watching = Watching::of_app(dir, except, descriptors, span.clone(), pool);
+        let failed = |error: io::Error| {
+            span.in_scope(|| tracing::warn!("files cannot be watched: {}", SystemError(&error)));
+        };
+        watching.map_err(failed).ok()
     }
 
     /// Of what a pool's source says. Whether the server goes on.
@@ -284,7 +328,7 @@ impl ServerTask {
             Request::Reload(None) => {
                 let mut outcome = Ok(());
                 for pool in self.front.pools.routed() {
-                    let reloaded = self.of_source(pool.clone(), Command::Reload).await;
+                    let reloaded = self.reload(pool.clone()).await;
                     keep_first(
                         &mut outcome,
                         reloaded.map_err(|failure| named(&pool, failure)),
@@ -294,7 +338,7 @@ impl ServerTask {
             }
             Request::Reload(Some(name)) => {
                 let pool = self.pool(Some(&name))?;
-                self.of_source(pool, Command::Reload).await
+                self.reload(pool).await
             }
             Request::AddPool(prepared) => {
                 let _change = self.changing.lock().await;
@@ -392,6 +436,12 @@ impl ServerTask {
         if lacking > 0 {
             self.front.connections.evict(lacking);
         }
+    }
+
+    /// Reloads a pool, after a reload for a change that is under way: that may have begun with other code.
+    pub(super) async fn reload(&self, pool: Arc<Pool>) -> Result<(), Failure> {
+        self.running.reloaded(&pool).await;
+        self.of_source(pool, Command::Reload).await
     }
 
     pub(super) async fn of_source(

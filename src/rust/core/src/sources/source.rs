@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -106,6 +107,14 @@ impl Source {
         match self {
             Self::Local(settings) => settings.workers,
             Self::Replicas(_) => 0,
+        }
+    }
+
+    /// The directory whose changes lead to a reload, if any do.
+    pub fn watched(&self) -> Option<&Path> {
+        match self {
+            Self::Local(settings) => settings.watch.then_some(settings.dir.as_path()),
+            Self::Replicas(_) => None,
         }
     }
 

@@ -99,6 +99,7 @@ impl Local {
             max_memory: None,
             max_failures: 5,
             give_up_after: None,
+            watch: false,
         };
         let settings = Settings {
             host: "127.0.0.1".into(),
@@ -115,6 +116,7 @@ impl Local {
             access_log: None,
             log_file: None,
             log_health: false,
+            config: None,
             pools: Vec::new(),
         };
         let pool = PoolLimits {
@@ -283,6 +285,7 @@ pub fn get(url: &str, path: &str) -> io::Result<(u16, String)> {
 /// - `hang`: never does anything more;
 /// - `only:ID`: the rest is for that worker alone;
 /// - `child`: has a child that lives long, whose pid is in the file `child`;
+/// - `touch:FILE`: writes that file;
 /// - `says:TEXT`: what it answers to `/says`;
 /// - `template:MANNER`: what kind of template it is;
 /// - `ballast`: it has [`BALLAST`] bytes of memory;
@@ -331,6 +334,7 @@ pub fn be_a_worker() {
                     break;
                 }
             }
+            ("touch", file) => fs::write(file, "touched").expect("written"),
             ("says", text) => says = text,
             ("ballast", _) => grow(),
             ("native", _) => native = true,

@@ -36,6 +36,7 @@ impl Pod {
             access_log: None,
             log_file: None,
             log_health: false,
+            config: None,
             pools: only(
                 PoolLimits::default(),
                 Source::Replicas(ReplicasSettings {

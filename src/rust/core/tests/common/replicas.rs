@@ -165,6 +165,7 @@ impl Replicas {
             access_log: None,
             log_file: None,
             log_health: false,
+            config: None,
             pools: Vec::new(),
         };
         let pool = PoolLimits {
