@@ -6,17 +6,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::Instrument;
 
+use super::notify::Notify;
 use super::request::{too_late, PreparedPool, Request};
 use super::running::{AllRunning, Progress, Running};
 use super::shared::{Phase, Shared};
 use super::system;
 use super::watching::{Watched, Watching};
 use crate::environment::SystemError;
-use crate::front::{self, Front, Shutdown};
+use crate::front::{self, Bound, Front, Shutdown};
 use crate::lock::Refused;
 use crate::ops::{self, Hosts};
 use crate::pool::Pool;
@@ -44,6 +44,7 @@ pub(super) struct ServerTask {
     resources: Mutex<Option<Arc<Resources>>>,
     /// The configuration file, if it is watched.
     config: Option<PathBuf>,
+    notify: Arc<Notify>,
     /// One at a time: what is added, removed or replaced is not added, removed or replaced by two.
     changing: tokio::sync::Mutex<()>,
 }
@@ -54,6 +55,7 @@ impl ServerTask {
         shared: Arc<Shared>,
         front: Arc<Front>,
         config: Option<PathBuf>,
+        notify: Arc<Notify>,
     ) -> (Arc<Self>, mpsc::UnboundedReceiver<(u64, SourceEvent)>) {
         let (events, heard) = mpsc::unbounded_channel();
         let task = Self {
@@ -64,6 +66,7 @@ impl ServerTask {
             next_number: AtomicU64::new(0),
             resources: Mutex::default(),
             config,
+            notify,
             changing: tokio::sync::Mutex::default(),
         };
         (Arc::new(task), heard)
@@ -75,16 +78,19 @@ impl ServerTask {
         pools: Vec<(Arc<Pool>, PreparedPool)>,
         mut events: mpsc::UnboundedReceiver<(u64, SourceEvent)>,
         mut asked: mpsc::UnboundedReceiver<(u64, Request)>,
-        listener: std::net::TcpListener,
-        admin: Option<(std::net::TcpListener, Hosts)>,
+        listeners: Vec<Bound>,
+        admin: Option<(Bound, Hosts)>,
     ) {
-        let (listener, admin) = match (
-            TcpListener::from_std(listener),
+        let (listeners, admin) = match (
+            listeners
+                .into_iter()
+                .map(Bound::into_listener)
+                .collect::<io::Result<Vec<_>>>(),
             admin
-                .map(|(listener, hosts)| Ok((TcpListener::from_std(listener)?, hosts)))
+                .map(|(listener, hosts)| Ok((listener.into_listener()?, hosts)))
                 .transpose(),
         ) {
-            (Ok(listener), Ok(admin)) => (listener, admin),
+            (Ok(listeners), Ok(admin)) => (listeners, admin),
             (Err(error), _) | (_, Err(error)) => {
                 self.shared.set_phase(Phase::Failed(system(error)));
                 return;
@@ -106,7 +112,10 @@ impl ServerTask {
         for (pool, prepared) in pools {
             self.start(pool, prepared);
         }
-        tokio::spawn(front::accept(self.front.clone(), listener));
+        for listener in listeners {
+            tokio::spawn(front::accept(self.front.clone(), listener));
+        }
+        tokio::spawn(self.notify.clone().run(self.front.clone()));
         if let Some((admin, hosts)) = admin {
             tokio::spawn(ops::serve_admin(admin, hosts, self.front.clone()));
         }
@@ -125,6 +134,9 @@ impl ServerTask {
                     let (id, request) = asked.unwrap_or((u64::MAX, Request::Kill));
                     if request.ends() {
                         self.set_draining();
+                    }
+                    if matches!(request, Request::Stop(_) | Request::Kill) {
+                        self.notify.stopping();
                     }
                     if matches!(request, Request::Kill) {
                         self.kill(&mut events).await;
@@ -314,6 +326,7 @@ impl ServerTask {
                 source.send(Command::KeepTrying);
             }
             self.shared.set_phase(Phase::Ready);
+            self.notify.ready();
         } else if let Some((pool, _, failure)) = failures.first().cloned() {
             self.shared.set_phase(Phase::Failed(named(&pool, failure)));
             for source in self.running.sources() {
@@ -326,6 +339,7 @@ impl ServerTask {
         match request {
             Request::Scale(name, count) => self.scale(name.as_deref(), count).await,
             Request::Reload(None) => {
+                let _reloading = self.notify.reloading();
                 let mut outcome = Ok(());
                 for pool in self.front.pools.routed() {
                     let reloaded = self.reload(pool.clone()).await;
@@ -351,6 +365,7 @@ impl ServerTask {
                 Ok(())
             }
             Request::Configure(pools, patience) => {
+                let _reloading = self.notify.reloading();
                 let _change = self.changing.lock().await;
                 self.configure(pools, patience).await
             }
