@@ -88,7 +88,11 @@ setting_definitions <- function() {
       null = TRUE
     ),
     host = setting(
-      "string", "127.0.0.1", "Address to listen on. `\"0.0.0.0\"` takes requests from other machines.",
+      "string", "127.0.0.1",
+      paste(
+        "Address to listen on. `\"0.0.0.0\"` takes requests from other machines, `\"unix:/run/app.sock\"` is a Unix socket; see",
+        "[run()]."
+      ),
       defaults = list(run_k8s = "0.0.0.0")
     ),
     port = setting(
@@ -201,7 +205,10 @@ setting_definitions <- function() {
     ),
     trusted_proxies = setting(
       "strings", character(),
-      "Addresses (`\"10.0.0.1\"`, `\"10.0.0.0/8\"`) whose `X-Forwarded-*` headers are believed.",
+      paste(
+        "Addresses (`\"10.0.0.1\"`, `\"10.0.0.0/8\"`) whose `X-Forwarded-*` headers are believed. `\"unix:\"` is whoever connects to a",
+        "Unix socket."
+      ),
       shown = "none"
     ),
     fronts = setting(
@@ -225,7 +232,10 @@ setting_definitions <- function() {
     ),
     admin_host = setting(
       "string", "127.0.0.1",
-      "Address for `admin_port`. `\"0.0.0.0\"` lets other machines read, such as Prometheus in a cluster."
+      paste(
+        "Address for `admin_port`. `\"0.0.0.0\"` lets other machines read, such as Prometheus in a cluster. With a Unix socket, such",
+        "as `\"unix:/run/admin.sock\"`, no `admin_port` is needed."
+      )
     ),
     admin_hosts = setting(
       "strings", character(),

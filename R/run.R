@@ -81,6 +81,22 @@
 #' removed, those whose settings differ are replaced, and the others reload. If it cannot be read, all stays as it was.
 #' Settings of the server itself, such as `port`, hold from its start.
 #'
+#' @section Unix sockets:
+#' With `host = "unix:/run/app.sock"` the server listens on a Unix socket in place of a port, as for nginx on the same machine;
+#' `port` then does not count, and `$url` is `"unix:/run/app.sock"`. The path has up to 107 bytes, and a relative one is from the
+#' working directory. A socket that a dead server has left is replaced; if one listens there, that is
+#' `faucet_error_port_in_use`. Who may write to the socket may connect: its mode is what the `umask` leaves of 777, by default
+#' its owner alone. It is removed when the server stops. `"unix:@name"` is a name without a file (Linux).
+#'
+#' Whoever connects has no address. In the access log it is `unix:`, as in nginx's, and what it says of its client is believed
+#' if `"unix:"` is one of `trusted_proxies`. `req$SERVER_NAME` and `req$SERVER_PORT` are `localhost` and `80`.
+#'
+#' @section Under systemd:
+#' The server tells systemd (`Type=notify`) when it is ready, reloads and stops, how many workers there are, and, with
+#' `WatchdogSec=`, that it lives. If systemd opens its sockets (a `.socket` unit), it listens on these: then `host` and `port` do
+#' not count, and the log says so. A socket with `FileDescriptorName=admin` is the admin port's. See
+#' `vignette("deploy", package = "faucet")`.
+#'
 #' @section Reloading when files change:
 #' With `watch = TRUE`, for developing, a pool reloads when a file of its app changes: in its directory, and in those below
 #' it, and once nothing has changed for 0.2 s. The log names the file. If the new code does not start, the old code serves on,
@@ -105,7 +121,7 @@
 #' @param workers Number of R processes. By default as many as there are usable cores, in a
 #'   container those of its quota.
 #' @param host Address to listen on, by default `"127.0.0.1"`. `"0.0.0.0"` takes requests from
-#'   other machines.
+#'   other machines, `"unix:/run/app.sock"` is a Unix socket.
 #' @param port Port to listen on, by default 8080. `0` takes any free one: see the handle's `$url`.
 #' @param block Whether to wait until the server has stopped.
 #' @param ... Further settings, by name: see [`faucet-options`]. There are limits (`queue`,
@@ -125,8 +141,9 @@
 #' - `faucet_error_config`: something is wrong in a configuration file. Fields `file`, `line` and `keys`: where.
 #' - `faucet_error_app`: `app` is none of what it may be, or cannot be copied.
 #' - `faucet_error_option`: a setting is unknown or has a value that it does not take. Field `option`: its name.
-#' - `faucet_error_port_in_use`: somebody else listens on `port`.
-#' - `faucet_error_listen`: `host` is no address of this machine, or `port` needs privileges.
+#' - `faucet_error_port_in_use`: somebody else listens on `port`, or on the Unix socket.
+#' - `faucet_error_listen`: `host` is no address of this machine, or `port` needs privileges; there cannot be such a Unix socket;
+#'   or what systemd passes is none that listens.
 #' - `faucet_error_boot`: no worker, or no template, could be started: it failed, was not ready within `boot_timeout`,
 #'   or cannot be native as `worker = "native"` asks.
 #'   Field `lines`: the last lines that R wrote.
