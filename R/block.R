@@ -103,7 +103,13 @@ reload_on_request <- function(link) {
         # The file cannot be used: all stays as it was.
         faucet_error = function(error) list(ok = FALSE, message = conditionMessage(error))
       )
-      if (isTRUE(started$ok)) id <<- started$id else report(started)
+      if (isTRUE(started$ok)) {
+        id <<- started$id
+      } else {
+        report(started)
+        # systemd may wait for the end of what it has asked for.
+        server_command(link$handle, list(name = "refuse_reload"))
+      }
     }
     invisible()
   }

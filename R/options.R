@@ -206,8 +206,8 @@ setting_definitions <- function() {
     trusted_proxies = setting(
       "strings", character(),
       paste(
-        "Addresses (`\"10.0.0.1\"`, `\"10.0.0.0/8\"`) whose `X-Forwarded-*` headers are believed. `\"unix:\"` is whoever connects to a",
-        "Unix socket."
+        "Addresses (`\"10.0.0.1\"`, `\"10.0.0.0/8\"`) whose `X-Forwarded-*` headers are believed. `\"unix:\"` is whoever connects",
+        "to a Unix socket."
       ),
       shown = "none"
     ),
@@ -233,8 +233,8 @@ setting_definitions <- function() {
     admin_host = setting(
       "string", "127.0.0.1",
       paste(
-        "Address for `admin_port`. `\"0.0.0.0\"` lets other machines read, such as Prometheus in a cluster. With a Unix socket, such",
-        "as `\"unix:/run/admin.sock\"`, no `admin_port` is needed."
+        "Address for `admin_port`. `\"0.0.0.0\"` lets other machines read, such as Prometheus in a cluster. With a Unix socket,",
+        "such as `\"unix:/run/admin.sock\"`, no `admin_port` is needed."
       )
     ),
     admin_hosts = setting(

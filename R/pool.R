@@ -139,6 +139,12 @@ complete_pool <- function(route, pool, given, call = NULL) {
   shared <- given[intersect(names(given), known)]
   settings <- resolve_settings(utils::modifyList(shared, pool$given, keep.null = TRUE), verb, call = call)
   warn_of_preload(isTRUE(settings$preload))
+  if (isTRUE(settings$watch) && !is.null(pool$what$app)) {
+    abort("option", c(
+      "{.arg watch} watches the files of an app, and an R object has none: workers get the same copy after each reload.",
+      i = "Put the app's code into a directory, or leave {.arg watch} out."
+    ), option = "watch", call = call)
+  }
   c(list(route = route), settings[known], served(pool$what, call = call))
 }
 

@@ -108,7 +108,8 @@
 #' `DESCRIPTION`, `NAMESPACE` and `renv.lock`. Data, such as `.rds` or `.csv`, is not, as apps write it, and neither is what
 #' is in `renv`, `packrat`, `node_modules`, `rsconnect`, `_site`, `_book`, `_freeze`, directories that end in `_files` or
 #' `_cache`, and those whose names begin with a dot, such as `.git` and `.Rproj.user`. A file that an app writes each time that
-#' it starts is found out after three reloads, and is not looked at any more while it does.
+#' it starts is found out after eight reloads, and leads to no further one. An app that writes such files while it serves
+#' should do so in a directory of its own elsewhere.
 #'
 #' Of a server that was started from a configuration file, a change of that file does what a HUP signal does.
 #'

@@ -29,7 +29,8 @@ test_that("a server listens on what systemd has opened, and leaves it", {
   app <- local_code("plumber.R" = c(
     "#* @get /told", "#* @serializer unboxedJSON",
     "function() list(",
-    "  names = grep(\"^(LISTEN_|NOTIFY_|WATCHDOG_)\", names(Sys.getenv()), value = TRUE), port = Sys.getenv(\"FAUCET_SERVER_PORT\")",
+    "  names = grep(\"^(LISTEN_|NOTIFY_|WATCHDOG_)\", names(Sys.getenv()), value = TRUE),",
+    "  port = Sys.getenv(\"FAUCET_SERVER_PORT\")",
     ")"
   ))
   service <- local_service(app, c(web = socket, admin = paste0("127.0.0.1:", port)))

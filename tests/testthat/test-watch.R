@@ -91,7 +91,11 @@ test_that("a change in the foreground leads to what SIGHUP does", {
   expect_identical(wait_for_exit(front), 0L)
 })
 
-test_that("run_k8s() has no code to watch", {
+test_that("run_k8s() and R objects have no code to watch", {
+  app <- function(req) list(status = 200L, headers = list(), body = "")
+  expect_error(
+    faucet::run(app = app, watch = TRUE, port = 0, block = FALSE), "an R object has none", class = "faucet_error_option"
+  )
   expect_error(
     faucet::run_k8s("http://127.0.0.1:1", watch = TRUE, port = 0, block = FALSE), "runs no code itself",
     class = "faucet_error_option"

@@ -269,6 +269,7 @@ fn server_command(handle: Robj, command: List) -> List {
                 let pools = pools.collect::<Result<_, _>>()?;
                 Request::Configure(pools, named.seconds("timeout")?)
             }
+            "refuse_reload" => Request::RefuseReload,
             "drain" => Request::Drain(named.seconds("timeout")?),
             "stop" => Request::Stop(named.seconds("timeout")?),
             "kill" => Request::Kill,

@@ -14,14 +14,13 @@ use super::request::{too_late, PreparedPool, Request};
 use super::running::{AllRunning, Progress, Running};
 use super::shared::{Phase, Shared};
 use super::system;
-use super::watching::{Watched, Watching};
-use crate::environment::SystemError;
+use super::watching::Watched;
 use crate::front::{self, Bound, Front, Shutdown};
 use crate::lock::Refused;
 use crate::ops::{self, Hosts};
 use crate::pool::Pool;
 use crate::sources::local::Resources;
-use crate::sources::{Command, Failure, Notifier, Prepared, Source, SourceContext, SourceEvent};
+use crate::sources::{Command, Failure, Notifier, Prepared, SourceContext, SourceEvent};
 
 /// How long a stopped server may take to reap its workers after they were killed.
 const KILL_GRACE: Duration = Duration::from_secs(2);
@@ -43,7 +42,7 @@ pub(super) struct ServerTask {
     /// What pools of processes share, once there is one.
     resources: Mutex<Option<Arc<Resources>>>,
     /// The configuration file, if it is watched.
-    config: Option<PathBuf>,
+    pub(super) config: Option<PathBuf>,
     notify: Arc<Notify>,
     /// One at a time: what is added, removed or replaced is not added, removed or replaced by two.
     changing: tokio::sync::Mutex<()>,
@@ -97,18 +96,7 @@ impl ServerTask {
             }
         };
         self.front.lifecycle.starting.store(true, Ordering::Relaxed);
-        let _config = self.config.clone().and_then(|file| {
-            let descriptors = self.front.store.descriptors();
-            let watching = Watching::of_config(file, descriptors, self.shared.clone());
-            watching
-                .map_err(|error| {
-                    tracing::warn!(
-                        "the configuration file cannot be watched: {}",
-                        SystemError(&error)
-                    );
-                })
-                .ok()
-        });
+        let _config = self.watch_config();
         for (pool, prepared) in pools {
             self.start(pool, prepared);
         }
@@ -243,18 +231,6 @@ impl ServerTask {
         self.reserve_descriptors();
     }
 
-    /// Watches the files of a pool's app, if that is asked for.
-    fn watch(&self, source: &Source, pool: Watched, span: &tracing::Span) -> Option<Watching> {
-        let dir = source.watched()?.to_owned();
-        let descriptors = self.front.store.descriptors();
-        let except = self.config.clone();
-        let watching = Watching::of_app(dir, except, descriptors, span.clone(), pool);
-        let failed = |error: io::Error| {
-            span.in_scope(|| tracing::warn!("files cannot be watched: {}", SystemError(&error)));
-        };
-        watching.map_err(failed).ok()
-    }
-
     /// Of what a pool's source says. Whether the server goes on.
     fn handle(&self, number: u64, event: SourceEvent) -> bool {
         let progress = match event {
@@ -368,6 +344,10 @@ impl ServerTask {
                 let _reloading = self.notify.reloading();
                 let _change = self.changing.lock().await;
                 self.configure(pools, patience).await
+            }
+            Request::RefuseReload => {
+                drop(self.notify.reloading());
+                Ok(())
             }
             Request::Drain(patience) => {
                 if self.drain(patience).await {

@@ -12,8 +12,10 @@ use tracing::Instrument;
 
 use super::running::Progress;
 use super::shared::Shared;
+use super::task::ServerTask;
 use crate::descriptors::{Descriptor, Descriptors};
-use crate::sources::{Command, SourceHandle};
+use crate::environment::SystemError;
+use crate::sources::{Command, Source, SourceHandle};
 use crate::watch::{Event, Scope, Watch, DESCRIPTORS};
 
 /// Between two tries to reload while somebody else's reload is under way.
@@ -22,8 +24,9 @@ const RETRY: Duration = Duration::from_millis(100);
 /// How long after a reload's end a change may be noticed that was made during it.
 const LATE: Duration = Duration::from_millis(100);
 
-/// A file that changes during so many reloads in a row is written by the app itself, and leads to no further one.
-const MOST_IN_A_ROW: u32 = 3;
+/// A file that changes during so many reloads in a row is written by the app itself, and leads to no further one. Few people
+/// save a file as often without once waiting for what comes of it.
+const MOST_IN_A_ROW: u32 = 8;
 
 /// A watch and what it does, until this is dropped.
 pub(super) struct Watching {
@@ -59,7 +62,7 @@ impl Watching {
     }
 
     /// Reloads a pool when the code in `dir` changes; `except` is a file that is watched for all pools.
-    pub(super) fn of_app(
+    fn of_app(
         dir: PathBuf,
         except: Option<PathBuf>,
         descriptors: &Descriptors,
@@ -74,7 +77,7 @@ impl Watching {
     }
 
     /// Has R read the configuration file again when it changes.
-    pub(super) fn of_config(
+    fn of_config(
         file: PathBuf,
         descriptors: &Descriptors,
         shared: Arc<Shared>,
@@ -92,6 +95,39 @@ impl Watching {
                 }
             }
         })
+    }
+}
+
+impl ServerTask {
+    /// Watches the files of a pool's app, if that is asked for.
+    pub(super) fn watch(
+        &self,
+        source: &Source,
+        pool: Watched,
+        span: &tracing::Span,
+    ) -> Option<Watching> {
+        let dir = source.watched()?.to_owned();
+        let descriptors = self.front.store.descriptors();
+        let except = self.config.clone();
+        let watching = Watching::of_app(dir, except, descriptors, span.clone(), pool);
+        let failed = |error: io::Error| {
+            span.in_scope(|| tracing::warn!("files cannot be watched: {}", SystemError(&error)));
+        };
+        watching.map_err(failed).ok()
+    }
+
+    /// Watches the configuration file, if there is one to watch.
+    pub(super) fn watch_config(&self) -> Option<Watching> {
+        let file = self.config.clone()?;
+        let descriptors = self.front.store.descriptors();
+        let watching = Watching::of_config(file, descriptors, self.shared.clone());
+        let failed = |error: io::Error| {
+            tracing::warn!(
+                "the configuration file cannot be watched: {}",
+                SystemError(&error)
+            );
+        };
+        watching.map_err(failed).ok()
     }
 }
 
@@ -204,7 +240,7 @@ impl OwnChanges {
                 *count = count.saturating_add(1);
                 if *count == MOST_IN_A_ROW {
                     tracing::warn!(
-                        "{} has changed during each of the last {MOST_IN_A_ROW} reloads: the app writes it when it starts, and that leads to no reload any more",
+                        "{} has changed during each of the last {MOST_IN_A_ROW} reloads: the app seems to write it when it starts, and that leads to no reload any more",
                         within(path, dir)
                     );
                 }
@@ -250,7 +286,9 @@ mod tests {
         assert_eq!(others(&[code], now, None), [code]);
         let reloaded = Some(now);
         assert_eq!(others(&[cache, code], now, reloaded), [cache, code]);
-        assert_eq!(others(&[cache], now, reloaded), [cache]);
+        for _ in 2..MOST_IN_A_ROW {
+            assert_eq!(others(&[cache], now, reloaded), [cache]);
+        }
         assert_eq!(others(&[cache, code], now, reloaded), [code]);
         assert_eq!(others(&[cache, code], now, reloaded), [code]);
         // Who changes it by hand wants a reload.

@@ -7,7 +7,8 @@ use std::path::Path;
 use super::look::What;
 use super::Scope;
 
-/// What was read.
+/// What would be read.
+#[allow(dead_code)]
 pub enum Found {
     Nothing,
     Something,

@@ -10,6 +10,7 @@
 )]
 mod inotify;
 mod look;
+#[cfg_attr(not(any(target_os = "linux", target_os = "android")), allow(dead_code))]
 mod patterns;
 
 use std::collections::BTreeMap;
