@@ -206,8 +206,8 @@ setting_definitions <- function() {
     trusted_proxies = setting(
       "strings", character(),
       paste(
-        "Addresses (`\"10.0.0.1\"`, `\"10.0.0.0/8\"`) whose `X-Forwarded-*` headers are believed. `\"unix:\"` is whoever connects",
-        "to a Unix socket."
+        "Addresses (`\"10.0.0.1\"`, `\"10.0.0.0/8\"`) whose `X-Forwarded-*` headers are believed. `\"unix:\"` is whoever",
+        "connects to a Unix socket."
       ),
       shown = "none"
     ),
