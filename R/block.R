@@ -43,7 +43,6 @@ block_on <- function(link, timeout = Inf, starting = FALSE, call = NULL) {
 
 # Returns why it ended: "stopped", "asked" (to stop) or "timeout".
 serve_until <- function(link, deadline, announce, call) {
-  reload <- reload_on_request(link)
   repeat {
     poll <- poll_server(link, max(0, min(step, deadline - seconds_now())), call = call)
     announce(poll)
@@ -54,7 +53,7 @@ serve_until <- function(link, deadline, announce, call) {
     if (poll$signal == "term") {
       return("asked")
     }
-    unfailing(reload(requested = poll$signal == "hup"))
+    unfailing(link$reload(requested = poll$signal == "hup"))
     collect_garbage(link)
     if (seconds_now() >= deadline) {
       return("timeout")
@@ -74,8 +73,10 @@ collect_garbage <- function(link, now = seconds_now()) {
 }
 
 # One reload at a time; a request that comes meanwhile leads to one more, as the code may have changed since. A reload
-# that fails is an event in the log: the old workers go on. Of replicas, it is a lookup of their name.
+# that fails is an event in the log: the old workers go on. Of replicas, it is a lookup of their name. A change of a
+# configuration file that is watched is a request, too.
 reload_on_request <- function(link) {
+  force(link)
   id <- NULL
   wanted <- FALSE
   report <- function(failure) {
@@ -85,7 +86,8 @@ reload_on_request <- function(link) {
     if (link$quiet && length(failure$lines) > 0) show_worker_lines(failure$lines)
   }
   function(requested) {
-    wanted <<- wanted || requested
+    wanted <<- wanted || requested || link$config_changed
+    link$config_changed <- FALSE
     if (!is.null(id)) {
       result <- command_result(link, id)
       if (is.null(result)) {
@@ -101,7 +103,13 @@ reload_on_request <- function(link) {
         # The file cannot be used: all stays as it was.
         faucet_error = function(error) list(ok = FALSE, message = conditionMessage(error))
       )
-      if (isTRUE(started$ok)) id <<- started$id else report(started)
+      if (isTRUE(started$ok)) {
+        id <<- started$id
+      } else {
+        report(started)
+        # systemd may wait for the end of what it has asked for.
+        server_command(link$handle, list(name = "refuse_reload"))
+      }
     }
     invisible()
   }

@@ -23,6 +23,11 @@ read_config <- function(path, given = list(), call = NULL) {
     complain("pools", "`pools` must be a mapping from routes, such as `/sales`, to directories or settings.")
   }
   if (rlang::is_string(config$log_file)) config$log_file <- beside(path, config$log_file)
+  for (name in c("host", "admin_host")) {
+    if (is_socket_path(config[[name]])) {
+      config[[name]] <- paste0("unix:", beside(path, sub("^unix:", "", config[[name]])))
+    }
+  }
   settings <- utils::modifyList(config[names(config) != "pools"], given)
   # Found here, where it is known in which line they are.
   locate(complain, character(), resolve_settings(settings, "run", call = call))
@@ -73,6 +78,11 @@ check_config_path <- function(path, call = NULL) {
     ), dir = path, call = call)
   }
   absolute_path(path)
+}
+
+# Whether a host is a Unix socket in the file system: `unix:@name` is none.
+is_socket_path <- function(host) {
+  rlang::is_string(host) && grepl("^unix:[^@]", host)
 }
 
 # A path in the file, from where the file is.

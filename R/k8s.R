@@ -43,6 +43,7 @@
 #'
 #' @param url Where the replicas are: `"http://name:port"` (port 80 if there is none), or `"srv+http://name"`.
 #' @param host Address to listen on, by default `"0.0.0.0"`, which takes requests from other machines.
+#'   `"unix:/run/app.sock"` is a Unix socket: see [run()].
 #' @param port Port to listen on, by default 8080. `0` takes any free one: see the handle's `$url`.
 #' @param slots Requests at a time for each replica, by default 1. Pods that run faucet tell how many workers they have,
 #'   and that counts instead.
@@ -62,8 +63,9 @@
 #'
 #' - `faucet_error_option`: `url` is none of the above, or a setting is unknown or has a value that it does not take. Field
 #'   `option`: its name, or `"url"`.
-#' - `faucet_error_port_in_use`: somebody else, or another server of this session, listens on `port`.
-#' - `faucet_error_listen`: `host` is no address of this machine, or `port` needs privileges.
+#' - `faucet_error_port_in_use`: somebody else, or another server of this session, listens on `port`, or on the Unix socket.
+#' - `faucet_error_listen`: `host` is no address of this machine, or `port` needs privileges; there cannot be such a Unix socket;
+#'   or what systemd passes is none that listens.
 #' - `faucet_error_boot`: no replica took requests within `boot_timeout`. The message says what was seen: no such name, no
 #'   address, or addresses that refused.
 #'

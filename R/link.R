@@ -23,6 +23,9 @@ new_link <- function(started, settings) {
   link$config <- settings$config
   link$shutdown_timeout <- settings$shutdown_timeout
   link$quiet <- settings$quiet
+  # Reads the file again when a signal, or a change of it, asks for that.
+  link$config_changed <- FALSE
+  link$reload <- reload_on_request(link)
   # As of the last poll.
   link$state <- "starting"
   # When the garbage of the polls was last collected.
@@ -38,6 +41,8 @@ poll_server <- function(link, timeout = 0, call = NULL) {
   )
   poll <- check_result(poll, call = call)
   link$state <- poll$state
+  # Until someone has the file read again.
+  if (isTRUE(poll$config_changed)) link$config_changed <- TRUE
   show_log(poll, link$quiet)
   poll
 }
@@ -146,6 +151,7 @@ show_log_later <- function(reference) {
     }
     # Nobody is there to take an error: the next use of the handle meets it again.
     running <- tryCatch(is_running(link), error = function(condition) FALSE)
+    if (running) unfailing(link$reload(requested = FALSE))
     if (running) show_log_later(reference)
   }, delay = 0.25)
 }

@@ -74,6 +74,14 @@ setting_definitions <- function() {
       ),
       min = 1, max = 10000, null = TRUE
     ),
+    watch = local_setting(
+      "flag", FALSE,
+      paste(
+        "Reload when a file of the app changes: code (`.R`, `.Rmd`, ...), settings (`.yml`, `.json`, `.env`, ...) and pages, in",
+        "the app's directory and below it; see [run()]. For developing."
+      ),
+      elsewhere = "{.fun run_k8s} runs no code itself: set it where the workers run, or let Kubernetes roll the Deployment out."
+    ),
     slots = replica_setting(
       "count", 1L,
       paste(
@@ -104,7 +112,11 @@ setting_definitions <- function() {
       null = TRUE
     ),
     host = setting(
-      "string", "127.0.0.1", "Address to listen on. `\"0.0.0.0\"` takes requests from other machines.",
+      "string", "127.0.0.1",
+      paste(
+        "Address to listen on. `\"0.0.0.0\"` takes requests from other machines, `\"unix:/run/app.sock\"` is a Unix socket; see",
+        "[run()]."
+      ),
       defaults = list(run_k8s = "0.0.0.0")
     ),
     port = setting(
@@ -217,7 +229,10 @@ setting_definitions <- function() {
     ),
     trusted_proxies = setting(
       "strings", character(),
-      "Addresses (`\"10.0.0.1\"`, `\"10.0.0.0/8\"`) whose `X-Forwarded-*` headers are believed.",
+      paste(
+        "Addresses (`\"10.0.0.1\"`, `\"10.0.0.0/8\"`) whose `X-Forwarded-*` headers are believed. `\"unix:\"` is whoever",
+        "connects to a Unix socket."
+      ),
       shown = "none"
     ),
     fronts = setting(
@@ -241,7 +256,10 @@ setting_definitions <- function() {
     ),
     admin_host = setting(
       "string", "127.0.0.1",
-      "Address for `admin_port`. `\"0.0.0.0\"` lets other machines read, such as Prometheus in a cluster."
+      paste(
+        "Address for `admin_port`. `\"0.0.0.0\"` lets other machines read, such as Prometheus in a cluster. With a Unix socket,",
+        "such as `\"unix:/run/admin.sock\"`, no `admin_port` is needed."
+      )
     ),
     admin_hosts = setting(
       "strings", character(),

@@ -85,7 +85,8 @@ print.faucet_pool <- function(x, ...) {
 pool_settings <- c(
   "workers", "grow_after", "shrink_after", "worker_type", "preload", "slots", "refresh", "ready_path", "dns", "queue",
   "queue_timeout", "timeout", "cancel",
-  "interrupt_timeout", "boot_timeout", "max_body", "max_requests", "max_memory", "max_failures", "give_up_after"
+  "interrupt_timeout", "boot_timeout", "max_body", "max_requests", "max_memory", "max_failures", "give_up_after",
+  "watch"
 )
 
 # Whether `dir` of `run()` says what to serve at several routes.
@@ -143,6 +144,12 @@ complete_pool <- function(route, pool, given, call = NULL) {
   warn_of_preload(isTRUE(settings$preload))
   # Forking takes milliseconds.
   if (isTRUE(settings$preload) && !is_set("grow_after", names(shared), names(pool$given))) settings$grow_after <- 0.1
+  if (isTRUE(settings$watch) && !is.null(pool$what$app)) {
+    abort("option", c(
+      "{.arg watch} watches the files of an app, and an R object has none: workers get the same copy after each reload.",
+      i = "Put the app's code into a directory, or leave {.arg watch} out."
+    ), option = "watch", call = call)
+  }
   c(list(route = route), settings[known], served(pool$what, call = call))
 }
 

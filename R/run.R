@@ -95,12 +95,48 @@
 #' removed, those whose settings differ are replaced, and the others reload. If it cannot be read, all stays as it was.
 #' Settings of the server itself, such as `port`, hold from its start.
 #'
+#' @section Unix sockets:
+#' With `host = "unix:/run/app.sock"` the server listens on a Unix socket in place of a port, as for nginx on the same machine;
+#' `port` then does not count, and `$url` is `"unix:/run/app.sock"`. The path has up to 107 bytes, and a relative one is from the
+#' working directory. A socket that a dead server has left is replaced; if one listens there, that is
+#' `faucet_error_port_in_use`. Who may write to the socket may connect: its mode is what the `umask` leaves of 777, by default
+#' its owner alone. It is removed when the server stops. `"unix:@name"` is a name without a file (Linux).
+#'
+#' Whoever connects has no address. In the access log it is `unix:`, as in nginx's, and what it says of its client is believed
+#' if `"unix:"` is one of `trusted_proxies`. `req$SERVER_NAME` and `req$SERVER_PORT` are `localhost` and `80`.
+#'
+#' @section Under systemd:
+#' The server tells systemd (`Type=notify`) when it is ready, reloads and stops, how many workers there are, and, with
+#' `WatchdogSec=`, that it lives. If systemd opens its sockets (a `.socket` unit), it listens on these: then `host` and `port` do
+#' not count, and the log says so. A socket with `FileDescriptorName=admin` is the admin port's. See
+#' `vignette("deploy", package = "faucet")`.
+#'
+#' @section Reloading when files change:
+#' With `watch = TRUE`, for developing, a pool reloads when a file of its app changes: in its directory, and in those below
+#' it, and once nothing has changed for 0.2 s. The log names the file. If the new code does not start, the old code serves on,
+#' and the log says why, until the next change. A change during a reload leads to one more after it.
+#'
+#' Looked at are files that are read when an app starts, by their endings: code (`.R`, `.Rmd`, `.qmd`, `.Rnw`, `.py`, `.sql`,
+#' `.stan`, `.c`, `.cc`, `.cpp`, `.h`, `.hpp`), settings (`.yml`, `.yaml`, `.toml`, `.json`, `.ini`, `.conf`, `.cfg`, `.env`)
+#' and pages (`.html`, `.htm`, `.css`, `.scss`, `.sass`, `.js`, `.mjs`); and `.env`, `.env.*`, `.Renviron`, `.Rprofile`,
+#' `DESCRIPTION`, `NAMESPACE` and `renv.lock`. Data, such as `.rds` or `.csv`, is not, as apps write it, and neither is what
+#' is in `renv`, `packrat`, `node_modules`, `rsconnect`, `_site`, `_book`, `_freeze`, directories that end in `_files` or
+#' `_cache`, and those whose names begin with a dot, such as `.git` and `.Rproj.user`. A file that an app writes each time that
+#' it starts is found out after eight reloads, and leads to no further one. An app that writes such files while it serves
+#' should do so in a directory of its own elsewhere.
+#'
+#' Of a server that was started from a configuration file, a change of that file does what a HUP signal does.
+#'
+#' On Linux the system tells of changes. Where it does not, as on macOS, or once there are more directories than
+#' `fs.inotify.max_user_watches` allows, the files are looked at every 2 seconds; the log says so. A file system of another
+#' machine, such as NFS, tells only of what is changed on this one.
+#'
 #' @param dir Directory with the API; or several of them, or [pool()]s, by route; or a configuration file, `"faucet.yml"`.
 #' @param app Instead of code in `dir`: a plumber router, or a function of a request. To be named: `run(app = router)`.
 #' @param workers Number of R processes. By default as many as there are usable cores, in a
 #'   container those of its quota. Two numbers, such as `c(1, 8)`, let it follow what there is to do.
 #' @param host Address to listen on, by default `"127.0.0.1"`. `"0.0.0.0"` takes requests from
-#'   other machines.
+#'   other machines, `"unix:/run/app.sock"` is a Unix socket.
 #' @param port Port to listen on, by default 8080. `0` takes any free one: see the handle's `$url`.
 #' @param block Whether to wait until the server has stopped.
 #' @param ... Further settings, by name: see [`faucet-options`]. There are limits (`queue`,
@@ -120,8 +156,9 @@
 #' - `faucet_error_config`: something is wrong in a configuration file. Fields `file`, `line` and `keys`: where.
 #' - `faucet_error_app`: `app` is none of what it may be, or cannot be copied.
 #' - `faucet_error_option`: a setting is unknown or has a value that it does not take. Field `option`: its name.
-#' - `faucet_error_port_in_use`: somebody else, or another server of this session, listens on `port`.
-#' - `faucet_error_listen`: `host` is no address of this machine, or `port` needs privileges.
+#' - `faucet_error_port_in_use`: somebody else, or another server of this session, listens on `port`, or on the Unix socket.
+#' - `faucet_error_listen`: `host` is no address of this machine, or `port` needs privileges; there cannot be such a Unix socket;
+#'   or what systemd passes is none that listens.
 #' - `faucet_error_boot`: no worker, or no template, could be started: it failed, was not ready within `boot_timeout`,
 #'   or cannot be native as `worker_type = "native"` asks.
 #'   Field `lines`: the last lines that R wrote.
@@ -163,6 +200,7 @@ run <- function(dir = ".", workers = NULL, host = NULL, port = NULL, block = TRU
     # From where it is now, wherever the session goes.
     file <- absolute_path(dir)
     settings$config <- function() read_config(file, given)$pools
+    if (any(vapply(config$pools, function(pool) isTRUE(pool$watch), NA))) settings$watched_config <- file
   } else if (is.null(app) && is_routes(dir)) {
     settings$pools <- resolve_pools(dir, given, call = call)
   } else {

@@ -192,12 +192,12 @@ faucet_server <- R6::R6Class(
     }
   ),
   active = list(
-    #' @field url Address of the server, such as `"http://127.0.0.1:8080"`.
+    #' @field url Address of the server, such as `"http://127.0.0.1:8080"`, or `"unix:/run/app.sock"`.
     url = function(value) {
       if (!missing(value)) read_only("url")
       private$link$url
     },
-    #' @field admin_url Address of `/metrics` and `/status`, or `NULL` without `admin_port`.
+    #' @field admin_url Address of `/metrics` and `/status`, or `NULL` without an admin port.
     admin_url = function(value) {
       if (!missing(value)) read_only("admin_url")
       private$link$admin_url

@@ -49,7 +49,7 @@ test_that("each verb takes its own settings, and has its own defaults", {
   own <- c("slots", "refresh", "ready_path", "dns")
   local <- c(
     "workers", "worker_type", "preload", "interrupt_timeout", "max_requests", "max_memory", "max_failures",
-    "give_up_after", "grow_after", "shrink_after", "max_workers"
+    "give_up_after", "grow_after", "shrink_after", "max_workers", "watch"
   )
   common <- setdiff(names(setting_definitions()), c(own, local))
   expect_setequal(names(resolve()), c(common, local))

@@ -98,6 +98,7 @@ fn server_poll(handle: Robj, timeout_ms: i32) -> List {
         }
         let (lines, dropped) = server.take_lines();
         let counts = server.counts();
+        let config_changed = server.take_config_change();
         let phase = server.phase();
         let problem = match &phase {
             Phase::Failed(failure) => failure.clone(),
@@ -119,6 +120,7 @@ fn server_poll(handle: Robj, timeout_ms: i32) -> List {
             ("class", problem.class.into()),
             ("message", text(&problem.message)),
             ("lines", problem_lines),
+            ("config_changed", config_changed.into()),
             // Last: R may have had no memory for all the rest.
             ("signal", signals::take().into()),
         ])
@@ -267,6 +269,7 @@ fn server_command(handle: Robj, command: List) -> List {
                 let pools = pools.collect::<Result<_, _>>()?;
                 Request::Configure(pools, named.seconds("timeout")?)
             }
+            "refuse_reload" => Request::RefuseReload,
             "drain" => Request::Drain(named.seconds("timeout")?),
             "stop" => Request::Stop(named.seconds("timeout")?),
             "kill" => Request::Kill,

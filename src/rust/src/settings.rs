@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use extendr_api::prelude::*;
@@ -182,6 +183,9 @@ pub fn read(list: &List) -> Result<Settings, Failure> {
         log_file: log_file(&named)?,
         log_health: named.flag("log_health")?,
         max_workers: named.if_any("max_workers", Named::count)?,
+        config: named
+            .if_any("watched_config", Named::string)?
+            .map(PathBuf::from),
         pools: read_pools(&pools)?,
     })
 }
@@ -253,6 +257,7 @@ fn local(named: &Named) -> Result<LocalSettings, Failure> {
         max_memory: named.whole("max_memory")?,
         max_failures: named.count("max_failures")?,
         give_up_after: named.seconds("give_up_after")?,
+        watch: named.flag("watch")?,
     })
 }
 

@@ -50,6 +50,15 @@ impl Environment {
             .clone()
     }
 
+    /// The value of a variable, as it was at the last look; none if it is no text.
+    pub fn text(&self, name: &str) -> Option<String> {
+        let variables = self.variables();
+        let mut named = variables.iter().filter(|(known, _)| known == name);
+        named
+            .next()
+            .and_then(|(_, value)| value.to_str().map(str::to_owned))
+    }
+
     /// Where temporary files go: `TMPDIR`, or the system's own place.
     pub fn temporary_directory(&self) -> &Path {
         &self.temporary

@@ -24,4 +24,5 @@ pub mod serve;
 pub mod server;
 pub mod signals;
 pub mod sources;
+pub mod watch;
 pub mod worker;

@@ -68,7 +68,7 @@ impl Logged {
         self.access.write(&Entry {
             time: SystemTime::UNIX_EPOCH,
             id: &id.to_string(),
-            client: [127, 0, 0, 1].into(),
+            client: std::net::IpAddr::from([127, 0, 0, 1]).into(),
             method: "GET",
             path: &format!("/{}", "x".repeat(length)),
             pool: "/",

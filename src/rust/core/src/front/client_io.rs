@@ -7,9 +7,9 @@ use std::task::{ready, Context, Poll};
 
 use bytes::{BufMut, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
-use tokio::net::TcpStream;
 
 use super::cause::Cause;
+use super::client_stream::ClientStream;
 use super::connection_state::Phase;
 use super::listener::Entered;
 use super::raw_head::RawHead;
@@ -38,7 +38,7 @@ const SHORT_HEAD: usize = 8 * 1024;
 /// Besides moving bytes it does what can only be done here: it tells the [`ConnectionState`] of progress, and
 /// it gives the rejections that hyper writes by itself (always while a head arrives) faucet's form.
 pub struct ClientIo {
-    stream: Arc<TcpStream>,
+    stream: Arc<ClientStream>,
     peer: Arc<Peer>,
     head: Arc<RawHead>,
     /// Whether hyper has room for as many headers as it ever will.
@@ -56,7 +56,7 @@ pub struct ClientIo {
 
 impl ClientIo {
     pub fn new(
-        (stream, entered): (Arc<TcpStream>, Entered),
+        (stream, entered): (Arc<ClientStream>, Entered),
         peer: Arc<Peer>,
         head: Arc<RawHead>,
     ) -> Self {
@@ -296,7 +296,7 @@ fn status_of(rejection: &[u8]) -> u16 {
 // Tokio's own reads and writes want the stream for themselves, and here others wait for its end.
 
 fn poll_read(
-    stream: &TcpStream,
+    stream: &ClientStream,
     cx: &mut Context<'_>,
     buf: &mut ReadBuf<'_>,
 ) -> Poll<io::Result<()>> {
@@ -320,14 +320,14 @@ fn poll_read(
     }
 }
 
-fn poll_write(stream: &TcpStream, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+fn poll_write(stream: &ClientStream, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
     poll_try(stream, cx, |stream| stream.try_write(buf))
 }
 
 fn poll_try(
-    stream: &TcpStream,
+    stream: &ClientStream,
     cx: &mut Context<'_>,
-    write: impl Fn(&TcpStream) -> io::Result<usize>,
+    write: impl Fn(&ClientStream) -> io::Result<usize>,
 ) -> Poll<io::Result<usize>> {
     loop {
         ready!(stream.poll_write_ready(cx))?;

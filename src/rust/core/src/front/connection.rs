@@ -2,7 +2,6 @@
 
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::{pin, Pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -15,10 +14,11 @@ use hyper::service::Service;
 use hyper::Request;
 use hyper_util::rt::TokioIo;
 use tokio::io::Interest;
-use tokio::net::TcpStream;
 
 use super::cause::Cause;
+use super::client_address::ClientAddress;
 use super::client_io::ClientIo;
+use super::client_stream::ClientStream;
 use super::connection_state::{ConnectionState, Phase, Shutdown};
 use super::departure::{departed, IS_WATCHED};
 use super::http2;
@@ -46,21 +46,19 @@ const LAST_PREFACE_LOOK: Duration = Duration::from_millis(500);
 const MIN_HEADER: usize = 8192;
 
 /// Serves one client until either side ends it.
-pub async fn serve(stream: TcpStream, address: SocketAddr, entered: Entered) {
+pub async fn serve(stream: ClientStream, address: ClientAddress, entered: Entered) {
     let (front, connection) = (entered.front.clone(), entered.connection.clone());
-    let ip = address.ip().to_canonical();
-    let address_text = HeaderValue::from_str(&ip.to_string())
+    let address_text = HeaderValue::from_str(&address.to_string())
         .unwrap_or_else(|_| HeaderValue::from_static("unknown"));
     let peer = Arc::new(Peer {
-        is_front: front.fronts.include(ip),
+        is_front: front.fronts.include(address),
         front: front.clone(),
         connection: connection.clone(),
-        address: ip,
+        address,
         address_text,
         turn: ConnectionTurn::default(),
     });
-    // Loses at most some latency.
-    let _ = stream.set_nodelay(true);
+    stream.set_nodelay();
     let patience = front.limits.header_timeout;
     let first = tokio::select! {
         first = tokio::time::timeout(patience, speaks_http2(&stream)) => first,
@@ -76,7 +74,7 @@ pub async fn serve(stream: TcpStream, address: SocketAddr, entered: Entered) {
 }
 
 /// Looks at the first bytes without taking them. No method other than the preface's begins with `PRI`.
-pub(super) async fn speaks_http2(stream: &TcpStream) -> io::Result<bool> {
+pub(super) async fn speaks_http2(stream: &ClientStream) -> io::Result<bool> {
     let mut first = [0u8; 3];
     let mut look = PREFACE_LOOK;
     loop {
@@ -120,7 +118,7 @@ impl Service<Request<Incoming>> for Handler {
     }
 }
 
-async fn serve_http1(peer: Arc<Peer>, (stream, entered): (TcpStream, Entered)) {
+async fn serve_http1(peer: Arc<Peer>, (stream, entered): (ClientStream, Entered)) {
     let head = Arc::new(RawHead::default());
     let stream = Arc::new(stream);
     let mut io = ClientIo::new((stream.clone(), entered), peer.clone(), head.clone());
@@ -148,7 +146,7 @@ async fn serve_http1(peer: Arc<Peer>, (stream, entered): (TcpStream, Entered)) {
 
 /// Lets go of a client that has its answer. Were the connection closed with something of the client's unread, the system
 /// would reset it and throw away what is still on its way.
-fn part(front: &Front, stream: TcpStream) {
+fn part(front: &Front, stream: ClientStream) {
     let mut unread = [std::mem::MaybeUninit::uninit()];
     // Tokio would answer from memory.
     let read = socket2::SockRef::from(&stream).recv(&mut unread);
@@ -169,7 +167,7 @@ enum Kept {
 /// Speaks HTTP/1 until the connection ends, or has to be begun anew.
 async fn converse(
     peer: &Arc<Peer>,
-    stream: &TcpStream,
+    stream: &ClientStream,
     io: ClientIo,
     head: &Arc<RawHead>,
 ) -> Option<Kept> {

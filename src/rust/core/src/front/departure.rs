@@ -11,8 +11,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicU8, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use tokio::net::TcpStream;
-
+use super::client_stream::ClientStream;
 use crate::body::SpoolProgress;
 use crate::clock::coarse_millis;
 
@@ -128,7 +127,7 @@ impl Departure {
     ///
     /// # Errors
     /// What the system says of a connection that is broken.
-    pub fn look(&self, stream: &TcpStream, busy: bool) -> io::Result<()> {
+    pub fn look(&self, stream: &ClientStream, busy: bool) -> io::Result<()> {
         if !self.half_closed.load(Ordering::Relaxed)
             || !busy
             || self.answer.load(Ordering::Relaxed) != Answer::None as u8
@@ -161,7 +160,7 @@ pub const IS_WATCHED: bool = cfg!(any(target_os = "linux", target_os = "android"
 
 /// Resolves when the client is known to have left.
 #[cfg(any(target_os = "linux", target_os = "android"))]
-pub async fn departed(stream: &TcpStream, departure: &Departure) {
+pub async fn departed(stream: &ClientStream, departure: &Departure) {
     use tokio::io::Interest;
     // With `PRIORITY` comes the end of the stream, but not the bytes before it, which are others' to read.
     match stream.ready(Interest::PRIORITY | Interest::ERROR).await {
@@ -174,6 +173,6 @@ pub async fn departed(stream: &TcpStream, departure: &Departure) {
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-pub async fn departed(_: &TcpStream, _: &Departure) {
+pub async fn departed(_: &ClientStream, _: &Departure) {
     std::future::pending().await
 }

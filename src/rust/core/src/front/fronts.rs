@@ -1,10 +1,10 @@
 //! Other faucets' fronts: whose word is taken, and how many turns each may have.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::client_address::ClientAddress;
 use super::networks::Networks;
 use super::Front;
 
@@ -15,7 +15,7 @@ const MOST_TURNS: usize = 64;
 #[derive(Default)]
 pub struct Fronts {
     networks: Networks,
-    turns: Mutex<HashMap<IpAddr, usize>>,
+    turns: Mutex<HashMap<ClientAddress, usize>>,
     /// The log tells of a stranger that asked as fronts do.
     told: AtomicBool,
 }
@@ -29,12 +29,12 @@ impl Fronts {
     }
 
     /// Whether this peer may ask for turns, and not to be kept waiting.
-    pub fn include(&self, address: IpAddr) -> bool {
+    pub fn include(&self, address: ClientAddress) -> bool {
         self.networks.contains(address)
     }
 
     /// Somebody asked as fronts do, and is not heard.
-    pub fn note_stranger(&self, address: IpAddr) {
+    pub fn note_stranger(&self, address: ClientAddress) {
         if !self.told.swap(true, Ordering::Relaxed) {
             tracing::info!(
                 "{address} asks as a front of faucet does, and is served as any other client: it is not among `fronts`, or something in between forwards its requests"
@@ -46,12 +46,12 @@ impl Fronts {
 /// A turn that is waited for or held, of an address.
 pub struct Place {
     front: Arc<Front>,
-    address: IpAddr,
+    address: ClientAddress,
 }
 
 impl Place {
     /// None if the address has as many as it may.
-    pub fn take(front: &Arc<Front>, address: IpAddr) -> Option<Self> {
+    pub fn take(front: &Arc<Front>, address: ClientAddress) -> Option<Self> {
         let turns = &front.fronts.turns;
         let mut turns = turns.lock().unwrap_or_else(PoisonError::into_inner);
         let count = turns.entry(address).or_default();

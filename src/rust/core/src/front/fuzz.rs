@@ -229,7 +229,7 @@ pub fn proxies(data: &[u8]) {
     let Ok(trusted) = TrustedProxies::parse(&entries) else {
         return;
     };
-    let peer = IpAddr::V4(Ipv4Addr::new(10, 1, 2, 3));
+    let peer = IpAddr::V4(Ipv4Addr::new(10, 1, 2, 3)).into();
     let text = HeaderValue::from_static("10.1.2.3");
     let claimed = headers.get_all(X_FORWARDED_FOR).iter().count();
     let client = forward(&mut headers, &trusted, peer, &text);

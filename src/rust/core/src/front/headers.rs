@@ -1,10 +1,9 @@
 //! Header hygiene: what must not travel on, and what is added on the way.
 
-use std::net::IpAddr;
-
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::HeaderMap;
 
+use super::client_address::ClientAddress;
 use super::networks::{Networks, NotAnAddress};
 
 pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -133,12 +132,12 @@ impl TrustedProxies {
         Networks::parse(entries).map(Self)
     }
 
-    pub fn contains(&self, address: IpAddr) -> bool {
+    pub fn contains(&self, address: ClientAddress) -> bool {
         self.0.contains(address)
     }
 
     /// The client behind a chain of trusted proxies: the last address that is not one of them.
-    fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+    fn client(&self, peer: ClientAddress, headers: &HeaderMap) -> ClientAddress {
         let mut client = peer;
         let chain: Vec<&str> = headers
             .get_all(X_FORWARDED_FOR)
@@ -148,7 +147,7 @@ impl TrustedProxies {
             .map(str::trim)
             .collect();
         for hop in chain.into_iter().rev() {
-            match hop.parse::<IpAddr>() {
+            match hop.parse::<ClientAddress>() {
                 Ok(address) => client = address,
                 Err(_) => break,
             }
@@ -185,9 +184,9 @@ pub fn is_forwarded(headers: &HeaderMap) -> bool {
 pub fn forward(
     headers: &mut HeaderMap,
     trusted: &TrustedProxies,
-    peer: IpAddr,
+    peer: ClientAddress,
     peer_text: &HeaderValue,
-) -> IpAddr {
+) -> ClientAddress {
     let host = headers.get(header::HOST).cloned();
     if !trusted.contains(peer) {
         let claims: Vec<HeaderName> = headers
@@ -261,6 +260,8 @@ pub fn given_request_id(headers: &HeaderMap) -> Option<HeaderValue> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
 
     fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -295,7 +296,7 @@ mod tests {
             ("host", "api"),
             ("x-real-ip", "6.6.6.6"),
         ]);
-        let peer: IpAddr = [10, 0, 0, 9].into();
+        let peer = IpAddr::from([10, 0, 0, 9]).into();
         let client = forward(
             &mut headers,
             &TrustedProxies::default(),
@@ -318,10 +319,10 @@ mod tests {
         let client = forward(
             &mut headers,
             &trusted,
-            [127, 0, 0, 1].into(),
+            IpAddr::from([127, 0, 0, 1]).into(),
             &HeaderValue::from_static("127.0.0.1"),
         );
-        assert_eq!(client, IpAddr::from([9, 9, 9, 9]));
+        assert_eq!(client, IpAddr::from([9, 9, 9, 9]).into());
         assert_eq!(
             headers[X_FORWARDED_FOR],
             "1.1.1.1, 9.9.9.9, 10.1.1.1, 127.0.0.1"

@@ -11,9 +11,9 @@ use hyper::server::conn::http2;
 use hyper::service::Service;
 use hyper::Request;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use super::client_stream::ClientStream;
 use super::connection::{FIRST_LOOK, LAST_LOOK};
 use super::connection_state::{ConnectionState, Phase, Shutdown};
 use super::http2_io::Http2Io;
@@ -55,7 +55,7 @@ impl Service<Request<Incoming>> for Handler {
 }
 
 /// Serves a client until either side ends it. However it ends, the client is told by a `GOAWAY`, by h2 or else by the IO.
-pub async fn serve(peer: Arc<Peer>, stream: (TcpStream, Entered)) {
+pub async fn serve(peer: Arc<Peer>, stream: (ClientStream, Entered)) {
     let (front, connection) = (peer.front.clone(), peer.connection.clone());
     let limits = &front.limits;
     let streams = Streams::default();

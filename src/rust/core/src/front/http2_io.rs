@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use super::client_io::{join, JOINED};
+use super::client_stream::ClientStream;
 use super::listener::{linger, Entered};
 use super::service::Peer;
 use super::streams::Streams;
@@ -17,7 +17,7 @@ use crate::clock::coarse_millis;
 /// A client's connection. It tells of what travels, and when it is dropped before h2 has said goodbye, it does.
 pub struct Http2Io {
     /// Until it is dropped.
-    stream: Option<TcpStream>,
+    stream: Option<ClientStream>,
     peer: Arc<Peer>,
     streams: Streams,
     /// The client has closed the connection, or it broke.
@@ -27,7 +27,11 @@ pub struct Http2Io {
 }
 
 impl Http2Io {
-    pub fn new((stream, entered): (TcpStream, Entered), peer: Arc<Peer>, streams: Streams) -> Self {
+    pub fn new(
+        (stream, entered): (ClientStream, Entered),
+        peer: Arc<Peer>,
+        streams: Streams,
+    ) -> Self {
         Self {
             stream: Some(stream),
             peer,
@@ -37,7 +41,7 @@ impl Http2Io {
         }
     }
 
-    fn stream(&mut self) -> io::Result<Pin<&mut TcpStream>> {
+    fn stream(&mut self) -> io::Result<Pin<&mut ClientStream>> {
         self.stream
             .as_mut()
             .map(Pin::new)

@@ -1,26 +1,24 @@
-//! The listening socket, and how many clients may be connected.
+//! Who is let in, and how many clients may be connected.
 
 use std::io;
-use std::net::SocketAddr;
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, Semaphore};
 
 use super::cause::Cause;
+use super::client_address::ClientAddress;
+use super::client_stream::ClientStream;
 use super::connection::{self, speaks_http2};
 use super::connection_state::{ConnectionState, Shutdown};
 use super::frames::REFUSED;
+use super::listening::{Last, Listener};
 use super::Front;
 use crate::descriptors::Descriptor;
 use crate::environment::SystemError;
-
-/// Connections that the system may hold for us before they are accepted.
-const BACKLOG: i32 = 4096;
 
 /// After an accept error that is not the client's fault (out of file descriptors, say).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
@@ -42,24 +40,6 @@ const CLOSING: usize = 32;
 /// Between two lines in the log about the same trouble.
 const NEWS: Duration = Duration::from_secs(10);
 
-/// Listens on `address`, without blocking.
-///
-/// # Errors
-/// What the system says: address in use, not available, or not permitted.
-pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
-    // A restarted server need not wait for its predecessor's connections in TIME_WAIT.
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
-}
-
 /// The client connections of one front.
 pub struct Connections {
     open: Mutex<Vec<Arc<ConnectionState>>>,
@@ -67,8 +47,9 @@ pub struct Connections {
     turned_away: Arc<Semaphore>,
     /// What was said to all, newcomers included.
     shutdown: Mutex<Shutdown>,
-    /// Tells the listener to take no more.
+    /// Tells the listeners to take no more.
     closing: Notify,
+    closed: AtomicBool,
 }
 
 impl Default for Connections {
@@ -78,6 +59,7 @@ impl Default for Connections {
             turned_away: Arc::new(Semaphore::new(MOST_TURNED_AWAY)),
             shutdown: Mutex::new(Shutdown::None),
             closing: Notify::new(),
+            closed: AtomicBool::new(false),
         }
     }
 }
@@ -137,9 +119,14 @@ impl Connections {
             .any(|connection| connection.is_awaited(patience))
     }
 
-    /// Closes the listener, once whoever has connected by now is let in.
+    /// Closes the listeners, once whoever has connected by now is let in.
     pub fn close_door(&self) {
-        self.closing.notify_one();
+        self.closed.store(true, Ordering::Relaxed);
+        self.closing.notify_waiters();
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
     }
 
     /// Shuts all down, and whoever still comes in.
@@ -171,11 +158,14 @@ impl Connections {
 
 /// Accepts clients until the [door is closed](Connections::close_door). Nothing that a client or the system does ends
 /// this loop.
-pub async fn accept(front: Arc<Front>, listener: TcpListener) {
+pub async fn accept(front: Arc<Front>, listener: impl Into<Listener>) {
+    let listener = listener.into();
     let door = front.clone();
     let mut closing = pin!(door.connections.closing.notified());
+    // Before the look, so that nothing is missed between look and wait.
+    closing.as_mut().enable();
     let mut told: Option<Instant> = None;
-    loop {
+    while !door.connections.is_closed() {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = closing.as_mut() => break,
@@ -199,21 +189,18 @@ pub async fn accept(front: Arc<Front>, listener: TcpListener) {
         }
     }
     // A runtime that has no more room for it closes it.
-    if let Ok(listener) = listener.into_std() {
-        let_in_the_last(&front, &listener);
+    if let Ok(Some(last)) = listener.into_last() {
+        let_in_the_last(&front, &last);
     }
 }
 
 /// Takes the connections that the system has completed and nobody has accepted: closing the listener would reset them,
 /// with what their clients may have sent.
-fn let_in_the_last(front: &Arc<Front>, listener: &std::net::TcpListener) {
+fn let_in_the_last(front: &Arc<Front>, last: &Last) {
     loop {
-        match listener.accept() {
+        match last.accept() {
             Ok((stream, address)) => {
-                let stream = stream.set_nonblocking(true).map(|()| stream);
-                if let Ok(stream) = stream.and_then(TcpStream::from_std) {
-                    let _ = let_in(front, stream, address);
-                }
+                let _ = let_in(front, stream, address);
             }
             Err(error) if is_the_clients(&error) => {}
             // Nobody is left, or there is no room for them.
@@ -232,7 +219,7 @@ enum Room {
 }
 
 /// Begins to serve a client, or turns it away when there are too many.
-fn let_in(front: &Arc<Front>, stream: TcpStream, address: SocketAddr) -> Room {
+fn let_in(front: &Arc<Front>, stream: ClientStream, address: ClientAddress) -> Room {
     let connections = &front.connections;
     let descriptors = front.store.descriptors();
     let most = descriptors.room_for_connections(front.limits.max_connections);
@@ -245,7 +232,7 @@ fn let_in(front: &Arc<Front>, stream: TcpStream, address: SocketAddr) -> Room {
             (Room::Made, descriptors.take_anyway())
         }
         None => {
-            let response = front.reject(Cause::TooManyConnections, address.ip().to_canonical());
+            let response = front.reject(Cause::TooManyConnections, address);
             if let Ok(place) = connections.turned_away.clone().try_acquire_owned() {
                 tokio::spawn(async move {
                     let _place = place;
@@ -274,7 +261,7 @@ fn let_in(front: &Arc<Front>, stream: TcpStream, address: SocketAddr) -> Room {
 
 /// Says why, and waits for the client to have heard it: closing at once, with its request unread, would
 /// reset the connection and take the answer back.
-async fn turn_away(mut stream: TcpStream, response: Vec<u8>) -> io::Result<()> {
+async fn turn_away(mut stream: ClientStream, response: Vec<u8>) -> io::Result<()> {
     stream.write_all(&response).await?;
     stream.shutdown().await?;
     let mut unread = [0u8; 1024];
@@ -284,7 +271,7 @@ async fn turn_away(mut stream: TcpStream, response: Vec<u8>) -> io::Result<()> {
 
 /// Closes a connection on which the last word was said, in the same way: waits for the client to have heard it, if
 /// not too many others have to.
-pub fn linger(connections: &Connections, stream: TcpStream) {
+pub fn linger(connections: &Connections, stream: ClientStream) {
     let place = connections.turned_away.clone().try_acquire_owned();
     // Outside a runtime (it is being shut down) there is nobody left to wait.
     if let (Ok(place), Ok(runtime)) = (place, tokio::runtime::Handle::try_current()) {

@@ -5,7 +5,9 @@ mod authority;
 mod cause;
 mod check;
 mod chunks;
+mod client_address;
 mod client_io;
+mod client_stream;
 mod connection;
 mod connection_state;
 mod deadline;
@@ -22,6 +24,7 @@ mod in_flight;
 mod incoming;
 mod limits;
 mod listener;
+mod listening;
 mod networks;
 mod pump;
 mod queue;
@@ -36,17 +39,19 @@ mod streams;
 mod tunnel;
 mod turn;
 
-use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 pub use cause::{Cause, FAUCET_ERROR};
+pub use client_address::ClientAddress;
+pub use client_stream::ClientStream;
 pub use connection_state::Shutdown;
 pub use fronts::Fronts;
 pub use headers::TrustedProxies;
 pub use limits::Limits;
-pub use listener::{accept, bind, Connections};
+pub use listener::{accept, Connections};
+pub use listening::{bind, Bound, Endpoint, Listener};
 pub use networks::{Networks, NotAnAddress};
 pub use queue::expire;
 
@@ -100,7 +105,7 @@ impl Front {
     }
 
     /// Counts and logs a request that could not be read, and renders its answer (HTTP/1.1).
-    fn reject(&self, cause: Cause, client: IpAddr) -> Vec<u8> {
+    fn reject(&self, cause: Cause, client: ClientAddress) -> Vec<u8> {
         let id = request_id::new_request_id();
         let id = id.to_str().unwrap_or_default();
         let (response, bytes) = cause.raw_response(id);

@@ -1,6 +1,5 @@
 //! What is known of one request; logged and counted when it ends, however it ends.
 
-use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -9,6 +8,7 @@ use hyper::header::HeaderValue;
 use hyper::{Method, StatusCode, Uri};
 
 use super::cause::Cause;
+use super::client_address::ClientAddress;
 use super::connection_state::ConnectionState;
 use crate::body::Abort;
 use crate::ops::access::Entry;
@@ -62,7 +62,7 @@ pub struct Record {
     call: Arc<Call>,
     started: Instant,
     pub id: HeaderValue,
-    pub client: IpAddr,
+    pub client: ClientAddress,
     /// Method and target, if there is an access log.
     pub line: Option<(Method, Uri)>,
     pub queue: Duration,
@@ -80,7 +80,7 @@ impl Record {
         ops: Arc<Ops>,
         connection: Arc<ConnectionState>,
         call: Arc<Call>,
-        client: IpAddr,
+        client: ClientAddress,
         id: HeaderValue,
     ) -> Self {
         Self {

@@ -1,7 +1,6 @@
 //! A client's request, from its head to the head of its response.
 
 use std::future::Future;
-use std::net::IpAddr;
 use std::pin::{pin, Pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -14,6 +13,7 @@ use hyper::{Method, Request, Response, StatusCode, Version};
 
 use super::cause::Cause;
 use super::check::check;
+use super::client_address::ClientAddress;
 use super::connection_state::ConnectionState;
 use super::deadline::exchange_within;
 use super::exchange::{Answer, AnswerBody, Failed};
@@ -44,7 +44,7 @@ const MAX_ATTEMPTS: usize = 5;
 pub struct Peer {
     pub front: Arc<Front>,
     pub connection: Arc<ConnectionState>,
-    pub address: IpAddr,
+    pub address: ClientAddress,
     pub address_text: HeaderValue,
     /// Whether it may be another faucet's front: then its word is taken.
     pub is_front: bool,

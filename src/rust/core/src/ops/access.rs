@@ -1,7 +1,6 @@
 //! The access log: one line a request, text or JSON.
 
 use std::io;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -12,6 +11,7 @@ use super::escape::{self, word};
 use super::log::{Kind, Log};
 use super::log_file::{Appender, LogFile};
 use super::shown;
+use crate::front::ClientAddress;
 
 /// How a line looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub enum Format {
 pub struct Entry<'a> {
     pub time: SystemTime,
     pub id: &'a str,
-    pub client: IpAddr,
+    pub client: ClientAddress,
     pub method: &'a str,
     /// Target with query, still percent-encoded.
     pub path: &'a str,
@@ -194,7 +194,7 @@ mod tests {
         Entry {
             time: SystemTime::UNIX_EPOCH,
             id: "abc",
-            client: [127, 0, 0, 1].into(),
+            client: std::net::IpAddr::from([127, 0, 0, 1]).into(),
             method: "GET",
             path: "/a?b=%22",
             pool: "/",

@@ -14,12 +14,11 @@ use hyper::header::{HeaderValue, CONTENT_TYPE, HOST, VARY};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
 
 use super::Exposition;
 use crate::environment::SystemError;
-use crate::front::Front;
+use crate::front::{ClientStream, Front, Listener};
 
 /// Connections at a time. For one more, the one that asked for nothing for the longest time is closed.
 const MOST: usize = 64;
@@ -95,7 +94,8 @@ struct Port {
 }
 
 /// Serves the admin port until dropped.
-pub async fn serve_admin(listener: TcpListener, hosts: Hosts, front: Arc<Front>) {
+pub async fn serve_admin(listener: impl Into<Listener>, hosts: Hosts, front: Arc<Front>) {
+    let listener = listener.into();
     let port = Arc::new(Port {
         hosts,
         front,
@@ -126,11 +126,14 @@ pub async fn serve_admin(listener: TcpListener, hosts: Hosts, front: Arc<Front>)
 }
 
 /// Ends when the client leaves, or asks for nothing for too long.
-async fn converse(stream: TcpStream, port: Arc<Port>, asked: Arc<AtomicU64>) {
-    let arrived_at = stream.local_addr().map(|own| own.ip().to_canonical()).ok();
+async fn converse(stream: ClientStream, port: Arc<Port>, asked: Arc<AtomicU64>) {
+    let arrived_at = stream.own_address();
+    // No page leads a browser there.
+    let is_local = matches!(stream, ClientStream::Unix(_));
     let service = service_fn(|request| {
         asked.store(port.count.next(), Ordering::Relaxed);
-        let response = match refused(&port.hosts, arrived_at, &request) {
+        let hosts = (!is_local).then_some((&port.hosts, arrived_at));
+        let response = match refused(hosts, &request) {
             Some(response) => response,
             None => respond(&port.front, &request),
         };
@@ -156,10 +159,9 @@ async fn converse(stream: TcpStream, port: Arc<Port>, asked: Arc<AtomicU64>) {
     }
 }
 
-/// The answer to those who do not ask by a name of this port.
+/// The answer to those who do not ask by a name of this port. `hosts` are these, with the address that they have asked.
 fn refused(
-    hosts: &Hosts,
-    arrived_at: Option<IpAddr>,
+    hosts: Option<(&Hosts, Option<IpAddr>)>,
     request: &Request<Incoming>,
 ) -> Option<Response<Full<Bytes>>> {
     let mut named = request.headers().get_all(HOST).iter();
@@ -168,6 +170,7 @@ fn refused(
         let error = "400 - Bad Request: a request has exactly one Host header";
         return Some(failure(StatusCode::BAD_REQUEST, error));
     }
+    let (hosts, arrived_at) = hosts?;
     let allows = |name: Option<&str>| name.is_some_and(|name| hosts.allow(name, arrived_at));
     let by_header = host.map_or(true, |host| allows(host.to_str().ok()));
     let authority = request.uri().authority();

@@ -145,7 +145,7 @@ impl ServerTask {
             let result = match before {
                 None => self.join(prepared, None).await,
                 Some((pool, settings)) if *settings == prepared.settings => {
-                    let reloaded = self.of_source(pool.clone(), Command::Reload).await;
+                    let reloaded = self.reload(pool.clone()).await;
                     reloaded.map_err(|failure| named(pool, failure))
                 }
                 Some((pool, _)) => {

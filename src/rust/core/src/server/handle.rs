@@ -1,12 +1,13 @@
 //! The handle of a running server.
 
-use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::listen::{listen, reachable};
+use super::activation;
+use super::listen::{is_unix, listen};
+use super::notify::Notify;
 use super::request::{too_late, PreparedPool, Request};
 use super::shared::{Ending, Phase, Shared};
 use super::task::ServerTask;
@@ -14,7 +15,7 @@ use super::{check_max_workers, system, PoolSettings, Settings};
 use crate::body::{self, Store};
 use crate::descriptors::Descriptors;
 use crate::environment::{Environment, SystemError};
-use crate::front::{Connections, Front, Fronts, Lifecycle};
+use crate::front::{Connections, Endpoint, Front, Fronts, Lifecycle};
 use crate::ops::access::AccessLog;
 use crate::ops::log::{Line, Log};
 use crate::ops::metrics::Metrics;
@@ -40,8 +41,8 @@ pub struct Server {
     next_request: u64,
     max_workers: Option<u32>,
     environment: Environment,
-    address: SocketAddr,
-    admin: Option<SocketAddr>,
+    endpoint: Endpoint,
+    admin: Option<Endpoint>,
     abandoned: bool,
 }
 
@@ -59,17 +60,28 @@ impl Server {
         )?;
         let environment = Environment::read();
         body::set_directory(environment.temporary_directory());
-        let listener = listen("", &settings.host, settings.port)?;
-        let admin = settings
-            .admin_port
-            .map(|port| listen("admin_", &settings.admin_host, port))
-            .transpose()?;
-        let address = listener.local_addr().map_err(system)?;
-        let admin_address = admin
-            .as_ref()
-            .map(std::net::TcpListener::local_addr)
-            .transpose()
-            .map_err(system)?;
+        let passed = activation::take(&environment)?;
+        let is_passed = (!passed.clients.is_empty(), passed.admin.is_some());
+        let listeners = if passed.clients.is_empty() {
+            vec![listen("", &settings.host, settings.port)?]
+        } else {
+            passed.clients
+        };
+        let admin_port = match settings.admin_port {
+            // It needs none.
+            None if is_unix(&settings.admin_host) => Some(0),
+            port => port,
+        };
+        let admin = match (passed.admin, admin_port) {
+            (Some(admin), _) => Some(admin),
+            (None, Some(port)) => Some(listen("admin_", &settings.admin_host, port)?),
+            (None, None) => None,
+        };
+        let endpoints: Vec<Endpoint> = listeners
+            .iter()
+            .map(|listener| listener.endpoint().clone())
+            .collect();
+        let notify = Arc::new(Notify::of(&environment));
 
         let log = Arc::new(Log::default());
         let access = match (settings.access_log, settings.log_file) {
@@ -113,8 +125,8 @@ impl Server {
             next_request: 0,
             max_workers: settings.max_workers,
             environment,
-            address,
-            admin: admin_address,
+            endpoint: endpoints[0].clone(),
+            admin: admin.as_ref().map(|admin| admin.endpoint().clone()),
             abandoned: false,
         };
         let mut prepared = Vec::new();
@@ -169,9 +181,18 @@ impl Server {
                 connections: Connections::default(),
                 lifecycle: Lifecycle::default(),
             });
-            let (task, events) = ServerTask::new(shared, front, settings.max_workers);
+            if is_passed.0 {
+                for endpoint in endpoints {
+                    tracing::info!("listens on {endpoint}, which systemd has opened: `host` and `port` do not count");
+                }
+            }
+            if is_passed.1 {
+                tracing::info!("the admin port is one that systemd has opened: `admin_host` and `admin_port` do not count");
+            }
+            let (task, events) =
+                ServerTask::new(shared, front, settings.max_workers, settings.config, notify);
             let admin = admin.map(|listener| (listener, admin_hosts));
-            runtime.block_on(task.run(prepared, events, asked, listener, admin));
+            runtime.block_on(task.run(prepared, events, asked, listeners, admin));
             // A connection that hangs must not keep the server from ending.
             runtime.shutdown_timeout(Duration::from_millis(100));
             finished.access.finish(LAST_LINES);
@@ -191,7 +212,7 @@ impl Server {
     /// # Errors
     /// Class `system`.
     pub fn prepare(&mut self, settings: PoolSettings) -> Result<PreparedPool, Failure> {
-        let source = settings.source.clone().listening_at(self.address);
+        let source = settings.source.clone().listening_at(&self.endpoint);
         let source = source.prepare(|| match self.resources.upgrade() {
             Some(resources) => Ok(resources),
             None => {
@@ -206,15 +227,14 @@ impl Server {
         })
     }
 
-    /// Where clients connect. A wildcard address is shown as loopback.
+    /// Where clients connect: a URL, in which a wildcard address is shown as loopback, or `unix:` and a path.
     pub fn url(&self) -> String {
-        format!("http://{}", reachable(self.address))
+        self.endpoint.to_string()
     }
 
     /// Where operators connect.
     pub fn admin_url(&self) -> Option<String> {
-        self.admin
-            .map(|address| format!("http://{}", reachable(address)))
+        self.admin.as_ref().map(Endpoint::to_string)
     }
 
     pub fn phase(&self) -> Phase {
@@ -265,6 +285,11 @@ impl Server {
             self.shared.settle(id, too_late(ends));
         }
         id
+    }
+
+    /// Whether the configuration file has changed since the last call.
+    pub fn take_config_change(&self) -> bool {
+        self.shared.take_config_change()
     }
 
     /// The end of a request, once: `None` while it lasts.

@@ -1,18 +1,22 @@
 //! One running server: its thread, its runtime, and the handle that others hold.
 
+mod activation;
 mod changes;
 mod handle;
 mod listen;
+mod notify;
 mod request;
 mod running;
 mod shared;
 mod task;
+mod watching;
 
 pub use handle::Server;
 pub use request::{PreparedPool, Request};
 pub use shared::Phase;
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::environment::SystemError;
@@ -27,12 +31,13 @@ use crate::sources::{Failure, Source};
 /// Everything that a server is told at its start.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// A name, an address, or `unix:` and the path of a socket or `@` and a name.
     pub host: String,
-    /// 0 for any free port.
+    /// 0 for any free port. Nothing for a Unix socket.
     pub port: u16,
     /// Where the admin port is.
     pub admin_host: String,
-    /// 0 for any free port.
+    /// 0 for any free port. Where `admin_host` is a Unix socket, there needs to be none.
     pub admin_port: Option<u16>,
     /// Names by which the admin port may be asked, besides those of this machine.
     pub admin_hosts: Vec<String>,
@@ -47,6 +52,8 @@ pub struct Settings {
     pub log_health: bool,
     /// Workers of all pools together, on this machine; `None` is what memory allows.
     pub max_workers: Option<u32>,
+    /// The file that R has read all this from, if it is to read it again when it changes.
+    pub config: Option<PathBuf>,
     /// No two with the same route.
     pub pools: Vec<PoolSettings>,
 }

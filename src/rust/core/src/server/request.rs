@@ -26,6 +26,8 @@ pub enum Request {
     /// Have these pools and no others: those that are new are added, those that differ are replaced, those that are the same
     /// reload. Those that leave may finish what they have for at most this long.
     Configure(Vec<PreparedPool>, Option<Duration>),
+    /// A reload was asked for that cannot begin: whoever waits for its end hears of it.
+    RefuseReload,
     /// Take nothing new and finish what is there, for at most this long.
     Drain(Option<Duration>),
     /// Drain, then stop the workers.

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
+use super::watching::Watching;
 use super::PoolSettings;
 use crate::pool::Pool;
 use crate::sources::{Failure, SourceHandle};
@@ -30,6 +31,9 @@ pub(super) struct Running {
     pub(super) progress: watch::Sender<Progress>,
     /// Refuses those who wait too long.
     pub(super) expiry: AbortHandle,
+    /// Held by a reload for a change of the app's files.
+    pub(super) reloading: Arc<tokio::sync::Mutex<()>>,
+    pub(super) _watching: Option<Watching>,
 }
 
 impl Drop for Running {
@@ -54,6 +58,20 @@ impl AllRunning {
             .values()
             .find(|running| Arc::ptr_eq(&running.pool, pool))?;
         Some(running.source.clone())
+    }
+
+    /// Waits for the end of a reload that a change of the app's files has led to.
+    pub(super) async fn reloaded(&self, pool: &Arc<Pool>) {
+        let reloading = {
+            let all = self.lock();
+            let running = all
+                .values()
+                .find(|running| Arc::ptr_eq(&running.pool, pool));
+            running.map(|running| running.reloading.clone())
+        };
+        if let Some(reloading) = reloading {
+            drop(reloading.lock().await);
+        }
     }
 
     pub(super) fn sources(&self) -> Vec<Arc<SourceHandle>> {

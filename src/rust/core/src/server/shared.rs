@@ -38,6 +38,8 @@ pub(super) struct Shared {
     results: Mutex<HashMap<u64, Asked>>,
     /// Nothing of it is left: no worker, no socket.
     over: AtomicBool,
+    /// The configuration file is not what it was.
+    config_changed: AtomicBool,
     log: Arc<Log>,
 }
 
@@ -56,6 +58,7 @@ impl Shared {
             phase: Mutex::new(Phase::Starting),
             results: Mutex::default(),
             over: AtomicBool::new(false),
+            config_changed: AtomicBool::new(false),
             log,
         })
     }
@@ -70,6 +73,15 @@ impl Shared {
 
     pub(super) fn is_over(&self) -> bool {
         self.over.load(Ordering::Acquire)
+    }
+
+    pub(super) fn note_config_change(&self) {
+        self.config_changed.store(true, Ordering::Release);
+        self.log.ring();
+    }
+
+    pub(super) fn take_config_change(&self) -> bool {
+        self.config_changed.swap(false, Ordering::Acquire)
     }
 
     /// A request is under way.

@@ -1,18 +1,21 @@
 //! The task of a server: what happens on its thread, from the first worker to the last.
 
+use std::io;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::Instrument;
 
+use super::notify::Notify;
 use super::request::{too_late, PreparedPool, Request};
 use super::running::{AllRunning, Progress, Running};
 use super::shared::{Phase, Shared};
 use super::system;
-use crate::front::{self, Front, Shutdown};
+use super::watching::Watched;
+use crate::front::{self, Bound, Front, Shutdown};
 use crate::lock::Refused;
 use crate::ops::{self, Hosts};
 use crate::pool::Pool;
@@ -40,6 +43,9 @@ pub(super) struct ServerTask {
     pub(super) max_workers: Option<u32>,
     /// What pools of processes share, once there is one.
     resources: Mutex<Option<Arc<Resources>>>,
+    /// The configuration file, if it is watched.
+    pub(super) config: Option<PathBuf>,
+    notify: Arc<Notify>,
     /// One at a time: what is added, removed or replaced is not added, removed or replaced by two.
     changing: tokio::sync::Mutex<()>,
 }
@@ -50,6 +56,8 @@ impl ServerTask {
         shared: Arc<Shared>,
         front: Arc<Front>,
         max_workers: Option<u32>,
+        config: Option<PathBuf>,
+        notify: Arc<Notify>,
     ) -> (Arc<Self>, mpsc::UnboundedReceiver<(u64, SourceEvent)>) {
         let (events, heard) = mpsc::unbounded_channel();
         let task = Self {
@@ -60,6 +68,8 @@ impl ServerTask {
             next_number: AtomicU64::new(0),
             max_workers,
             resources: Mutex::default(),
+            config,
+            notify,
             changing: tokio::sync::Mutex::default(),
         };
         (Arc::new(task), heard)
@@ -71,26 +81,33 @@ impl ServerTask {
         pools: Vec<(Arc<Pool>, PreparedPool)>,
         mut events: mpsc::UnboundedReceiver<(u64, SourceEvent)>,
         mut asked: mpsc::UnboundedReceiver<(u64, Request)>,
-        listener: std::net::TcpListener,
-        admin: Option<(std::net::TcpListener, Hosts)>,
+        listeners: Vec<Bound>,
+        admin: Option<(Bound, Hosts)>,
     ) {
-        let (listener, admin) = match (
-            TcpListener::from_std(listener),
+        let (listeners, admin) = match (
+            listeners
+                .into_iter()
+                .map(Bound::into_listener)
+                .collect::<io::Result<Vec<_>>>(),
             admin
-                .map(|(listener, hosts)| Ok((TcpListener::from_std(listener)?, hosts)))
+                .map(|(listener, hosts)| Ok((listener.into_listener()?, hosts)))
                 .transpose(),
         ) {
-            (Ok(listener), Ok(admin)) => (listener, admin),
+            (Ok(listeners), Ok(admin)) => (listeners, admin),
             (Err(error), _) | (_, Err(error)) => {
                 self.shared.set_phase(Phase::Failed(system(error)));
                 return;
             }
         };
         self.front.lifecycle.starting.store(true, Ordering::Relaxed);
+        let _config = self.watch_config();
         for (pool, prepared) in pools {
             self.start(pool, prepared);
         }
-        tokio::spawn(front::accept(self.front.clone(), listener));
+        for listener in listeners {
+            tokio::spawn(front::accept(self.front.clone(), listener));
+        }
+        tokio::spawn(self.notify.clone().run(self.front.clone()));
         if let Some((admin, hosts)) = admin {
             tokio::spawn(ops::serve_admin(admin, hosts, self.front.clone()));
         }
@@ -109,6 +126,9 @@ impl ServerTask {
                     let (id, request) = asked.unwrap_or((u64::MAX, Request::Kill));
                     if request.ends() {
                         self.set_draining();
+                    }
+                    if matches!(request, Request::Stop(_) | Request::Kill) {
+                        self.notify.stopping();
                     }
                     if matches!(request, Request::Kill) {
                         self.kill(&mut events).await;
@@ -184,13 +204,25 @@ impl ServerTask {
         }
         let span = ops::pool_span(pool.name());
         let (work, source) = prepared.source.start(context);
+        let source = Arc::new(source);
+        let progress = watch::channel(Progress::Starting);
+        let reloading = Arc::default();
+        let watched = Watched {
+            source: source.clone(),
+            progress: progress.1,
+            reloading: Arc::clone(&reloading),
+        };
+        // Before the first worker reads them.
+        let watching = self.watch(&prepared.settings.source, watched, &span);
         let work = tokio::spawn(work.instrument(span));
         let running = Running {
             expiry: tokio::spawn(front::expire(pool.clone())).abort_handle(),
             pool,
             settings: prepared.settings,
-            source: Arc::new(source),
-            progress: watch::channel(Progress::Starting).0,
+            source,
+            progress: progress.0,
+            reloading,
+            _watching: watching,
         };
         self.running.lock().insert(number, running);
         let notify = Notifier::new(number, self.events.clone());
@@ -274,6 +306,7 @@ impl ServerTask {
                 source.send(Command::KeepTrying);
             }
             self.shared.set_phase(Phase::Ready);
+            self.notify.ready();
         } else if let Some((pool, _, failure)) = failures.first().cloned() {
             self.shared.set_phase(Phase::Failed(named(&pool, failure)));
             for source in self.running.sources() {
@@ -286,9 +319,10 @@ impl ServerTask {
         match request {
             Request::Scale(name, workers) => self.scale(name.as_deref(), workers).await,
             Request::Reload(None) => {
+                let _reloading = self.notify.reloading();
                 let mut outcome = Ok(());
                 for pool in self.front.pools.routed() {
-                    let reloaded = self.of_source(pool.clone(), Command::Reload).await;
+                    let reloaded = self.reload(pool.clone()).await;
                     keep_first(
                         &mut outcome,
                         reloaded.map_err(|failure| named(&pool, failure)),
@@ -298,7 +332,7 @@ impl ServerTask {
             }
             Request::Reload(Some(name)) => {
                 let pool = self.pool(Some(&name))?;
-                self.of_source(pool, Command::Reload).await
+                self.reload(pool).await
             }
             Request::AddPool(prepared) => {
                 let _change = self.changing.lock().await;
@@ -311,8 +345,13 @@ impl ServerTask {
                 Ok(())
             }
             Request::Configure(pools, patience) => {
+                let _reloading = self.notify.reloading();
                 let _change = self.changing.lock().await;
                 self.configure(pools, patience).await
+            }
+            Request::RefuseReload => {
+                drop(self.notify.reloading());
+                Ok(())
             }
             Request::Drain(patience) => {
                 if self.drain(patience).await {
@@ -397,6 +436,12 @@ impl ServerTask {
         if lacking > 0 {
             self.front.connections.evict(lacking);
         }
+    }
+
+    /// Reloads a pool, after a reload for a change that is under way: that may have begun with other code.
+    pub(super) async fn reload(&self, pool: Arc<Pool>) -> Result<(), Failure> {
+        self.running.reloaded(&pool).await;
+        self.of_source(pool, Command::Reload).await
     }
 
     pub(super) async fn of_source(

@@ -1,5 +1,7 @@
 //! Why something that was asked of a source failed.
 
+const RELOADING: &str = "A reload is under way already.";
+
 /// Why an operation on the workers failed.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{message}")]
@@ -19,6 +21,16 @@ impl Failure {
             message: message.into(),
             lines: Vec::new(),
         }
+    }
+
+    /// For a reload while another one is under way.
+    pub fn reloading() -> Self {
+        Self::new("reload", RELOADING)
+    }
+
+    /// Whether it is that.
+    pub fn is_reloading(&self) -> bool {
+        self.class == "reload" && self.message == RELOADING
     }
 
     /// For what is asked of a server that is about to end.

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::local::{LocalSettings, Resources, Supervisor, WorkerRange};
 use super::replicas::{Replicas, Settings as ReplicasSettings};
 use super::{Failure, Roster};
+use crate::front::Endpoint;
 use crate::lock::Table;
 use crate::ops::Ops;
 use crate::worker::Worker;
@@ -109,6 +110,14 @@ impl Source {
         }
     }
 
+    /// The directory whose changes lead to a reload, if any do.
+    pub fn watched(&self) -> Option<&Path> {
+        match self {
+            Self::Local(settings) => settings.watch.then_some(settings.dir.as_path()),
+            Self::Replicas(_) => None,
+        }
+    }
+
     /// Has as many, if they are its own.
     pub fn set_workers(&mut self, workers: WorkerRange) {
         if let Self::Local(settings) = self {
@@ -118,12 +127,21 @@ impl Source {
 
     /// Lets workers that are started here know where the clients' requests arrive.
     #[must_use]
-    pub fn listening_at(mut self, address: SocketAddr) -> Self {
+    pub fn listening_at(mut self, endpoint: &Endpoint) -> Self {
         if let Self::Local(settings) = &mut self {
             let mut tell = |name: &str, value: String| settings.env.insert(name.into(), value);
-            tell("FAUCET_SERVER_PORT", address.port().to_string());
-            if !address.ip().is_unspecified() {
-                tell("FAUCET_SERVER_NAME", address.ip().to_string());
+            match endpoint {
+                Endpoint::Tcp(address) => {
+                    tell("FAUCET_SERVER_PORT", address.port().to_string());
+                    if !address.ip().is_unspecified() {
+                        tell("FAUCET_SERVER_NAME", address.ip().to_string());
+                    }
+                }
+                // As of `http://localhost/`: Rook's variables hold something.
+                Endpoint::Unix(_) | Endpoint::Abstract(_) => {
+                    tell("FAUCET_SERVER_PORT", "80".to_owned());
+                    tell("FAUCET_SERVER_NAME", "localhost".to_owned());
+                }
             }
         }
         self

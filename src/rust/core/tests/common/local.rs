@@ -101,6 +101,7 @@ impl Local {
             max_memory: None,
             max_failures: 5,
             give_up_after: None,
+            watch: false,
         };
         let settings = Settings {
             host: "127.0.0.1".into(),
@@ -118,6 +119,7 @@ impl Local {
             log_file: None,
             log_health: false,
             max_workers: None,
+            config: None,
             pools: Vec::new(),
         };
         let pool = PoolLimits {
@@ -287,6 +289,7 @@ pub fn get(url: &str, path: &str) -> io::Result<(u16, String)> {
 /// - `listen`: it listens on a port of its own, which is in the file `listens`;
 /// - `only:ID`: the rest is for that worker alone;
 /// - `child`: has a child that lives long, whose pid is in the file `child`;
+/// - `touch:FILE`: writes that file;
 /// - `says:TEXT`: what it answers to `/says`;
 /// - `template:MANNER`: what kind of template it is;
 /// - `ballast`: it has [`BALLAST`] bytes of memory;
@@ -341,6 +344,7 @@ pub fn be_a_worker() {
                     break;
                 }
             }
+            ("touch", file) => fs::write(file, "touched").expect("written"),
             ("says", text) => says = text,
             ("ballast", _) => grow(),
             ("native", _) => native = true,

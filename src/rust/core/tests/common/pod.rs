@@ -37,6 +37,7 @@ impl Pod {
             log_file: None,
             log_health: false,
             max_workers: None,
+            config: None,
             pools: only(
                 PoolLimits::default(),
                 Source::Replicas(ReplicasSettings {

@@ -166,6 +166,7 @@ impl Replicas {
             log_file: None,
             log_health: false,
             max_workers: None,
+            config: None,
             pools: Vec::new(),
         };
         let pool = PoolLimits {

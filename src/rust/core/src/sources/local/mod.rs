@@ -62,6 +62,8 @@ pub struct LocalSettings {
     pub max_failures: u32,
     /// How long nothing may serve before the server says that it is not live; `None` for ever.
     pub give_up_after: Option<Duration>,
+    /// Whether a change of the files in `dir` leads to a reload.
+    pub watch: bool,
 }
 
 /// How many workers a pool has: at least `min`, at most `max`.

@@ -35,6 +35,16 @@ const TOLD: [&str; 11] = [
     "FAUCET_WORKER_ID",
 ];
 
+/// What systemd tells the front's process, and nobody else in its service.
+const OF_SYSTEMD: [&str; 6] = [
+    "LISTEN_FDNAMES",
+    "LISTEN_FDS",
+    "LISTEN_PID",
+    "NOTIFY_SOCKET",
+    "WATCHDOG_PID",
+    "WATCHDOG_USEC",
+];
+
 /// What to start.
 #[derive(Debug)]
 pub struct Launch {
@@ -104,7 +114,7 @@ fn spawn(launch: Launch, variables: &Variables, files: (u64, u64)) -> io::Result
     let parent = nix::unistd::getpid();
     let inherited = variables
         .iter()
-        .filter(|(name, _)| !TOLD.iter().any(|told| name == told))
+        .filter(|(name, _)| !TOLD.iter().chain(&OF_SYSTEMD).any(|told| name == told))
         .map(|(name, value)| (name, value));
     #[allow(clippy::disallowed_methods)]
     let mut command = Command::new(program);
@@ -222,8 +232,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_front_was_told_as_a_worker_is_not_passed_on() {
-        let mut variables: Variables = TOLD.map(|name| (name.into(), "mine".into())).into();
+    fn what_a_front_was_told_as_a_worker_or_by_systemd_is_not_passed_on() {
+        let told = TOLD.iter().chain(&OF_SYSTEMD);
+        let mut variables: Variables = told.map(|name| (name.into(), "mine".into())).collect();
         variables.push(("FAUCET_QUEUE".into(), "7".into()));
         let launch = Launch {
             command: vec!["/usr/bin/env".into()],

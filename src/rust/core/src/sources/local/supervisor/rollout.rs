@@ -21,11 +21,7 @@ impl Supervisor {
         let refusal = if self.stopping.is_some() {
             Some(Failure::stopping())
         } else if self.rollout.is_some() {
-            Some(Failure {
-                class: "reload",
-                message: "A reload is under way already.".into(),
-                lines: Vec::new(),
-            })
+            Some(Failure::reloading())
         } else {
             None
         };

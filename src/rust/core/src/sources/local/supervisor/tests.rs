@@ -32,6 +32,7 @@ async fn supervisor() -> (Supervisor, Arc<Worker>) {
         max_memory: None,
         max_failures: 5,
         give_up_after: None,
+        watch: false,
     };
     let table = Table::new(10);
     let log = Arc::new(Log::default());
