@@ -45,6 +45,7 @@ fn named(refused: Refused) -> Cause {
         Refused::Expired => Cause::QueueTimeout,
         Refused::NoWorkers => Cause::NoWorkers,
         Refused::Closed => Cause::Draining,
+        Refused::Gone => Cause::WorkerUnreachable,
     }
 }
 
