@@ -16,6 +16,7 @@ use crate::front::{self, Front, Shutdown};
 use crate::lock::Refused;
 use crate::ops::{self, Hosts};
 use crate::pool::Pool;
+use crate::sessions::Ending;
 use crate::sources::local::Resources;
 use crate::sources::{Command, Failure, Notifier, Prepared, SourceContext, SourceEvent};
 
@@ -173,6 +174,7 @@ impl ServerTask {
             table: pool.table.clone(),
             roster: pool.roster.clone(),
             ops: pool.ops.clone(),
+            sessions: pool.sessions.clone(),
             notify: Notifier::new(number, self.events.clone()),
         };
         if let Prepared::Local(_, resources) = &prepared.source {
@@ -278,7 +280,7 @@ impl ServerTask {
         }
     }
 
-    async fn execute(&self, request: Request) -> Result<(), Failure> {
+    async fn execute(self: &Arc<Self>, request: Request) -> Result<(), Failure> {
         match request {
             Request::Scale(name, count) => self.scale(name.as_deref(), count).await,
             Request::Reload(None) => {
@@ -410,6 +412,11 @@ impl ServerTask {
     /// Waits until nothing is in flight; whether that was reached in time.
     async fn drain(&self, patience: Option<Duration>) -> bool {
         self.shared.set_phase(Phase::Draining);
+        for pool in self.front.pools.all() {
+            if let Some(sessions) = &pool.sessions {
+                sessions.end(Ending::Server);
+            }
+        }
         let connections = &self.front.connections;
         connections.shut_down_all(Shutdown::Lenient);
         let parting = async {

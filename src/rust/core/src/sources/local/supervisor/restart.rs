@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::ending::SHORT_GRACE;
+use super::ending::{say_ended, SHORT_GRACE};
 use super::look;
 use super::member::{BootProblem, Member, Reason};
 use super::{Event, SourceEvent, Supervisor};
@@ -20,6 +20,10 @@ impl Supervisor {
         };
         if let Some(lease_id) = member.lease_id {
             self.table.remove(lease_id);
+        }
+        if let Some(sessions) = &self.sessions {
+            let count = sessions.end_of_worker(generation);
+            say_ended(member.id, count, &exit.describe());
         }
         if let Some(worker) = &member.worker {
             worker.tunnels.drain();
@@ -225,7 +229,13 @@ impl Supervisor {
         let Some(member) = self.members.get_mut(&generation) else {
             return;
         };
+        let concurrent = member
+            .worker
+            .as_ref()
+            .is_some_and(|worker| worker.is_concurrent());
         match report {
+            // R works on something of another session, maybe, and has all of them.
+            Report::Stuck(..) if concurrent => {}
             Report::Stuck(why, number)
                 if matches!(member.state, State::Ready | State::Draining) =>
             {
@@ -274,7 +284,8 @@ impl Supervisor {
                 );
                 tokio::spawn(async move {
                     let outcome = match report {
-                        Report::Doubtful => look::answers(&worker, patience).await,
+                        // It may be at work for others: that it accepts has to do.
+                        Report::Doubtful if !concurrent => look::answers(&worker, patience).await,
                         _ => look::accepts(&worker).await,
                     };
                     let _ = sender.send(Event::Probed(generation, outcome));
