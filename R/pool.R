@@ -82,7 +82,7 @@ print.faucet_pool <- function(x, ...) {
 
 # Settings that each pool has for itself. All others are the server's.
 pool_settings <- c(
-  "workers", "worker", "preload", "slots", "refresh", "ready_path", "dns", "queue", "queue_timeout", "timeout", "cancel",
+  "workers", "worker", "preload", "sticky", "slots", "session_timeout", "drain_timeout", "refresh", "ready_path", "dns", "queue", "queue_timeout", "timeout", "cancel",
   "interrupt_timeout", "boot_timeout", "max_body", "max_requests", "max_memory", "max_failures", "give_up_after"
 )
 
@@ -138,12 +138,15 @@ complete_pool <- function(route, pool, given, call = NULL) {
   shared <- given[intersect(names(given), known)]
   settings <- resolve_settings(utils::modifyList(shared, pool$given, keep.null = TRUE), verb, call = call)
   warn_of_preload(isTRUE(settings$preload))
-  c(list(route = route), settings[known], served(pool$what, call = call))
+  served <- served(pool$what, call = call)
+  if (verb == "run") settings <- settle_sticky(settings, pool$given, served$shiny, call = call)
+  c(list(route = route), settings[known], served[names(served) != "shiny"])
 }
 
 # The only pool of a server, at the root.
 only_pool <- function(what, given, call = NULL) {
-  list(complete_pool("/", list(what = what, given = list()), given, call = call))
+  own <- given[intersect(names(given), pool_settings)]
+  list(complete_pool("/", list(what = what, given = own), given, call = call))
 }
 
 # What tells the native side what a pool serves.
@@ -153,13 +156,18 @@ served <- function(what, call = NULL) {
   }
   if (is.null(what$app)) {
     dir <- check_app(what$dir, call = call)
+    shiny <- find_shiny(dir, call = call)
     file <- NULL
   } else {
     app <- check_app_object(what$app, call = call)
     dir <- check_dir(what$dir %||% ".", call = call)
+    shiny <- NULL
     file <- save_app(app, tempfile("faucet-app-", fileext = ".rds"), call = call)
   }
-  list(dir = dir, app = file, command = worker_command(), env = c(worker_env(), FAUCET_APP = file))
+  list(
+    dir = dir, app = file, command = worker_command(),
+    env = c(worker_env(), FAUCET_APP = file, FAUCET_DOCUMENT = shiny$document), shiny = !is.null(shiny)
+  )
 }
 
 # A route in its one form.

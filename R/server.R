@@ -54,8 +54,9 @@ faucet_server <- R6::R6Class(
     #'     `"failed"`, whose last starts have all failed (`max_failures`), and which is tried again now and then.
     #'   - `type` (character): who serves in it. `"native"` or `"http"`, and for a replica `"faucet"` if it runs
     #'     faucet itself, or else `"http"`. `NA` while that is not known.
-    #'   - `slots` (integer): how many requests it takes at a time. `0` while it takes none.
+    #'   - `slots` (integer): how many requests it takes at a time, or with `sticky`, how many sessions. `0` while it takes none.
     #'   - `in_flight` (integer): requests it is working on.
+    #'   - `sessions` (integer): sessions that it has. `NA` without `sticky`.
     #'   - `requests` (double): those it has answered.
     #'   - `restarts` (integer).
     #'   - `memory` (double): resident, in bytes. `NA` for replicas.
@@ -73,6 +74,7 @@ faucet_server <- R6::R6Class(
         type = status$type,
         slots = status$slots,
         in_flight = status$in_flight,
+        sessions = status$sessions,
         requests = status$requests,
         restarts = status$restarts,
         memory = status$memory,
@@ -318,11 +320,12 @@ format_lookup <- function(lookup) {
 }
 
 worker_columns <- function(status) {
-  list(
+  columns <- list(
     worker = status$worker,
     pid = or_dash(status$pid),
     state = status$state,
     type = or_dash(status$type),
+    sessions = if (!all(is.na(status$sessions))) or_dash(status$sessions),
     in_flight = status$in_flight,
     requests = format(status$requests, scientific = FALSE, trim = TRUE),
     restarts = status$restarts,
@@ -330,6 +333,7 @@ worker_columns <- function(status) {
     started = format_time(status$started),
     boot = ifelse(is.na(status$boot), "-", sprintf("%.2f s", status$boot))
   )
+  Filter(Negate(is.null), columns)
 }
 
 replica_columns <- function(status) {
