@@ -133,7 +133,7 @@ fn a_session_that_takes_too_long_to_end_is_ended_with_a_close() {
     let cookie = browser.cookie.clone();
     local.ask(Request::Reload(None)).expect("a good reload");
     assert_eq!(rest(tab), CLOSE);
-    local.until_logged("1 session has ended with it: `drain_timeout` is over");
+    local.until_logged("ends 1 session: `drain_timeout` is over");
     local.until_ready(1);
     let mut browser = Browser {
         local: &local,
@@ -153,7 +153,7 @@ fn a_worker_that_dies_ends_its_sessions_with_a_close() {
     let dying = browser.send("/die", "");
     assert_eq!(rest(tab), CLOSE);
     drop(dying);
-    local.until_logged("1 session has ended with it: exited with status 9");
+    local.until_logged("ends 1 session: its process exited with status 9");
     local.until_ready(1);
     let mut browser = Browser {
         local: &local,

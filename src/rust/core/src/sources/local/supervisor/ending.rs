@@ -36,8 +36,8 @@ async fn await_sessions(sessions: &Sessions, worker: &Worker, drained: Drained<W
 pub(super) fn say_ended(worker: u32, count: usize, why: &str) {
     match count {
         0 => {}
-        1 => tracing::warn!(worker, "1 session has ended with it: {why}"),
-        _ => tracing::warn!(worker, "{count} sessions have ended with it: {why}"),
+        1 => tracing::warn!(worker, "ends 1 session: {why}"),
+        _ => tracing::warn!(worker, "ends {count} sessions: {why}"),
     }
 }
 

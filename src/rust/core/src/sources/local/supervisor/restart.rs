@@ -23,7 +23,7 @@ impl Supervisor {
         }
         if let Some(sessions) = &self.sessions {
             let count = sessions.end_of_worker(generation);
-            say_ended(member.id, count, &exit.describe());
+            say_ended(member.id, count, &format!("its process {}", exit.describe()));
         }
         if let Some(worker) = &member.worker {
             worker.tunnels.drain();
