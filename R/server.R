@@ -134,7 +134,8 @@ faucet_server <- R6::R6Class(
 
     #' @description Serve an app no longer: its route is taken away, requests that it has are answered, and its workers end.
     #' @param route Of which pool.
-    #' @param timeout How long requests that it has may take, in seconds. The default is the server's `shutdown_timeout`.
+    #' @param timeout How long requests that it has may take, and its sessions last, in seconds. The default is the server's
+    #'   `shutdown_timeout`.
     #' @return The handle, invisibly.
     remove_pool = function(route, timeout = NULL) {
       call <- rlang::current_env()

@@ -137,10 +137,17 @@ local({ # nolint: cyclocomp_linter. It holds functions, each of which counts.
     }
   }
 
+  # Where an interrupt stops what `later` calls, it arrives as an error, and with a text that no other error has.
+  until_interrupted <- function(code) {
+    tryCatch(code, error = function(error) {
+      if (!startsWith(conditionMessage(error), "invoke_wrapped: throwing std::runtime_error")) stop(error)
+    })
+  }
+
   # Returns when it is interrupted, or when the app stops itself. It is quiet, as its address is not the one to open.
   run_shiny <- function() {
     need("shiny", "A Shiny app")
-    shiny::runApp(".", port = port, host = host, launch.browser = FALSE, quiet = TRUE)
+    until_interrupted(shiny::runApp(".", port = port, host = host, launch.browser = FALSE, quiet = TRUE))
   }
 
   run_document <- function(file) {
@@ -150,7 +157,7 @@ local({ # nolint: cyclocomp_linter. It holds functions, each of which counts.
     need("shiny", "A document for Shiny")
     need("rmarkdown", "An R Markdown document")
     arguments <- list(port = port, host = host, launch.browser = FALSE, quiet = TRUE)
-    rmarkdown::run(file, shiny_args = arguments, auto_reload = FALSE)
+    until_interrupted(rmarkdown::run(file, shiny_args = arguments, auto_reload = FALSE))
   }
 
   # A program of its own, which ends with this process: it is told when this one is, and is in its process group.
