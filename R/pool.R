@@ -33,8 +33,8 @@
 #'   serves static files beside that. A native worker gets one request at a time, as ever.
 #' - A worker that leaves (a reload, `max_requests`, fewer workers) takes no new sessions, and waits for its own up to
 #'   `drain_timeout`. A page that is loaded anew goes to a new worker at once, unless another tab of the same browser has a
-#'   WebSocket to the old one. A pool that is removed waits as long as `$remove_pool()` says. A server that stops finishes requests,
-#'   and does not wait for open pages.
+#'   WebSocket to the old one. A pool that is removed waits as long as `$remove_pool()` says. A server that stops finishes
+#'   requests, and does not wait for open pages.
 #' - When a worker is gone, its WebSockets are closed with a close frame (1001), upon which Shiny shows its grey screen; the next
 #'   request begins a new session. How many it were is in the log.
 #' - `timeout` gives a client 504, but its worker, if it is of type `http`, is not replaced: others are there.
@@ -107,8 +107,9 @@ print.faucet_pool <- function(x, ...) {
 
 # Settings that each pool has for itself. All others are the server's.
 pool_settings <- c(
-  "workers", "worker", "preload", "sticky", "slots", "session_timeout", "drain_timeout", "refresh", "ready_path", "dns", "queue", "queue_timeout", "timeout", "cancel",
-  "interrupt_timeout", "boot_timeout", "max_body", "max_requests", "max_memory", "max_failures", "give_up_after"
+  "workers", "worker", "preload", "slots", "refresh", "ready_path", "dns", "queue", "queue_timeout", "timeout", "cancel",
+  "interrupt_timeout", "boot_timeout", "max_body", "max_requests", "max_memory", "max_failures", "give_up_after",
+  "sticky", "session_timeout", "drain_timeout"
 )
 
 # Whether `dir` of `run()` says what to serve at several routes.
