@@ -230,6 +230,7 @@ fn one_that_is_stuck_for_one_client_is_not_taken_from_the_others() {
     });
     let mut browser = Browser::new(&local);
     let pid = browser.get("/pid");
+    // It has a thread for each connection, and so goes on at once; R would not.
     let mut stuck = browser.send("/never", "");
     let mut head = [0; 12];
     stuck.read_exact(&mut head).expect("an answer");
@@ -237,5 +238,29 @@ fn one_that_is_stuck_for_one_client_is_not_taken_from_the_others() {
     assert_eq!(browser.get("/pid"), pid);
     wait_until("nothing has become of it", || {
         local.pids(State::Ready).len() + local.pids(State::Busy).len() == 1
+    });
+}
+
+#[test]
+fn one_that_answers_nobody_gets_no_new_sessions_until_it_does() {
+    let local = Local::ready(2, "", |setup| {
+        sticky(None)(setup);
+        setup.pool.timeout = Some(Duration::from_millis(300));
+    });
+    let mut browser = Browser::new(&local);
+    let pid = browser.get("/pid");
+    let mut frozen = browser.send("/half-and-freeze", "");
+    let mut head = [0; 12];
+    frozen.read_exact(&mut head).expect("an answer");
+    assert_eq!(&head, b"HTTP/1.1 504");
+    let others: Vec<String> = (0..3).map(|_| Browser::new(&local).get("/pid")).collect();
+    assert!(!others.contains(&pid), "they went to one that answers");
+    let waiting = browser.send("/pid", "Connection: close\r\n");
+    let process = nix::unistd::Pid::from_raw(pid.parse().expect("a number"));
+    nix::sys::signal::kill(process, nix::sys::signal::Signal::SIGCONT).expect("it lives");
+    let answer = String::from_utf8_lossy(&rest(waiting)).into_owned();
+    assert!(answer.ends_with(&pid), "its sessions go on: {answer}");
+    wait_until("new ones go there again", || {
+        Browser::new(&local).get("/pid") == pid
     });
 }

@@ -23,7 +23,11 @@ impl Supervisor {
         }
         if let Some(sessions) = &self.sessions {
             let count = sessions.end_of_worker(generation);
-            say_ended(member.id, count, &format!("its process {}", exit.describe()));
+            say_ended(
+                member.id,
+                count,
+                &format!("its process {}", exit.describe()),
+            );
         }
         if let Some(worker) = &member.worker {
             worker.tunnels.drain();
@@ -234,8 +238,7 @@ impl Supervisor {
             .as_ref()
             .is_some_and(|worker| worker.is_concurrent());
         match report {
-            // R works on something of another session, maybe, and has all of them.
-            Report::Stuck(..) if concurrent => {}
+            Report::Stuck(..) if concurrent => self.spare(generation),
             Report::Stuck(why, number)
                 if matches!(member.state, State::Ready | State::Draining) =>
             {
@@ -293,6 +296,28 @@ impl Supervisor {
             }
             _ => {}
         }
+    }
+
+    /// A worker is too slow for one session, and has others: it stays, and gets nothing new until it answers again.
+    fn spare(&self, generation: u64) {
+        let Some(member) = self.members.get(&generation) else {
+            return;
+        };
+        let (State::Ready, Some(lease_id), Some(worker)) =
+            (member.state, member.lease_id, member.worker.clone())
+        else {
+            return;
+        };
+        tracing::warn!(
+            worker = member.id,
+            "does not answer in time: it gets no new sessions and requests until it does"
+        );
+        self.table.suspend(lease_id);
+        let sender = self.sender.clone();
+        tokio::spawn(async move {
+            let outcome = look::answers_ever(&worker).await;
+            let _ = sender.send(Event::Probed(generation, outcome));
+        });
     }
 
     /// What became of a worker that the front has set aside.
