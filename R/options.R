@@ -82,14 +82,40 @@ setting_definitions <- function() {
       ),
       elsewhere = "{.fun run_k8s} runs no code itself: set it where the workers run, or let Kubernetes roll the Deployment out."
     ),
-    slots = replica_setting(
-      "count", 1L,
+    sticky = local_setting(
+      "flag", NULL,
       paste(
-        "Requests at a time for each replica. One that runs faucet tells how many workers it has, and that counts",
-        "instead."
+        "Keep each client (a browser, by a cookie) with one worker for as long as its session lasts, for apps that keep in R",
+        "what they know of a client. See [pool()]."
       ),
-      min = 1, max = 10000,
-      elsewhere = "Each worker of {.fun run} takes one request at a time: for more at once, have more {.arg workers}."
+      null = TRUE, shown = "`TRUE` for Shiny, or else `FALSE`",
+      elsewhere = paste(
+        "Replicas come and go by themselves. Let the cluster keep clients where they are, as by",
+        "{.code sessionAffinity: ClientIP} of a Service."
+      )
+    ),
+    slots = setting(
+      "count", 50L,
+      paste(
+        "Of `run()`: sessions for each worker, with `sticky`. Of `run_k8s()`: requests at a time for each replica. One that",
+        "runs faucet tells how many workers it has, and that counts instead."
+      ),
+      min = 1, max = 10000, defaults = list(run_k8s = 1L)
+    ),
+    session_timeout = local_setting(
+      "duration", 60,
+      paste(
+        "How long a session without a request and without a WebSocket keeps its slot, with `sticky`: long enough to load a",
+        "page anew, or to connect again. A client that has not come back with its cookie yet has 15 seconds at most."
+      )
+    ),
+    drain_timeout = local_setting(
+      "duration", 600,
+      paste(
+        "How long a worker that leaves, at a reload or when it is recycled, waits for its sessions to end, with `sticky`. Then",
+        "their WebSockets are closed."
+      ),
+      infinite = TRUE
     ),
     refresh = replica_setting(
       "duration", NULL,
@@ -139,8 +165,8 @@ setting_definitions <- function() {
       "duration", Inf,
       paste(
         "How long R may take for one request, or from one chunk of a [stream()] to the next. Then the client gets 504.",
-        "A native worker is interrupted, one of type `http` replaced. To a replica, the connection is closed: one that runs",
-        "faucet does the same with its worker."
+        "A native worker is interrupted, one of type `http` replaced; but not with `sticky`, as it has the sessions of others.",
+        "To a replica, the connection is closed: one that runs faucet does the same with its worker."
       ),
       infinite = TRUE
     ),

@@ -18,6 +18,31 @@
 #' on to
 #' `/sales/`, so that a page's relative links lead to where they should.
 #'
+#' @section Sessions:
+#' What a Shiny app knows of a client is in one R process, and so it is in any app that keeps it in a variable. With
+#' `sticky = TRUE`, the default for Shiny, a client stays with one worker: a cookie of faucet's own names the worker, signed, so
+#' that nobody can make one up. The app does not see it. A session is a *browser*: all its tabs are one.
+#'
+#' - Each worker has `slots` sessions at most. A new one goes to the worker that has the fewest. When all are full, it waits in
+#'   the queue as requests do (`queue`, `queue_timeout`); those that are there go on.
+#' - A session lasts while it has a request or a WebSocket, and `session_timeout` longer, so that a page can be loaded anew. After
+#'   that its slot is free; a client that comes back later finds its worker again if that is not full.
+#' - Inside one Shiny process, sessions share R, as Shiny wants it: while R computes for one of them, the others wait. With
+#'   `slots = 1` each has a process of its own; `workers` are then how many there can be. Requests of one worker's sessions may be
+#'   sent at the same time (32 at most), as a browser loads the parts of a page: httpuv hands them to R one after the other, and
+#'   serves static files beside that. A native worker gets one request at a time, as ever.
+#' - A worker that leaves (a reload, `max_requests`, fewer workers) takes no new sessions, and waits for its own up to
+#'   `drain_timeout`. A page that is loaded anew goes to a new worker at once, unless another tab of the same browser has a
+#'   WebSocket to the old one. A pool that is removed waits as long as `$remove_pool()` says. A server that stops finishes
+#'   requests, and does not wait for open pages.
+#' - When a worker is gone, its WebSockets are closed with a close frame (1001), upon which Shiny shows its grey screen; the next
+#'   request begins a new session. How many it were is in the log.
+#' - `timeout` gives a client 504, but its worker, if it is of type `http`, is not replaced, as others have their sessions there. It
+#'   gets no new sessions, and their requests wait, until it answers again.
+#'
+#' Cookies are for a host, whatever the port, and for the route's path; on a page of another site (in a frame) browsers do not
+#' send them (`SameSite=Lax`). Behind a proxy that speaks TLS and is one of `trusted_proxies` they are for TLS alone.
+#'
 #' @param dir Directory with the API, as for [run()].
 #' @param ... Settings of this pool, by name, such as `workers`, `timeout`, `queue` or `preload`: see
 #'   [`faucet-options`]. What is not
@@ -42,7 +67,8 @@
 #' run(list(
 #'   "/" = "site",
 #'   "/sales" = pool("apis/sales", workers = 2, timeout = 60),
-#'   "/old" = pool(url = "http://old.default.svc:8000")
+#'   "/old" = pool(url = "http://old.default.svc:8000"),
+#'   "/dashboard" = pool("apps/dashboard", workers = 3, slots = 20)
 #' ))
 #' }
 pool <- function(dir = NULL, ..., app = NULL, url = NULL) {
@@ -86,7 +112,8 @@ pool_settings <- c(
   "workers", "grow_after", "shrink_after", "worker_type", "preload", "slots", "refresh", "ready_path", "dns", "queue",
   "queue_timeout", "timeout", "cancel",
   "interrupt_timeout", "boot_timeout", "max_body", "max_requests", "max_memory", "max_failures", "give_up_after",
-  "watch"
+  "watch",
+  "sticky", "session_timeout", "drain_timeout"
 )
 
 # Whether `dir` of `run()` says what to serve at several routes.
@@ -150,12 +177,15 @@ complete_pool <- function(route, pool, given, call = NULL) {
       i = "Put the app's code into a directory, or leave {.arg watch} out."
     ), option = "watch", call = call)
   }
-  c(list(route = route), settings[known], served(pool$what, call = call))
+  served <- served(pool$what, call = call)
+  if (verb == "run") settings <- settle_sticky(settings, pool$given, served$shiny, call = call)
+  c(list(route = route), settings[known], served[names(served) != "shiny"])
 }
 
 # The only pool of a server, at the root.
 only_pool <- function(what, given, call = NULL) {
-  list(complete_pool("/", list(what = what, given = list()), given, call = call))
+  own <- given[intersect(names(given), pool_settings)]
+  list(complete_pool("/", list(what = what, given = own), given, call = call))
 }
 
 # What tells the native side what a pool serves.
@@ -165,13 +195,18 @@ served <- function(what, call = NULL) {
   }
   if (is.null(what$app)) {
     dir <- check_app(what$dir, call = call)
+    shiny <- find_shiny(dir, call = call)
     file <- NULL
   } else {
     app <- check_app_object(what$app, call = call)
     dir <- check_dir(what$dir %||% ".", call = call)
+    shiny <- NULL
     file <- save_app(app, tempfile("faucet-app-", fileext = ".rds"), call = call)
   }
-  list(dir = dir, app = file, command = worker_command(), env = c(worker_env(), FAUCET_APP = file))
+  list(
+    dir = dir, app = file, command = worker_command(),
+    env = c(worker_env(), FAUCET_APP = file, FAUCET_DOCUMENT = shiny$document), shiny = !is.null(shiny)
+  )
 }
 
 # A route in its one form.

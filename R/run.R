@@ -11,6 +11,11 @@
 #' - `entrypoint.R`: it either returns a plumber router, or starts its server itself. If it does so by `pr_run()` or
 #'   `httpuv::runServer()`, on whatever port; else on port `Sys.getenv("FAUCET_PORT")` of 127.0.0.1.
 #' - `plumber.R`: an API annotated for plumber.
+#' - `app.R`, or `server.R` with `ui.R`: a Shiny app.
+#' - an R Markdown document with `runtime: shiny`, `runtime: shinyrmd` or `server: shiny`, which package rmarkdown runs; or a
+#'   Quarto document with `server: shiny`, which the program `quarto` serves. Of several, the one called `index`.
+#'
+#' What is Shiny's keeps each client in one process: see the sessions of [pool()].
 #'
 #' Workers run in `dir`, with the library paths of this session, and with plumber attached in the
 #' latter two cases. Each finds its number in the environment variable `FAUCET_WORKER_ID`.
@@ -214,10 +219,11 @@ run <- function(dir = ".", workers = NULL, host = NULL, port = NULL, block = TRU
 # The absolute path of a directory that holds something to run.
 check_app <- function(dir, call = NULL) {
   path <- check_dir(dir, call = call)
-  if (!any(app_files() %in% tolower(list.files(dir)))) {
+  if (!any(app_files() %in% tolower(list.files(dir))) && is.null(find_shiny(path, call = call))) {
     abort("dir", c(
       "There is nothing to run in {.path {dir}}.",
-      i = "It must hold {.file _server.yml}, {.file entrypoint.R} or {.file plumber.R}."
+      i = "It must hold {.file _server.yml}, {.file entrypoint.R} or {.file plumber.R}.",
+      i = "Of Shiny, {.file app.R}, {.file server.R}, or an R Markdown or Quarto document that needs it."
     ), dir = dir, call = call)
   }
   path

@@ -54,8 +54,9 @@ faucet_server <- R6::R6Class(
     #'     `"failed"`, whose last starts have all failed (`max_failures`), and which is tried again now and then.
     #'   - `worker_type` (character): who serves in it. `"native"` or `"http"`, and for a replica `"faucet"` if it runs
     #'     faucet itself, or else `"http"`. `NA` while that is not known.
-    #'   - `slots` (integer): how many requests it takes at a time. `0` while it takes none.
+    #'   - `slots` (integer): how many requests it takes at a time, or with `sticky`, how many sessions. `0` while it takes none.
     #'   - `in_flight` (integer): requests it is working on.
+    #'   - `sessions` (integer): sessions that it has. `NA` without `sticky`.
     #'   - `requests` (double): those it has answered.
     #'   - `restarts` (integer).
     #'   - `memory` (double): resident, in bytes. `NA` for replicas.
@@ -73,6 +74,7 @@ faucet_server <- R6::R6Class(
         worker_type = status$worker_type,
         slots = status$slots,
         in_flight = status$in_flight,
+        sessions = status$sessions,
         requests = status$requests,
         restarts = status$restarts,
         memory = status$memory,
@@ -132,7 +134,8 @@ faucet_server <- R6::R6Class(
 
     #' @description Serve an app no longer: its route is taken away, requests that it has are answered, and its workers end.
     #' @param route Of which pool.
-    #' @param timeout How long requests that it has may take, in seconds. The default is the server's `shutdown_timeout`.
+    #' @param timeout How long requests that it has may take, and its sessions last, in seconds. The default is the server's
+    #'   `shutdown_timeout`.
     #' @return The handle, invisibly.
     remove_pool = function(route, timeout = NULL) {
       call <- rlang::current_env()
@@ -321,11 +324,12 @@ format_lookup <- function(lookup) {
 }
 
 worker_columns <- function(status) {
-  list(
+  columns <- list(
     worker = status$worker,
     pid = or_dash(status$pid),
     state = status$state,
     worker_type = or_dash(status$worker_type),
+    sessions = if (!all(is.na(status$sessions))) or_dash(status$sessions),
     in_flight = status$in_flight,
     requests = format(status$requests, scientific = FALSE, trim = TRUE),
     restarts = status$restarts,
@@ -333,6 +337,7 @@ worker_columns <- function(status) {
     started = format_time(status$started),
     boot = ifelse(is.na(status$boot), "-", sprintf("%.2f s", status$boot))
   )
+  Filter(Negate(is.null), columns)
 }
 
 replica_columns <- function(status) {

@@ -55,6 +55,12 @@ use_k8s <- function(name, path = ".", image = NULL, replicas = 4, fronts = NULL,
   fronts <- check_k8s_fronts(fronts, call = call)
   overwrite <- check_setting(overwrite, "overwrite", setting("flag", FALSE, ""), call = call)
   path <- check_app(path, call = call)
+  if (!is.null(find_shiny(path, call = call))) {
+    abort("unsupported", c(
+      "The fronts in Kubernetes send each request to any pod, and a session of Shiny is in one process.",
+      i = "Run {.fun faucet::run} in the pods, and {.code sessionAffinity: ClientIP} in the Service before them."
+    ), call = call)
+  }
 
   files <- k8s_files()
   paths <- file.path(path, "k8s", files)

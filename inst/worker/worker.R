@@ -157,6 +157,52 @@ local({ # nolint: cyclocomp_linter. It holds functions, each of which counts.
     faucet$run_app(file, host, port)
   }
 
+  need <- function(package, what) {
+    if (!requireNamespace(package, quietly = TRUE)) {
+      stop(what, " needs package ", package, ", which is not installed here.", call. = FALSE)
+    }
+  }
+
+  # Where an interrupt stops what `later` calls, it arrives as an error, and with a text that no other error has.
+  until_interrupted <- function(code) {
+    tryCatch(code, error = function(error) {
+      if (!startsWith(conditionMessage(error), "invoke_wrapped: throwing std::runtime_error")) stop(error)
+    })
+  }
+
+  # Returns when it is interrupted, or when the app stops itself. It is quiet, as its address is not the one to open.
+  run_shiny <- function() {
+    need("shiny", "A Shiny app")
+    until_interrupted(shiny::runApp(".", port = port, host = host, launch.browser = FALSE, quiet = TRUE))
+  }
+
+  run_document <- function(file) {
+    if (grepl("[.]qmd$", file, ignore.case = TRUE)) {
+      return(run_quarto(file))
+    }
+    need("shiny", "A document for Shiny")
+    need("rmarkdown", "An R Markdown document")
+    arguments <- list(port = port, host = host, launch.browser = FALSE, quiet = TRUE)
+    until_interrupted(rmarkdown::run(file, shiny_args = arguments, auto_reload = FALSE))
+  }
+
+  # A program of its own, which ends with this process: it is told when this one is, and is in its process group.
+  run_quarto <- function(file) {
+    if (!nzchar(quarto <- Sys.which("quarto"))) {
+      stop("A Quarto document needs the program quarto, which is not installed here (or not in PATH).", call. = FALSE)
+    }
+    need("shiny", "A document for Shiny")
+    told <- tempfile("quarto-")
+    arguments <- c(quarto, "serve", file, "--port", port, "--host", host, "--no-browser")
+    system2("sh", c("-c", shQuote("echo $$ >\"$0\"; exec \"$@\""), shQuote(c(told, arguments))), wait = FALSE)
+    while (!isTRUE(file.size(told) > 0)) Sys.sleep(0.01)
+    pid <- as.integer(readLines(told))
+    on.exit(tools::pskill(pid, tools::SIGINT))
+    # Sleeping R is interrupted at once; this is how long the end of the program may go unnoticed.
+    while (tools::pskill(pid, 0L)) Sys.sleep(0.5)
+    message("quarto serve has ended.")
+  }
+
   serve <- function() {
     if (nzchar(app <- Sys.getenv("FAUCET_APP"))) {
       run_object(app)
@@ -167,8 +213,12 @@ local({ # nolint: cyclocomp_linter. It holds functions, each of which counts.
     } else if (!is.null(file <- find_file("plumber.R"))) {
       attach_plumber()
       run_router(plumber::plumb(file))
+    } else if (!is.null(find_file("app.R")) || !is.null(find_file("server.R"))) {
+      run_shiny()
+    } else if (nzchar(document <- Sys.getenv("FAUCET_DOCUMENT"))) {
+      run_document(document)
     } else {
-      stop("No _server.yml, entrypoint.R or plumber.R in ", getwd(), ".", call. = FALSE)
+      stop("No _server.yml, entrypoint.R, plumber.R or Shiny app in ", getwd(), ".", call. = FALSE)
     }
   }
 

@@ -46,10 +46,11 @@ test_that("defaults are values that their settings take", {
 
 test_that("each verb takes its own settings, and has its own defaults", {
   withr::local_envvar(PORT = NA)
-  own <- c("slots", "refresh", "ready_path", "dns")
+  own <- c("refresh", "ready_path", "dns")
   local <- c(
     "workers", "worker_type", "preload", "interrupt_timeout", "max_requests", "max_memory", "max_failures",
-    "give_up_after", "grow_after", "shrink_after", "max_workers", "watch"
+    "give_up_after", "grow_after", "shrink_after", "max_workers", "watch",
+    "sticky", "session_timeout", "drain_timeout"
   )
   common <- setdiff(names(setting_definitions()), c(own, local))
   expect_setequal(names(resolve()), c(common, local))
@@ -57,7 +58,7 @@ test_that("each verb takes its own settings, and has its own defaults", {
   expect_setequal(names(settings), c(common, own))
   expect_identical(settings$host, "0.0.0.0")
   expect_identical(settings$port, 8080L)
-  expect_identical(settings$slots, 1L)
+  expect_identical(c(settings$slots, resolve()$slots), c(1L, 50L))
   expect_null(settings$refresh)
   expect_null(settings$ready_path)
   expect_null(settings$dns)
@@ -275,7 +276,7 @@ test_that("the help page's table has every setting, who takes it, its option and
   table <- settings_table()
   expect_match(table, "| `host` | all | string | `\"127.0.0.1\"`; of `run_k8s`: `\"0.0.0.0\"` |", fixed = TRUE)
   expect_match(table, "| `workers` | `run` |", fixed = TRUE)
-  expect_match(table, "| `slots` | `run_k8s` |", fixed = TRUE)
+  expect_match(table, "| `refresh` | `run_k8s` |", fixed = TRUE)
   for (name in names(setting_definitions())) {
     expect_match(table, paste0("| `", name, "` |"), fixed = TRUE)
     expect_match(table, paste0("`faucet.", name, "`"), fixed = TRUE)

@@ -179,6 +179,7 @@ fn server_status(handle: Robj) -> List {
             ("worker_type", kind.into()),
             ("slots", whole(&|worker| Some(worker.slots))),
             ("in_flight", whole(&|worker| Some(worker.in_flight))),
+            ("sessions", whole(&|worker| worker.sessions)),
             ("requests", column(&|worker| Some(worker.requests as f64))),
             ("restarts", whole(&|worker| Some(worker.restarts))),
             (

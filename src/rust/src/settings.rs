@@ -13,6 +13,7 @@ use faucet_core::ops::log_file::LogFile;
 use faucet_core::ops::status::Kind;
 use faucet_core::pool::{PoolLimits, Route};
 use faucet_core::server::{PoolSettings, Settings};
+use faucet_core::sessions::SessionLimits;
 use faucet_core::sources::local::{LocalSettings, WorkerRange};
 use faucet_core::sources::replicas::{Settings as ReplicasSettings, Target};
 use faucet_core::sources::{Failure, Source};
@@ -209,6 +210,12 @@ pub fn read_pool(list: &List) -> Result<PoolSettings, Failure> {
     } else {
         Source::Local(local(&named)?)
     };
+    // Replicas have none.
+    let sticky = named.if_any("sticky", Named::flag)?.unwrap_or(false);
+    let sessions = match source {
+        Source::Local(_) if sticky => Some(sessions(&named)?),
+        Source::Local(_) | Source::Replicas(_) => None,
+    };
     Ok(PoolSettings {
         route,
         limits: PoolLimits {
@@ -218,6 +225,16 @@ pub fn read_pool(list: &List) -> Result<PoolSettings, Failure> {
             max_body: named.whole("max_body")?.unwrap_or(u64::MAX),
         },
         source,
+        sessions,
+    })
+}
+
+/// Of clients that stay with one worker each.
+fn sessions(named: &Named) -> Result<SessionLimits, Failure> {
+    Ok(SessionLimits {
+        slots: named.count("slots")?,
+        timeout: named.finite_seconds("session_timeout")?,
+        drain_timeout: named.seconds("drain_timeout")?,
     })
 }
 

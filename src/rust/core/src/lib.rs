@@ -22,6 +22,7 @@ pub mod ops;
 pub mod pool;
 pub mod serve;
 pub mod server;
+pub mod sessions;
 pub mod signals;
 pub mod sources;
 pub mod watch;

@@ -4,6 +4,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{ready, Context, Poll};
+use std::time::Duration;
 
 use bytes::{BufMut, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
@@ -33,6 +34,21 @@ pub(super) fn join<'a>(bufs: &[io::IoSlice<'_>], joined: &'a mut [u8]) -> Option
 /// Up to here, in bytes, what arrives of a head is not charged to the memory for bodies: nearly none is longer.
 const SHORT_HEAD: usize = 8 * 1024;
 
+/// After how long without a word the system asks whether a tunnel's client is there, how often, and how many times. One that
+/// has vanished without a word would keep its session for ever.
+const QUIET: Duration = Duration::from_secs(60);
+const PROBES: Duration = Duration::from_secs(15);
+const RETRIES: u32 = 4;
+
+fn watch(stream: &ClientStream) {
+    let keepalive = socket2::TcpKeepalive::new()
+        .with_time(QUIET)
+        .with_interval(PROBES)
+        .with_retries(RETRIES);
+    // Without them such a tunnel ends later.
+    let _ = socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive);
+}
+
 /// A client's connection.
 ///
 /// Besides moving bytes it does what can only be done here: it tells the [`ConnectionState`] of progress, and
@@ -50,6 +66,8 @@ pub struct ClientIo {
     /// What has arrived since the last request was complete, and what is charged for it.
     arrived: usize,
     charge: Option<Charge>,
+    /// It is a tunnel, and the system looks whether its other side is there.
+    watched: bool,
     /// It counts as a connection until it is closed, also as a tunnel.
     _entered: Entered,
 }
@@ -69,6 +87,7 @@ impl ClientIo {
             rejection: None,
             arrived: 0,
             charge: None,
+            watched: false,
             _entered: entered,
         }
     }
@@ -200,6 +219,9 @@ impl AsyncRead for ClientIo {
             let phase = self.peer.connection.phase();
             if fresh && phase != Phase::Tunnel {
                 self.head.append(read);
+            } else if fresh && !self.watched {
+                self.watched = true;
+                watch(&self.stream);
             }
             self.peer.connection.bytes_read();
             if phase != Phase::Head {

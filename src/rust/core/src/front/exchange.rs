@@ -20,6 +20,7 @@ use super::sendable::Sendable;
 use crate::body::{is_shortage, spool, FileBody, Pieces, SpoolReader, Store};
 use crate::environment::SystemError;
 use crate::lock::Ticket;
+use crate::sessions::Hold;
 use crate::worker::native::{FILE, STREAM};
 use crate::worker::remote::{is_refusal, skip};
 use crate::worker::{Connection, Remote, Report, SendFailed, Silent, TunnelGuard, Worker};
@@ -59,8 +60,8 @@ pub enum AnswerBody {
     Streaming(SpoolReader),
     /// Open, and the lease is given back.
     File(FileBody),
-    /// `101`: the lease is given back, the tunnel counted.
-    Tunnel(Box<Upgraded>, TunnelGuard),
+    /// `101`: the lease is given back, the tunnel counted, its session kept.
+    Tunnel(Box<Upgraded>, TunnelGuard, Option<Hold>),
 }
 
 /// Why there is no answer.
@@ -199,8 +200,8 @@ async fn send(
             // Boxed, like all that is rare on a request's way: it would make every request larger.
             None => {
                 let mut connection = Box::pin(worker.connect()).await.map_err(|_| lost)?;
-                if worker.remote.is_some() {
-                    // Those of this machine have a reserve.
+                if worker.remote.is_some() || worker.is_concurrent() {
+                    // For those of this machine with one connection each there is a reserve.
                     connection.count(store.descriptors());
                 }
                 connection
@@ -278,7 +279,7 @@ async fn refused(
 
 /// The worker switches protocols: its connection becomes a tunnel, and the lease is given back.
 async fn switch(
-    in_flight: InFlight,
+    mut in_flight: InFlight,
     mut connection: Connection,
     mut response: Response<Incoming>,
 ) -> Result<Answer, Failed> {
@@ -287,12 +288,13 @@ async fn switch(
         return Err(died(in_flight));
     };
     let tunnel = in_flight.tunnels.enter();
+    let session = in_flight.take_session().map(Hold::into_tunnel);
     in_flight.served();
     let (parts, _) = response.into_parts();
     Ok(Answer {
         status: parts.status,
         headers: parts.headers,
-        body: AnswerBody::Tunnel(Box::new(upgraded), tunnel),
+        body: AnswerBody::Tunnel(Box::new(upgraded), tunnel, session),
     })
 }
 

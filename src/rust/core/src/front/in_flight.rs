@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use crate::body::Rest;
 use crate::lock::{Lease, Suspender, Ticket};
 use crate::ops::Ops;
+use crate::sessions::Hold;
 use crate::worker::native::Said;
 use crate::worker::{remote, Connection, Native, Remote, Report, Unwanted, Worker};
 
@@ -38,6 +39,8 @@ pub struct InFlight {
     crowded: bool,
     /// What the worker reads of the request's body, only kept open.
     _body: Option<Rest>,
+    /// The request's session, if it has one.
+    session: Option<Hold>,
 }
 
 /// A request that a native worker knows by its number; known no more once this is dropped.
@@ -70,7 +73,19 @@ impl InFlight {
             far,
             crowded: false,
             _body: None,
+            session: None,
         }
+    }
+
+    /// The same, of a session that lasts for at least as long.
+    pub fn of_session(mut self, session: Hold) -> Self {
+        self.session = Some(session);
+        self
+    }
+
+    /// The hold on its session, to keep beyond the lease.
+    pub fn take_session(&mut self) -> Option<Hold> {
+        self.session.take()
     }
 
     /// The request's number, if the worker is native and is told.

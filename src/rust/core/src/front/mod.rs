@@ -35,6 +35,7 @@ mod request_id;
 mod route;
 mod sendable;
 mod service;
+mod session_request;
 mod streams;
 mod tunnel;
 mod turn;

@@ -8,6 +8,7 @@ use super::headers;
 use super::reply::Reply;
 use super::Front;
 use crate::pool::{Pool, Visit};
+use crate::sessions::{cookie_values, Sessions};
 
 /// The pool that a request is for, and how much of its path leads there. What is faucet's own (`own`) goes by the whole
 /// host's pool.
@@ -20,9 +21,22 @@ pub fn find_pool(front: &Front, request: &Request<Incoming>, own: bool) -> Optio
             .get(header::HOST)
             .map(HeaderValue::as_bytes),
     };
-    front
-        .pools
-        .find(authority, if own { "/" } else { uri.path() })
+    let path = if own { "/" } else { uri.path() };
+    let is_its = |sessions: &Sessions| {
+        let cookies = cookie_values(request.headers());
+        cookies.iter().any(|cookie| sessions.is_open(cookie))
+    };
+    let pools = &front.pools;
+    pools
+        .find_leaving(authority, path, is_its)
+        .or_else(|| pools.find(authority, path))
+}
+
+/// Whether a browser asks for a page.
+pub fn opens_page(request: &Request<Incoming>) -> bool {
+    matches!(*request.method(), Method::GET | Method::HEAD)
+        && headers::accepts_page(request.headers())
+        && !request.headers().contains_key(header::UPGRADE)
 }
 
 /// Sends a browser from `/sales` to `/sales/`, where the page's links lead to what is meant. Only browsers ask for pages.
@@ -35,10 +49,7 @@ pub fn slash_added(
     if pool.prefix().is_none() || path.len() > prefix {
         return None;
     }
-    let asks = matches!(*request.method(), Method::GET | Method::HEAD);
-    let page = headers::accepts_page(request.headers())
-        && !request.headers().contains_key(header::UPGRADE);
-    if !asks || !page {
+    if !opens_page(request) {
         return None;
     }
     // Relative, so that whatever comes before on the way here stays.

@@ -25,6 +25,7 @@ use super::record::{Call, Record};
 use super::reply::Reply;
 use super::request_id::new_request_id;
 use super::route::{find_pool, slash_added};
+use super::session_request::SessionRequest;
 use super::tunnel;
 use super::turn::{self, ConnectionTurn};
 use super::Front;
@@ -33,6 +34,7 @@ use crate::heads;
 use crate::ops;
 use crate::ops::status::Kind;
 use crate::pool::Pool;
+use crate::sessions::take_cookies;
 use crate::worker::native::STREAM;
 use crate::worker::{is_known_to_http_workers, remote};
 
@@ -128,9 +130,12 @@ async fn serve(
     let front = &peer.front;
     let id = headers::given_request_id(request.headers()).unwrap_or_else(new_request_id);
     let turn = peer.is_front && asks_for_turn(&request);
-    let own = !turn && request.uri().path().starts_with(ops::PREFIX);
-    let found = find_pool(front, &request, turn || own);
+    let own = request.uri().path().starts_with(ops::PREFIX);
+    let found = find_pool(front, &request, own);
     let pool = found.as_ref().map(|(visit, _)| &***visit);
+    // Where slots are for sessions, no lease is kept for the next request of a connection.
+    let sticky = pool.is_some_and(|pool| pool.sessions.is_some());
+    let (turn, own) = (turn && !sticky, own && (sticky || !turn));
     let mut record = Box::new(Record::new(
         pool.map_or(&front.ops, |pool| &pool.ops).clone(),
         peer.connection.clone(),
@@ -148,6 +153,8 @@ async fn serve(
         no_wait = false;
         front.fronts.note_stranger(peer.address);
     }
+    // Its sessions are nowhere else.
+    no_wait &= !sticky;
     if (turn || no_wait) && !http2 {
         peer.connection.note_front();
     }
@@ -327,6 +334,15 @@ async fn forward(
     let limits = &front.limits;
     // It may be taken away while the body arrives; then there is a place in the queue for it.
     let had_turn = peer.connection.is_front() && peer.turn.is_for(pool);
+    let mut session = match &pool.sessions {
+        None if front.pools.has_sticky() => {
+            // The cookies of a pool further up.
+            drop(take_cookies(request.headers_mut()));
+            None
+        }
+        None => None,
+        Some(sessions) => Some(Box::new(SessionRequest::new(sessions, request))),
+    };
     let upgrade = take_upgrade(request);
     let tunnel = match &upgrade {
         None => None,
@@ -345,6 +361,9 @@ async fn forward(
             }
             Err(cause) => return Err(cause),
         };
+    if let Some(session) = &mut session {
+        session.note_terms(&request.headers);
+    }
     let common = is_known_to_http_workers(&request.method);
     let arrived = if request.body.is_empty() {
         record.started()
@@ -360,7 +379,11 @@ async fn forward(
             None if no_wait && !had_turn => {
                 (queue::acquire_now(&pool.table, ticket), Duration::ZERO)
             }
-            None => queue::acquire(&pool.table, ticket, arrived).await,
+            None => match &mut session {
+                None => queue::acquire(&pool.table, ticket, arrived).await,
+                // Boxed: it would make every request to other pools larger.
+                Some(session) => Box::pin(session.acquire(pool, ticket, arrived)).await,
+            },
         };
         record.queue = record.queue.max(waited);
         let lease = lease?;
@@ -372,7 +395,10 @@ async fn forward(
         }
         record.worker = Some(lease.id);
         let remote = lease.remote.is_some();
-        let in_flight = InFlight::new(lease, &pool.ops);
+        let mut in_flight = InFlight::new(lease, &pool.ops);
+        if let Some(hold) = session.as_ref().and_then(|session| session.hold()) {
+            in_flight = in_flight.of_session(hold);
+        }
         let breaks_off = in_flight.breaks_off();
         call.commit(!breaks_off);
         // Only the log asks for it.
@@ -402,7 +428,11 @@ async fn forward(
             }
             Ok(answer) => {
                 let upgrade = upgrade.map(|(client, _)| client).zip(tunnel);
-                return Ok(respond(answer, upgrade, limits.idle_timeout, no_wait));
+                let mut response = respond(answer, upgrade, limits.idle_timeout, no_wait);
+                if let Some(session) = &mut session {
+                    session.tell(response.headers_mut());
+                }
+                return Ok(response);
             }
             Err(Failed::Lost(cause)) => return Err(cause),
             Err(Failed::Occupied(again, unsent)) => (again, unsent),
@@ -473,9 +503,11 @@ fn respond(
             Reply::spool(reader)
         }
         AnswerBody::File(file) => Reply::file(file),
-        AnswerBody::Tunnel(worker, guard) => {
+        AnswerBody::Tunnel(worker, guard, session) => {
             if let Some((client, descriptor)) = upgrade {
-                tokio::spawn(tunnel::run(client, *worker, descriptor, guard, patience));
+                tokio::spawn(tunnel::run(
+                    client, *worker, descriptor, guard, session, patience,
+                ));
             }
             Reply::empty()
         }

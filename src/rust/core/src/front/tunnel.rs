@@ -8,6 +8,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::descriptors::Descriptor;
+use crate::sessions::Hold;
 use crate::worker::TunnelGuard;
 
 /// How long either side may take to close after it was told to.
@@ -20,16 +21,21 @@ const MUCH: usize = 16 * 1024;
 /// WebSocket's `1001 Going Away` (RFC 6455, 7.4.1), as servers send it: unmasked.
 const CLOSE_TO_CLIENT: [u8; 4] = [0x88, 0x02, 0x03, 0xe9];
 
+/// The opcode of a close.
+const CLOSE: u8 = 8;
+
 /// The same, as clients must send it: masked, here with zeros.
 const CLOSE_TO_WORKER: [u8; 8] = [0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe9];
 
 /// Moves bytes both ways until one side ends, or the worker drains. Then both get a proper close,
-/// at a frame's end. `_descriptor` is that of the worker's side; the client's counts as a connection.
+/// at a frame's end; and so does the client of a worker that ends without one. `_descriptor` is that of the worker's side; the
+/// client's counts as a connection.
 pub async fn run(
     client: OnUpgrade,
     worker: Upgraded,
     _descriptor: Descriptor,
     mut guard: TunnelGuard,
+    _session: Option<Hold>,
     patience: Option<Duration>,
 ) {
     let upgraded = match patience {
@@ -46,7 +52,13 @@ pub async fn run(
     tokio::select! {
         // Either side's end is the tunnel's end.
         _ = to_worker.copy(&mut client_in, &mut worker_out) => {}
-        _ = to_client.copy(&mut worker_in, &mut client_out) => {}
+        _ = to_client.copy(&mut worker_in, &mut client_out) => {
+            // Where no frame can begin, and after the worker's own close, there is no more to say.
+            if to_client.pending.is_empty() && to_client.frames.may_close() {
+                let goodbye = client_out.write_all(&CLOSE_TO_CLIENT);
+                let _ = tokio::time::timeout(GOODBYE, goodbye).await;
+            }
+        }
         () = guard.drained() => {
             let goodbye = async {
                 // Both ways at once: a frame that never ends on one side must not keep the other.
@@ -119,7 +131,7 @@ impl Pipe {
         to.flush().await
     }
 
-    /// Completes the frame that is on its way, then sends `close`.
+    /// Completes the frame that is on its way, then sends `close`, unless that was said.
     async fn close(
         &mut self,
         from: &mut (impl AsyncRead + Unpin),
@@ -131,7 +143,9 @@ impl Pipe {
             if let Some(rest) = rest {
                 self.pending.truncate(self.written + rest);
                 self.flush(to).await?;
-                to.write_all(close).await?;
+                if self.frames.may_close() {
+                    to.write_all(close).await?;
+                }
                 return to.flush().await;
             }
             self.flush(to).await?;
@@ -147,11 +161,18 @@ impl Pipe {
 pub(super) struct Frames {
     head: Vec<u8>,
     payload_left: u64,
+    /// A frame that closes (RFC 6455, 5.5.1) has begun: there are none after it.
+    closes: bool,
 }
 
 impl Frames {
     pub(super) fn at_boundary(&self) -> bool {
         self.head.is_empty() && self.payload_left == 0
+    }
+
+    /// Whether a close can be sent, and is still to be.
+    fn may_close(&self) -> bool {
+        self.at_boundary() && !self.closes
     }
 
     pub(super) fn pass(&mut self, mut bytes: &[u8]) {
@@ -185,6 +206,7 @@ impl Frames {
         }
         self.head.push(bytes[0]);
         if let Some(length) = self.payload_length() {
+            self.closes |= self.head[0] & 0x0f == CLOSE;
             self.head.clear();
             self.payload_left = length;
         }

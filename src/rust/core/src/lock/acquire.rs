@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use super::lease::Lease;
-use super::table::{Refused, Table};
+use super::table::{MemberId, Refused, Table};
 
 /// A request's place in the order of arrival.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -21,6 +21,8 @@ pub struct Ticket {
 #[must_use = "nothing is acquired until this is awaited"]
 pub struct Acquire<W> {
     table: Arc<Table<W>>,
+    /// The only member that will do.
+    on: Option<MemberId>,
     place: Place,
 }
 
@@ -32,9 +34,10 @@ enum Place {
 }
 
 impl<W> Acquire<W> {
-    pub(super) fn new(table: Arc<Table<W>>, again: Option<Ticket>) -> Self {
+    pub(super) fn new(table: Arc<Table<W>>, on: Option<MemberId>, again: Option<Ticket>) -> Self {
         Self {
             table,
+            on,
             place: Place::New(again),
         }
     }
@@ -48,7 +51,11 @@ impl<W> Future for Acquire<W> {
         let (ticket, id, worker) = match this.place {
             Place::New(again) => {
                 let entered = this.table.with(|state, wakes| {
-                    match state.enter(again, cx.waker(), wakes)? {
+                    let entered = match this.on {
+                        None => state.enter(again, cx.waker(), wakes)?,
+                        Some(id) => state.enter_on(id, again, cx.waker())?,
+                    };
+                    match entered {
                         Ok((ticket, id)) => Ok(Some((ticket, id, state.worker(id)))),
                         Err(ticket) => {
                             this.place = Place::Queued(ticket);
@@ -68,7 +75,7 @@ impl<W> Future for Acquire<W> {
             Place::Queued(ticket) => {
                 let decided = this.table.with(|state, _| {
                     state
-                        .collect(ticket, cx.waker())
+                        .collect(ticket, this.on, cx.waker())
                         .map(|decision| decision.map(|id| (id, state.worker(id))))
                 });
                 match decided {
@@ -85,12 +92,12 @@ impl<W> Future for Acquire<W> {
         match worker {
             Some(worker) => {
                 this.place = Place::Done;
-                let lease = Lease::new(this.table.clone(), worker, id, ticket);
+                let lease = Lease::new(this.table.clone(), worker, id, ticket, this.on.is_some());
                 Poll::Ready(Ok(lease))
             }
             None => {
                 // The worker was removed between grant and collection: back to the queue, same place.
-                this.table.release(id);
+                this.table.release(id, this.on.is_some());
                 this.place = Place::New(Some(ticket));
                 Pin::new(this).poll(cx)
             }
@@ -101,7 +108,8 @@ impl<W> Future for Acquire<W> {
 impl<W> Drop for Acquire<W> {
     fn drop(&mut self) {
         if let Place::Queued(ticket) = self.place {
-            self.table.with(|state, wakes| state.leave(ticket, wakes));
+            self.table
+                .with(|state, wakes| state.leave(ticket, self.on, wakes));
         }
     }
 }

@@ -14,6 +14,8 @@ pub struct Lease<W> {
     worker: Arc<W>,
     member: MemberId,
     ticket: Ticket,
+    /// Whether it was asked for by the member's name, and so takes no slot.
+    named: bool,
 }
 
 impl<W> Lease<W> {
@@ -22,18 +24,30 @@ impl<W> Lease<W> {
         worker: Arc<W>,
         member: MemberId,
         ticket: Ticket,
+        named: bool,
     ) -> Self {
         Self {
             table,
             worker,
             member,
             ticket,
+            named,
         }
+    }
+
+    /// The worker's entry in the table.
+    pub fn member(&self) -> MemberId {
+        self.member
     }
 
     /// The place of this lease's request in the order of arrival, for [`Table::acquire_again`].
     pub fn ticket(&self) -> Ticket {
         self.ticket
+    }
+
+    /// Whether it is one of [`Table::acquire_on`].
+    pub fn is_named(&self) -> bool {
+        self.named
     }
 
     /// The worker this lease is for, to keep beyond the lease.
@@ -84,6 +98,6 @@ impl<W> Deref for Lease<W> {
 
 impl<W> Drop for Lease<W> {
     fn drop(&mut self) {
-        self.table.release(self.member);
+        self.table.release(self.member, self.named);
     }
 }

@@ -9,7 +9,8 @@
 //! 1. at most `slots` leases exist on a worker;
 //! 2. requests are served first come, first served, and no worker idles while someone waits;
 //! 3. the queue is bounded;
-//! 4. nothing leaks: a lease and a place in the queue are both given back by `Drop`.
+//! 4. a lease on a named member ([`Table::acquire_on`]) waits for no other member, and is refused when that one is gone;
+//! 5. nothing leaks: a lease and a place in the queue are both given back by `Drop`.
 //!
 //! Nothing polls (the one timer is for those who wait too long): a waiting request is woken by the very release that frees its worker.
 
@@ -17,6 +18,7 @@ mod acquire;
 mod demand;
 mod drain;
 mod lease;
+mod named;
 mod table;
 
 #[cfg(test)]

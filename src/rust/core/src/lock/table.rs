@@ -9,6 +9,7 @@ use super::acquire::{Acquire, Ticket};
 use super::demand::{Demand, LongerThan};
 use super::drain::{Drained, Idle};
 use super::lease::Lease;
+use super::named::Named;
 use crate::clock::coarse_millis;
 
 /// Names one worker's entry in one table. Never used twice, so a lease that outlives its worker
@@ -27,6 +28,9 @@ pub enum Refused {
     NoWorkers,
     #[error("the server is shutting down")]
     Closed,
+    /// Of a lease on a named member.
+    #[error("the worker is gone")]
+    Gone,
 }
 
 /// How a member stands towards new leases.
@@ -47,19 +51,24 @@ pub enum Standing {
     Draining,
 }
 
-struct Member<W> {
-    worker: Arc<W>,
+pub(super) struct Member<W> {
+    pub(super) worker: Arc<W>,
     slots: u32,
     in_flight: u32,
-    standing: Standing,
+    pub(super) standing: Standing,
     /// Whether it stands in `free`.
     listed: bool,
+    pub(super) named: Named,
     drained: Vec<Waker>,
 }
 
 impl<W> Member<W> {
-    fn has_room(&self) -> bool {
+    pub(super) fn has_room(&self) -> bool {
         self.standing == Standing::Serving && self.in_flight < self.slots
+    }
+
+    fn is_idle(&self) -> bool {
+        self.in_flight == 0 && self.named.is_idle()
     }
 }
 
@@ -70,19 +79,23 @@ pub struct Table<W> {
 }
 
 pub(super) struct State<W> {
-    members: BTreeMap<MemberId, Member<W>>,
+    pub(super) members: BTreeMap<MemberId, Member<W>>,
     /// Members with room. The last one freed is the first one used: its caches are warm, and the
     /// others' memory may rest.
-    free: Vec<MemberId>,
+    pub(super) free: Vec<MemberId>,
     /// First come, first served.
     waiting: BTreeMap<Ticket, Waker>,
+    /// Those that wait for a member that they name, in all.
+    pub(super) named_waiting: usize,
+    /// Whether the member with the fewest leases is used first, and not the one that was freed last.
+    spreads: bool,
     /// Decided, but not yet collected by the waiting request.
-    decided: BTreeMap<Ticket, Result<MemberId, Refused>>,
-    queue_limit: usize,
-    refusing: Option<Refused>,
+    pub(super) decided: BTreeMap<Ticket, Result<MemberId, Refused>>,
+    pub(super) queue_limit: usize,
+    pub(super) refusing: Option<Refused>,
     next_ticket: u64,
     next_member: u64,
-    leases: usize,
+    pub(super) leases: usize,
     idle: Vec<Waker>,
     /// Who is told when the queue is longer than this.
     watched: Option<(usize, Waker)>,
@@ -118,6 +131,8 @@ pub struct MemberView<W> {
     pub worker: Arc<W>,
     pub slots: u32,
     pub in_flight: u32,
+    /// Leases by [`Table::acquire_on`].
+    pub named: u32,
     pub standing: Standing,
 }
 
@@ -134,11 +149,22 @@ pub struct Snapshot<W> {
 impl<W> Table<W> {
     /// An empty table whose queue holds at most `queue_limit` waiting requests.
     pub fn new(queue_limit: usize) -> Arc<Self> {
+        Self::with_order(queue_limit, false)
+    }
+
+    /// The same, whose leases are kept for long: each is on the member that has the fewest.
+    pub fn spreading(queue_limit: usize) -> Arc<Self> {
+        Self::with_order(queue_limit, true)
+    }
+
+    fn with_order(queue_limit: usize, spreads: bool) -> Arc<Self> {
         Arc::new(Self {
             state: Mutex::new(State {
                 members: BTreeMap::new(),
                 free: Vec::new(),
                 waiting: BTreeMap::new(),
+                named_waiting: 0,
+                spreads,
                 decided: BTreeMap::new(),
                 queue_limit,
                 refusing: None,
@@ -153,6 +179,11 @@ impl<W> Table<W> {
 
     /// Adds a worker that serves `slots` requests at a time. Waiting requests get it at once.
     pub fn add(&self, worker: Arc<W>, slots: u32) -> MemberId {
+        self.add_with(worker, slots, 0)
+    }
+
+    /// The same; `requests` is the limit of [`Named`].
+    pub(super) fn add_with(&self, worker: Arc<W>, slots: u32, requests: u32) -> MemberId {
         self.with(|state, wakes| {
             let id = MemberId(state.next_member);
             state.next_member += 1;
@@ -164,6 +195,7 @@ impl<W> Table<W> {
                     in_flight: 0,
                     standing: Standing::Serving,
                     listed: false,
+                    named: Named::new(requests),
                     drained: Vec::new(),
                 },
             );
@@ -172,7 +204,8 @@ impl<W> Table<W> {
         })
     }
 
-    /// Forgets a worker that is gone. Leases on it stay valid objects; giving them back does nothing.
+    /// Forgets a worker that is gone. Leases on it stay valid objects; giving them back does nothing. Whoever waits for
+    /// it by name is refused.
     pub fn remove(&self, id: MemberId) {
         self.with(|state, wakes| state.forget(id, wakes));
     }
@@ -219,22 +252,22 @@ impl<W> Table<W> {
                 if member.standing == Standing::Suspended {
                     member.standing = Standing::Serving;
                     state.offer(id, wakes);
+                    state.offer_named(id, wakes);
                 }
             }
         });
     }
 
-    /// Lets a worker finish what is in flight, gives it nothing new, and forgets it. The future
+    /// Lets a worker finish what is in flight, gives it nothing new but to those who name it, and forgets it. The future
     /// resolves when it is gone; draining happens whether or not it is awaited.
     pub fn drain(self: &Arc<Self>, id: MemberId) -> Drained<W> {
         self.with(|state, wakes| {
             if let Some(member) = state.members.get_mut(&id) {
                 member.standing = Standing::Draining;
-                let done = member.in_flight == 0;
                 state.unlist(id);
-                if done {
-                    state.forget(id, wakes);
-                }
+                // Those who waited while it was set aside.
+                state.offer_named(id, wakes);
+                state.forget_if_drained(id, wakes);
             }
         });
         Drained::new(self.clone(), id)
@@ -244,7 +277,7 @@ impl<W> Table<W> {
     pub fn remove_if_idle(&self, id: MemberId) -> bool {
         self.with(|state, wakes| {
             let member = state.members.get(&id);
-            let idle = member.is_some_and(|member| member.in_flight == 0);
+            let idle = member.is_some_and(Member::is_idle);
             if idle && state.waiting.is_empty() {
                 state.forget(id, wakes);
                 return true;
@@ -255,13 +288,13 @@ impl<W> Table<W> {
 
     /// Asks for a lease on any worker, at the end of the queue.
     pub fn acquire(self: &Arc<Self>) -> Acquire<W> {
-        Acquire::new(self.clone(), None)
+        Acquire::new(self.clone(), None, None)
     }
 
     /// Asks again with the ticket of an earlier lease, ahead of everyone who came later. For a
     /// request whose worker turned out to be unreachable before anything was sent.
     pub fn acquire_again(self: &Arc<Self>, ticket: Ticket) -> Acquire<W> {
-        Acquire::new(self.clone(), Some(ticket))
+        Acquire::new(self.clone(), None, Some(ticket))
     }
 
     /// A lease if a worker is free and nobody waits for it: who asks so takes no place in the queue. `again` is the
@@ -282,7 +315,7 @@ impl<W> Table<W> {
                 .grant(ticket)
                 .and_then(|id| Some((ticket, id, state.worker(id)?))))
         })?;
-        Ok(granted.map(|(ticket, id, worker)| Lease::new(self.clone(), worker, id, ticket)))
+        Ok(granted.map(|(ticket, id, worker)| Lease::new(self.clone(), worker, id, ticket, false)))
     }
 
     /// Refuses every waiting and every coming request, for the given reason.
@@ -292,6 +325,9 @@ impl<W> Table<W> {
             for (ticket, waker) in std::mem::take(&mut state.waiting) {
                 state.decided.insert(ticket, Err(why));
                 wakes.push(waker);
+            }
+            if why != Refused::NoWorkers && state.named_waiting > 0 {
+                state.refuse_named(|_| true, why, wakes);
             }
             state.wake_if_idle(wakes);
         });
@@ -310,6 +346,9 @@ impl<W> Table<W> {
                     None | Some(0) => expired.push(*ticket),
                     Some(more) => left = left.min(more),
                 }
+            }
+            if state.named_waiting > 0 {
+                left = left.min(state.expire_named(patience, now, wakes));
             }
             for ticket in expired {
                 if let Some(waker) = state.waiting.remove(&ticket) {
@@ -351,7 +390,7 @@ impl<W> Table<W> {
 
     /// Requests waiting for a lease now.
     pub fn waiting(&self) -> usize {
-        self.lock().waiting.len()
+        self.lock().all_waiting()
     }
 
     /// Whether a newcomer would have a worker at once.
@@ -360,10 +399,11 @@ impl<W> Table<W> {
         !state.free.is_empty() && state.waiting.is_empty()
     }
 
-    /// Requests in flight at a worker; none if it is gone.
+    /// Leases on a worker; none if it is gone.
     pub fn in_flight(&self, id: MemberId) -> u32 {
         let state = self.lock();
-        state.members.get(&id).map_or(0, |member| member.in_flight)
+        let member = state.members.get(&id);
+        member.map_or(0, |member| member.in_flight + member.named.in_flight)
     }
 
     /// The table at this instant.
@@ -377,19 +417,26 @@ impl<W> Table<W> {
                 worker: member.worker.clone(),
                 slots: member.slots,
                 in_flight: member.in_flight,
+                named: member.named.in_flight,
                 standing: member.standing,
             })
             .collect();
         Snapshot {
-            waiting: state.waiting.len(),
+            waiting: state.all_waiting(),
             leases: state.leases,
             members,
         }
     }
 
     /// Gives a lease on `id` back.
-    pub(super) fn release(&self, id: MemberId) {
-        self.with(|state, wakes| state.release(id, wakes));
+    pub(super) fn release(&self, id: MemberId, named: bool) {
+        self.with(|state, wakes| {
+            if named {
+                state.release_named(id, wakes);
+            } else {
+                state.release(id, wakes);
+            }
+        });
     }
 
     /// Runs `f` under the lock and wakes whom it named after the lock is given back, so that no
@@ -403,7 +450,7 @@ impl<W> Table<W> {
 
     /// A panic cannot happen half-way through a change of state (no user code runs under the lock),
     /// so a poisoned mutex holds a consistent table.
-    fn lock(&self) -> MutexGuard<'_, State<W>> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State<W>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -424,7 +471,7 @@ impl<W> State<W> {
             return Ok(Ok((ticket, id)));
         }
         // A request that comes back had its place already; the limit is for newcomers.
-        if again.is_none() && self.waiting.len() >= self.queue_limit {
+        if again.is_none() && self.all_waiting() >= self.queue_limit {
             return Err(Refused::QueueFull);
         }
         self.waiting.insert(ticket, waker.clone());
@@ -436,8 +483,12 @@ impl<W> State<W> {
         Ok(Err(ticket))
     }
 
+    pub(super) fn all_waiting(&self) -> usize {
+        self.waiting.len() + self.named_waiting
+    }
+
     /// A place at the end of the order of arrival.
-    fn draw(&mut self) -> Ticket {
+    pub(super) fn draw(&mut self) -> Ticket {
         self.next_ticket += 1;
         Ticket {
             number: self.next_ticket,
@@ -456,34 +507,59 @@ impl<W> State<W> {
         if overtakes {
             return None;
         }
-        let id = self.free.last().copied()?;
+        let at = self.next_free()?;
+        let id = self.free[at];
         if !self.take(id) {
-            self.free.pop();
+            self.free.swap_remove(at);
         }
         Some(id)
+    }
+
+    /// Which of `free` is next.
+    fn next_free(&self) -> Option<usize> {
+        if !self.spreads {
+            return self.free.len().checked_sub(1);
+        }
+        let fewest = |at: &usize| {
+            let id = self.free[*at];
+            (self.members.get(&id).map(|member| member.in_flight), id)
+        };
+        (0..self.free.len()).min_by_key(fewest)
     }
 
     /// Whether `ticket` was decided; if not, who to wake when it is.
     pub(super) fn collect(
         &mut self,
         ticket: Ticket,
+        on: Option<MemberId>,
         waker: &Waker,
     ) -> Option<Result<MemberId, Refused>> {
         if let Some(decision) = self.decided.remove(&ticket) {
             return Some(decision);
         }
-        if let Some(waiting) = self.waiting.get_mut(&ticket) {
+        let waiting = match on {
+            None => self.waiting.get_mut(&ticket),
+            Some(id) => {
+                let member = self.members.get_mut(&id);
+                member.and_then(|member| member.named.waiting.get_mut(&ticket))
+            }
+        };
+        if let Some(waiting) = waiting {
             waiting.clone_from(waker);
         }
         None
     }
 
     /// The request that held `ticket` left before it had a lease.
-    pub(super) fn leave(&mut self, ticket: Ticket, wakes: &mut Wakes) {
-        if self.waiting.remove(&ticket).is_some() {
-            self.wake_if_idle(wakes);
-        } else if let Some(Ok(id)) = self.decided.remove(&ticket) {
-            self.release(id, wakes);
+    pub(super) fn leave(&mut self, ticket: Ticket, on: Option<MemberId>, wakes: &mut Wakes) {
+        match on {
+            None if self.waiting.remove(&ticket).is_some() => self.wake_if_idle(wakes),
+            None => {
+                if let Some(Ok(id)) = self.decided.remove(&ticket) {
+                    self.release(id, wakes);
+                }
+            }
+            Some(id) => self.leave_named(ticket, id, wakes),
         }
     }
 
@@ -493,7 +569,7 @@ impl<W> State<W> {
     }
 
     /// Uses a slot of `id`; whether another one is left. If not, the caller takes it off the list.
-    fn take(&mut self, id: MemberId) -> bool {
+    pub(super) fn take(&mut self, id: MemberId) -> bool {
         self.leases += 1;
         let Some(member) = self.members.get_mut(&id) else {
             return false;
@@ -509,11 +585,21 @@ impl<W> State<W> {
             member.in_flight -= 1;
             match member.standing {
                 Standing::Serving => self.offer(id, wakes),
-                Standing::Draining if member.in_flight == 0 => self.forget(id, wakes),
+                Standing::Draining if member.is_idle() => self.forget(id, wakes),
                 Standing::Draining | Standing::Suspended => {}
             }
         }
         self.wake_if_idle(wakes);
+    }
+
+    pub(super) fn forget_if_drained(&mut self, id: MemberId, wakes: &mut Wakes) {
+        let drained = self
+            .members
+            .get(&id)
+            .is_some_and(|member| member.standing == Standing::Draining && member.is_idle());
+        if drained {
+            self.forget(id, wakes);
+        }
     }
 
     /// Gives the free slots of `id` to those who wait; what is left makes it a free member.
@@ -546,6 +632,7 @@ impl<W> State<W> {
             for waker in member.drained {
                 wakes.push(waker);
             }
+            self.refuse_gone(member.named, wakes);
         }
     }
 
@@ -569,15 +656,15 @@ impl<W> State<W> {
 
     /// Registers `waker` for the table's next idle moment; `true` when it is idle now.
     pub(super) fn is_idle(&mut self, waker: &Waker) -> bool {
-        let idle = self.leases == 0 && self.waiting.is_empty();
+        let idle = self.leases == 0 && self.all_waiting() == 0;
         if !idle {
             self.idle.push(waker.clone());
         }
         idle
     }
 
-    fn wake_if_idle(&mut self, wakes: &mut Wakes) {
-        if self.leases == 0 && self.waiting.is_empty() {
+    pub(super) fn wake_if_idle(&mut self, wakes: &mut Wakes) {
+        if self.leases == 0 && self.all_waiting() == 0 {
             for waker in std::mem::take(&mut self.idle) {
                 wakes.push(waker);
             }

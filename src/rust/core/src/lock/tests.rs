@@ -21,13 +21,24 @@ impl Wake for Flag {
 
 struct Request {
     acquire: Pin<Box<Acquire<u32>>>,
+    /// The member that it names.
+    on: Option<MemberId>,
     flag: Arc<Flag>,
 }
 
 impl Request {
     fn new(table: &Arc<Table<u32>>) -> Self {
+        Self::of(table.acquire(), None)
+    }
+
+    fn on(table: &Arc<Table<u32>>, id: MemberId) -> Self {
+        Self::of(table.acquire_on(id, None), Some(id))
+    }
+
+    fn of(acquire: Acquire<u32>, on: Option<MemberId>) -> Self {
         Self {
-            acquire: Box::pin(table.acquire()),
+            acquire: Box::pin(acquire),
+            on,
             flag: Arc::new(Flag(AtomicUsize::new(0))),
         }
     }
@@ -49,6 +60,10 @@ enum Step {
     Arrive,
     /// A request that does not wait.
     ArriveNow,
+    /// A request for one worker, which may be gone.
+    ArriveOn(usize),
+    /// One that takes a slot of one worker and does not wait.
+    ArriveAt(usize),
     /// A waiting request is polled, woken or not.
     Look(usize),
     /// A client leaves the queue, perhaps in the moment its worker was handed over.
@@ -68,6 +83,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (1u32..3).prop_map(Step::AddWorker),
         8 => Just(Step::Arrive),
         3 => Just(Step::ArriveNow),
+        6 => any::<usize>().prop_map(Step::ArriveOn),
+        2 => any::<usize>().prop_map(Step::ArriveAt),
         4 => any::<usize>().prop_map(Step::Look),
         3 => any::<usize>().prop_map(Step::Leave),
         8 => any::<usize>().prop_map(Step::Finish),
@@ -80,11 +97,17 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// How many leases at a time each worker takes by name.
+const NAMED: u32 = 2;
+
 /// Everything a history has produced so far.
 struct World {
     table: Arc<Table<u32>>,
     limit: usize,
+    spreads: bool,
     workers: Vec<(MemberId, u32)>,
+    /// Those that ever were.
+    known: Vec<MemberId>,
     waiting: Vec<Request>,
     leases: Vec<Lease<u32>>,
     drains: Vec<(MemberId, Pin<Box<Drained<u32>>>)>,
@@ -97,11 +120,17 @@ fn pick<T>(items: &[T], at: usize) -> Option<usize> {
 }
 
 impl World {
-    fn new(limit: usize) -> Self {
+    fn new(limit: usize, spreads: bool) -> Self {
         Self {
-            table: Table::new(limit),
+            table: if spreads {
+                Table::spreading(limit)
+            } else {
+                Table::new(limit)
+            },
             limit,
+            spreads,
             workers: Vec::new(),
+            known: Vec::new(),
             waiting: Vec::new(),
             leases: Vec::new(),
             drains: Vec::new(),
@@ -111,24 +140,67 @@ impl World {
 
     fn look(&mut self, index: usize) {
         if let Poll::Ready(outcome) = self.waiting[index].poll() {
-            self.waiting.remove(index);
-            self.leases
-                .push(outcome.expect("nobody is refused once queued"));
+            let on = self.waiting.remove(index).on;
+            match (outcome, on) {
+                (Ok(lease), on) => {
+                    assert!(on.map_or(true, |id| lease.member() == id));
+                    self.leases.push(lease);
+                }
+                (Err(Refused::Gone), Some(id)) => assert_eq!(self.table.standing(id), None),
+                (Err(why), _) => panic!("refused with {why} once queued"),
+            }
+        }
+    }
+
+    /// Those who wait for any worker, as far as nothing is decided.
+    fn unnamed(&self) -> usize {
+        let waiting = self.waiting.iter();
+        waiting
+            .filter(|request| request.on.is_none() && !request.woken())
+            .count()
+    }
+
+    /// The fewest leases on a worker with room.
+    fn fewest(&self) -> Option<u32> {
+        let members = self.table.snapshot().members;
+        let free = members.iter().filter(|member| {
+            member.standing == Standing::Serving && member.in_flight < member.slots
+        });
+        free.map(|member| member.in_flight).min()
+    }
+
+    /// The leases on a worker that take its slots.
+    fn leases_of(&self, id: MemberId) -> u32 {
+        let members = self.table.snapshot().members;
+        let member = members.iter().find(|member| member.id == id);
+        member.map_or(0, |member| member.in_flight)
+    }
+
+    /// A lease on any worker was had at once.
+    fn check_spread(&self, lease: &Lease<u32>, fewest: Option<u32>) {
+        if self.spreads {
+            assert_eq!(
+                Some(self.leases_of(lease.member())),
+                fewest.map(|fewest| fewest + 1)
+            );
         }
     }
 
     fn apply(&mut self, step: Step) {
         match step {
             Step::AddWorker(slots) => {
-                let id = self.table.add(Arc::new(slots), slots);
+                let id = self.table.add_sticky(Arc::new(slots), slots, NAMED);
                 self.workers.push((id, slots));
+                self.known.push(id);
             }
             Step::Arrive => {
-                let before = self.table.waiting();
+                let (before, unnamed) = (self.table.waiting(), self.unnamed());
+                let fewest = self.fewest();
                 let mut request = Request::new(&self.table);
                 match request.poll() {
                     Poll::Ready(Ok(lease)) => {
-                        assert_eq!(before, 0, "a newcomer overtook {before} waiting requests");
+                        assert_eq!(unnamed, 0, "a newcomer overtook {unnamed} waiting requests");
+                        self.check_spread(&lease, fewest);
                         self.leases.push(lease);
                     }
                     // Requests that came back do not count against the limit, so it may be passed.
@@ -143,10 +215,12 @@ impl World {
             Step::ArriveNow => {
                 let before = self.table.snapshot();
                 let room = self.table.has_room();
+                let (unnamed, fewest) = (self.unnamed(), self.fewest());
                 match self.table.acquire_now(None).expect("never refused") {
                     Some(lease) => {
-                        assert_eq!(before.waiting, 0, "it overtook those who wait");
+                        assert_eq!(unnamed, 0, "it overtook those who wait");
                         assert!(room);
+                        self.check_spread(&lease, fewest);
                         self.leases.push(lease);
                     }
                     None => assert!(
@@ -158,6 +232,45 @@ impl World {
                     ),
                 }
                 assert_eq!(self.table.waiting(), before.waiting);
+            }
+            Step::ArriveOn(at) => {
+                let Some(index) = pick(&self.known, at) else {
+                    return;
+                };
+                let id = self.known[index];
+                let (before, standing) = (self.table.waiting(), self.table.standing(id));
+                let mut request = Request::on(&self.table, id);
+                match request.poll() {
+                    Poll::Ready(Ok(lease)) => {
+                        assert_eq!(lease.member(), id);
+                        assert_ne!(standing, Some(Standing::Suspended));
+                        let waits = |other: &Request| other.on == Some(id) && !other.woken();
+                        assert!(
+                            !self.waiting.iter().any(waits),
+                            "it overtook those who wait"
+                        );
+                        self.leases.push(lease);
+                    }
+                    Poll::Ready(Err(Refused::Gone)) => assert_eq!(standing, None),
+                    Poll::Ready(Err(Refused::QueueFull)) => assert!(before >= self.limit),
+                    Poll::Ready(Err(other)) => panic!("refused with {other}"),
+                    Poll::Pending => {
+                        assert!(before < self.limit, "the queue is bounded");
+                        self.waiting.push(request);
+                    }
+                }
+            }
+            Step::ArriveAt(at) => {
+                let Some(index) = pick(&self.known, at) else {
+                    return;
+                };
+                let id = self.known[index];
+                let before = self.leases_of(id);
+                if let Some(lease) = self.table.acquire_slot_of(id) {
+                    assert_eq!(self.table.standing(id), Some(Standing::Serving));
+                    assert_eq!((lease.member(), self.leases_of(id)), (id, before + 1));
+                    self.leases.push(lease);
+                }
             }
             Step::Look(at) => {
                 if let Some(index) = pick(&self.waiting, at) {
@@ -176,12 +289,15 @@ impl World {
             }
             Step::Unreachable(at) => {
                 if let Some(index) = pick(&self.leases, at) {
-                    let ticket = self.leases.swap_remove(index).suspend();
-                    let mut again = Request {
-                        acquire: Box::pin(self.table.acquire_again(ticket)),
-                        flag: Arc::new(Flag(AtomicUsize::new(0))),
+                    let lease = self.leases.swap_remove(index);
+                    let on = lease.is_named().then(|| lease.member());
+                    let ticket = lease.suspend();
+                    let mut again = match on {
+                        None => Request::of(self.table.acquire_again(ticket), None),
+                        Some(id) => Request::of(self.table.acquire_on(id, Some(ticket)), on),
                     };
                     match again.poll() {
+                        Poll::Ready(Err(Refused::Gone)) => assert!(on.is_some()),
                         Poll::Ready(outcome) => self.leases.push(outcome.expect("never refused")),
                         Poll::Pending => self.waiting.insert(0, again),
                     }
@@ -224,12 +340,26 @@ impl World {
 
     fn check(&mut self) {
         let snapshot = self.table.snapshot();
-        let granted = self
-            .waiting
-            .iter()
-            .filter(|request| request.woken())
+        let gone = |id: MemberId| self.table.standing(id).is_none();
+        let granted = self.waiting.iter().filter(|request| request.woken());
+        // Who is refused has none; who was granted one on a worker that went is not told apart from that.
+        let doubtful = granted
+            .clone()
+            .filter(|request| request.on.is_some_and(gone))
             .count();
-        assert_eq!(snapshot.leases, self.leases.len() + granted, "leases leak");
+        let granted = granted.count() - doubtful;
+        let least = self.leases.len() + granted;
+        assert!(
+            (least..=least + doubtful).contains(&snapshot.leases),
+            "leases leak"
+        );
+        let unnamed = self.unnamed();
+        for request in self.waiting.iter().filter(|request| !request.woken()) {
+            assert!(
+                !request.on.is_some_and(gone),
+                "nobody waits for who is gone"
+            );
+        }
 
         let mut held: HashMap<MemberId, u32> = HashMap::new();
         for member in &snapshot.members {
@@ -243,9 +373,16 @@ impl World {
             held.insert(member.id, member.in_flight);
             let has_room = member.standing == Standing::Serving && member.in_flight < member.slots;
             assert!(
-                !(has_room && snapshot.waiting > 0),
-                "a worker idles while {} wait",
-                snapshot.waiting
+                !(has_room && unnamed > 0),
+                "a worker idles while {unnamed} wait"
+            );
+            assert!(member.named <= NAMED, "more than it takes by name");
+            let waits = |request: &Request| request.on == Some(member.id) && !request.woken();
+            assert!(
+                member.standing == Standing::Suspended
+                    || member.named == NAMED
+                    || !self.waiting.iter().any(waits),
+                "a worker idles while some wait for it"
             );
         }
         for (id, drained) in &mut self.drains {
@@ -270,9 +407,10 @@ proptest! {
     #[test]
     fn the_promises_hold_in_any_history(
         limit in 0usize..6,
+        spreads: bool,
         steps in proptest::collection::vec(step(), 1..200),
     ) {
-        let mut world = World::new(limit);
+        let mut world = World::new(limit, spreads);
         for step in steps {
             world.apply(step);
             world.check();
@@ -292,6 +430,15 @@ proptest! {
                 _ => prop_assert!(false, "a slot was lost"),
             }
         }
+        for (id, _) in &world.workers {
+            for _ in 0..NAMED {
+                match Request::on(&world.table, *id).poll() {
+                    Poll::Ready(Ok(lease)) => world.leases.push(lease),
+                    _ => prop_assert!(false, "a lease by name was lost"),
+                }
+            }
+        }
+        prop_assert_eq!(world.table.named(), world.workers.len() * NAMED as usize);
     }
 
     #[test]
@@ -396,10 +543,7 @@ fn who_asks_for_now_takes_no_place_and_keeps_the_one_it_had() {
         .expect("not refused")
         .is_none());
     // Nobody who came later goes first.
-    let mut later = Request {
-        acquire: Box::pin(table.acquire_again(ticket)),
-        flag: Arc::new(Flag(AtomicUsize::new(0))),
-    };
+    let mut later = Request::of(table.acquire_again(ticket), None);
     assert!(later.poll().is_pending());
     table.resume(id);
     assert!(table.acquire_now(None).expect("not refused").is_none());
@@ -505,4 +649,110 @@ fn only_an_idle_worker_is_taken_away() {
     drop(waiting);
     assert!(table.remove_if_idle(id));
     assert!(!table.remove_if_idle(id), "it is gone");
+}
+
+#[test]
+fn who_names_a_worker_waits_for_no_other() {
+    let table: Arc<Table<u32>> = Table::spreading(8);
+    let (one, two) = (
+        table.add_sticky(Arc::new(1), 1, 1),
+        table.add_sticky(Arc::new(2), 1, 1),
+    );
+    let lease = |request: &mut Request| match request.poll() {
+        Poll::Ready(Ok(lease)) => lease,
+        _ => panic!("no lease"),
+    };
+    let place = lease(&mut Request::new(&table));
+    assert_eq!(*place, 1);
+    // Its slot is taken, and who names it is served beside that, one at a time.
+    let first = lease(&mut Request::on(&table, one));
+    let mut second = Request::on(&table, one);
+    assert!(second.poll().is_pending());
+    assert_eq!(
+        (table.waiting(), table.named(), table.in_flight(one)),
+        (1, 2, 2)
+    );
+    assert_eq!(*lease(&mut Request::on(&table, two)), 2);
+    assert_eq!(
+        *lease(&mut Request::new(&table)),
+        2,
+        "it is in nobody's way"
+    );
+    drop(first);
+    assert!(second.woken());
+    drop(lease(&mut second));
+    assert_eq!((table.waiting(), table.named()), (0, 0));
+}
+
+#[test]
+fn a_worker_that_drains_serves_those_who_name_it_until_its_slots_are_given_back() {
+    let table: Arc<Table<u32>> = Table::spreading(8);
+    let id = table.add_sticky(Arc::new(1), 2, 1);
+    let place = table.acquire_slot_of(id).expect("room");
+    let mut drained = Box::pin(table.drain(id));
+    let flag = Arc::new(Flag(AtomicUsize::new(0)));
+    let waker = Waker::from(flag);
+    let mut is_drained = || {
+        drained
+            .as_mut()
+            .poll(&mut Context::from_waker(&waker))
+            .is_ready()
+    };
+    assert!(table.acquire_slot_of(id).is_none());
+    assert!(Request::new(&table).poll().is_pending());
+    let Poll::Ready(Ok(request)) = Request::on(&table, id).poll() else {
+        panic!("it is one of its own");
+    };
+    let mut waiting = Request::on(&table, id);
+    assert!(waiting.poll().is_pending());
+    drop(place);
+    assert!(!is_drained(), "a request is in flight");
+    drop(request);
+    assert!(!is_drained(), "another has come");
+    assert!(matches!(waiting.poll(), Poll::Ready(Ok(_))));
+    assert!(is_drained());
+    assert!(matches!(
+        Request::on(&table, id).poll(),
+        Poll::Ready(Err(Refused::Gone))
+    ));
+}
+
+#[test]
+fn who_waits_for_a_worker_by_name_hears_of_its_end_and_of_its_return() {
+    let table: Arc<Table<u32>> = Table::spreading(2);
+    let id = table.add_sticky(Arc::new(1), 1, 1);
+    table.suspend(id);
+    let mut first = Request::on(&table, id);
+    let mut second = Request::on(&table, id);
+    assert!(first.poll().is_pending() && second.poll().is_pending());
+    assert!(matches!(
+        Request::on(&table, id).poll(),
+        Poll::Ready(Err(Refused::QueueFull))
+    ));
+    table.refuse(Refused::NoWorkers);
+    assert!(!first.woken(), "that no other starts is nothing to it");
+    table.resume(id);
+    let Poll::Ready(Ok(lease)) = first.poll() else {
+        panic!("it is back");
+    };
+    table.remove(id);
+    assert!(second.woken());
+    assert!(matches!(second.poll(), Poll::Ready(Err(Refused::Gone))));
+    drop(lease);
+    assert_eq!((table.waiting(), table.named()), (0, 0));
+    table.admit();
+    let id = table.add_sticky(Arc::new(2), 1, 0);
+    let mut third = Request::on(&table, id);
+    assert!(third.poll().is_pending());
+    table.expire(std::time::Duration::ZERO);
+    while !third.woken() {
+        // The clock is coarse.
+        std::thread::yield_now();
+        table.expire(std::time::Duration::ZERO);
+    }
+    assert!(matches!(third.poll(), Poll::Ready(Err(Refused::Expired))));
+    let mut fourth = Request::on(&table, id);
+    assert!(fourth.poll().is_pending());
+    table.refuse(Refused::Closed);
+    assert!(matches!(fourth.poll(), Poll::Ready(Err(Refused::Closed))));
 }

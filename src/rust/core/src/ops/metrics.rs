@@ -99,6 +99,7 @@ pub struct Metrics {
     unserved: Family<ByPool, Gauge<f64, AtomicU64>>,
     connections: Gauge,
     tunnels: Family<ByPool, Gauge>,
+    sessions: Family<ByPool, Gauge>,
     log_dropped: Counter<u64, AtomicU64>,
     log_dropped_seen: AtomicU64,
 }
@@ -171,6 +172,12 @@ impl Default for Metrics {
         registry.register("connections", "Client connections now", connections.clone());
         let tunnels = Family::<ByPool, Gauge>::default();
         registry.register("tunnels", "Upgraded connections now", tunnels.clone());
+        let sessions = Family::<ByPool, Gauge>::default();
+        registry.register(
+            "sessions",
+            "Sessions now, of pools that keep them in one worker each",
+            sessions.clone(),
+        );
         let log_dropped = Counter::default();
         registry.register(
             "log_lines_dropped",
@@ -194,6 +201,7 @@ impl Default for Metrics {
             unserved,
             connections,
             tunnels,
+            sessions,
             log_dropped,
             log_dropped_seen: AtomicU64::new(0),
         }
@@ -310,6 +318,7 @@ impl Metrics {
         self.workers.clear();
         self.unserved.clear();
         self.tunnels.clear();
+        self.sessions.clear();
         for status in &status.pools {
             self.set_gauges(status);
         }
@@ -343,5 +352,10 @@ impl Metrics {
             .set(unserved.as_secs_f64());
         let tunnels: usize = status.workers.iter().map(|worker| worker.tunnels).sum();
         self.tunnels.get_or_create(&by_pool).inc_by(tunnels as i64);
+        if status.sticky {
+            let sessions = status.workers.iter().filter_map(|worker| worker.sessions);
+            let sessions: i64 = sessions.map(i64::from).sum();
+            self.sessions.get_or_create(&by_pool).inc_by(sessions);
+        }
     }
 }

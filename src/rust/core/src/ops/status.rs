@@ -86,9 +86,11 @@ pub struct WorkerStatus {
     pub state: State,
     /// Known once it has begun to accept connections, or answered a request.
     pub kind: Option<Kind>,
-    /// How many requests it is given at a time.
+    /// How many requests it is given at a time, or how many sessions.
     pub slots: u32,
     pub in_flight: u32,
+    /// Sessions that it has; `None` if its pool keeps none.
+    pub sessions: Option<u32>,
     /// Requests answered by this process.
     pub requests: u64,
     /// How often this worker's process was replaced.
@@ -178,6 +180,8 @@ pub struct PoolStatus {
     pub sleeping: bool,
     /// Requests waiting for a worker.
     pub queue: usize,
+    /// Its workers' slots are for sessions.
+    pub sticky: bool,
     /// It takes no new requests.
     pub draining: bool,
     /// How long no worker has taken requests; none while one does.
@@ -234,6 +238,7 @@ impl PoolStatus {
                 "worker_type": worker.kind.map(Kind::name),
                 "slots": worker.slots,
                 "in_flight": worker.in_flight,
+                "sessions": worker.sessions,
                 "requests": worker.requests,
                 "restarts": worker.restarts,
                 "memory": worker.memory,

@@ -9,6 +9,7 @@ pub use prefix::{InvalidRoute, Route};
 pub use registry::{Membership, Pools};
 pub use routes::{Matched, Routes};
 
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +20,7 @@ use tokio::sync::Notify;
 use crate::lock::Table;
 use crate::ops::status::PoolStatus;
 use crate::ops::Ops;
+use crate::sessions::{SessionLimits, Sessions};
 use crate::sources::Roster;
 use crate::worker::Worker;
 
@@ -52,6 +54,8 @@ pub struct Pool {
     pub roster: Arc<Roster>,
     pub limits: PoolLimits,
     pub ops: Arc<Ops>,
+    /// If its clients stay with one worker each.
+    pub sessions: Option<Arc<Sessions>>,
     /// The part of its requests' paths that its workers do not see; none for the root.
     prefix: Option<HeaderValue>,
     /// Requests that have found it and whose answers have not begun: waiting ones, and those that still arrive.
@@ -63,10 +67,40 @@ pub struct Pool {
 impl Pool {
     pub fn new(route: Route, limits: PoolLimits, ops: Arc<Ops>) -> Arc<Self> {
         let table = Table::new(limits.queue);
+        Self::over(route, limits, ops, table, None)
+    }
+
+    /// One whose clients stay with one worker each.
+    ///
+    /// # Errors
+    /// If the system has no random numbers.
+    pub fn sticky(
+        route: Route,
+        limits: PoolLimits,
+        ops: Arc<Ops>,
+        sessions: SessionLimits,
+    ) -> io::Result<Arc<Self>> {
+        let table = Table::spreading(limits.queue);
+        let sessions = Sessions::new(sessions, table.clone())?;
+        Ok(Self::over(route, limits, ops, table, Some(sessions)))
+    }
+
+    fn over(
+        route: Route,
+        limits: PoolLimits,
+        ops: Arc<Ops>,
+        table: Arc<Table<Worker>>,
+        sessions: Option<Arc<Sessions>>,
+    ) -> Arc<Self> {
+        let roster = match &sessions {
+            None => Roster::new(table.clone()),
+            Some(_) => Roster::sticky(table.clone()),
+        };
         Arc::new(Self {
             prefix: route.prefix_header(),
             route,
-            roster: Arc::new(Roster::new(table.clone())),
+            roster: Arc::new(roster),
+            sessions,
             table,
             limits,
             ops,

@@ -1,8 +1,10 @@
 //! All pools of a server, and the routes to them.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use super::{Matched, Pool, Routes, Visit};
+use crate::sessions::Sessions;
 
 /// How a pool stands towards new requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +22,10 @@ pub enum Membership {
 pub struct Pools {
     all: Mutex<Vec<(Arc<Pool>, Membership)>>,
     routes: RwLock<Arc<Routes<Pool>>>,
+    /// The route of each that leaves and has sessions, which find it until then. Several may have the same.
+    leaving: RwLock<Vec<Routes<Pool>>>,
+    has_leaving: AtomicBool,
+    has_sticky: AtomicBool,
 }
 
 impl Pools {
@@ -30,6 +36,8 @@ impl Pools {
     /// Adds a pool. Whoever has its route makes room for it, as soon as that is said of this one.
     pub fn add(&self, pool: Arc<Pool>, membership: Membership) {
         let mut all = self.lock();
+        self.has_sticky
+            .fetch_or(pool.sessions.is_some(), Ordering::Relaxed);
         all.push((pool, membership));
         self.route(&all);
     }
@@ -58,6 +66,21 @@ impl Pools {
             .filter(|(_, membership)| *membership == Membership::Routed);
         let routes = Routes::new(routed.map(|(pool, _)| (pool.route(), pool.clone())));
         *self.routes.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(routes);
+        let leaving = |(pool, membership): &&(Arc<Pool>, Membership)| {
+            *membership == Membership::Leaving && pool.sessions.is_some()
+        };
+        let leaving = all.iter().filter(leaving);
+        let leaving: Vec<_> = leaving
+            .map(|(pool, _)| Routes::new(std::iter::once((pool.route(), pool.clone()))))
+            .collect();
+        self.has_leaving
+            .store(!leaving.is_empty(), Ordering::Relaxed);
+        *self.leaving.write().unwrap_or_else(PoisonError::into_inner) = leaving;
+    }
+
+    /// Whether some pool's clients stay with one worker each, or did.
+    pub fn has_sticky(&self) -> bool {
+        self.has_sticky.load(Ordering::Relaxed)
     }
 
     /// The pool of a request. `authority` is the host that it names.
@@ -66,6 +89,25 @@ impl Pools {
         let Matched { pool, prefix } = routes.find(authority, path)?;
         // Before the routes can change: a pool that leaves waits for its visits.
         Some((Visit::new(pool), prefix))
+    }
+
+    /// The pool of a request whose session is with a pool that leaves; `is_its` says whether one's session it is.
+    pub fn find_leaving(
+        &self,
+        authority: Option<&[u8]>,
+        path: &str,
+        is_its: impl Fn(&Sessions) -> bool,
+    ) -> Option<(Visit, usize)> {
+        if !self.has_leaving.load(Ordering::Relaxed) {
+            return None;
+        }
+        let routes = self.leaving.read().unwrap_or_else(PoisonError::into_inner);
+        let mut found = routes
+            .iter()
+            .filter_map(|route| route.find(authority, path));
+        found
+            .find(|found| found.pool.sessions.as_deref().is_some_and(&is_its))
+            .map(|Matched { pool, prefix }| (Visit::new(pool), prefix))
     }
 
     pub fn all(&self) -> Vec<Arc<Pool>> {

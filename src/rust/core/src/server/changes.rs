@@ -11,6 +11,7 @@ use super::{check_max_workers, PoolSettings};
 use crate::lock::Refused;
 use crate::ops;
 use crate::pool::{Membership, Pool};
+use crate::sessions::Ending;
 use crate::sources::{Command, Failure};
 
 impl ServerTask {
@@ -54,7 +55,9 @@ impl ServerTask {
         if self.front.lifecycle.draining.load(Ordering::Relaxed) {
             return too_late(false);
         }
-        let pool = prepared.settings.pool(&self.front.ops, &self.front.metrics);
+        let pool = prepared
+            .settings
+            .pool(&self.front.ops, &self.front.metrics)?;
         self.front.pools.add(pool.clone(), Membership::Joining);
         self.start(pool.clone(), prepared);
         let Some(mut progress) = self.running.progress(&pool) else {
@@ -86,6 +89,10 @@ impl ServerTask {
     /// Lets a pool finish what it has, and ends it.
     pub(super) async fn remove(&self, pool: Arc<Pool>, patience: Option<Duration>) {
         self.front.pools.set(&pool, Membership::Leaving);
+        if let Some(sessions) = &pool.sessions {
+            // Those with a page that is open stay until then.
+            sessions.end(Ending::Pool);
+        }
         let finished = async {
             pool.deserted().await;
             // Answers whose heads are sent may still come.
@@ -100,7 +107,14 @@ impl ServerTask {
         };
         if !in_time {
             let _entered = ops::pool_span(pool.name()).entered();
-            tracing::warn!("requests are still in flight after the deadline: they are cut");
+            match &pool.sessions {
+                None => {
+                    tracing::warn!("requests are still in flight after the deadline: they are cut")
+                }
+                Some(_) => {
+                    tracing::warn!("there are still sessions after the deadline: they are ended")
+                }
+            }
         }
         pool.roster.set_draining();
         pool.table.refuse(Refused::Closed);
@@ -109,16 +123,32 @@ impl ServerTask {
         self.running.ended(&pool).await;
     }
 
+    /// The same. A pool with sessions goes by itself: it may have them for longer than anyone waits.
+    async fn dismiss(self: &Arc<Self>, pool: Arc<Pool>, patience: Option<Duration>) {
+        let Some(sessions) = &pool.sessions else {
+            return self.remove(pool, patience).await;
+        };
+        let patience = sessions.drain_timeout().zip(patience);
+        let patience = patience.map(|(sessions, requests)| sessions.max(requests));
+        self.front.pools.set(&pool, Membership::Leaving);
+        let task = self.clone();
+        tokio::spawn(async move { task.remove(pool, patience).await });
+    }
+
     /// Has these pools and no others. What fails stays as it was.
     pub(super) async fn configure(
-        &self,
+        self: &Arc<Self>,
         pools: Vec<PreparedPool>,
         patience: Option<Duration>,
     ) -> Result<(), Failure> {
+        // Those that leave already are none of them.
+        let routed = self.front.pools.routed();
+        let stays = |pool: &Arc<Pool>| routed.iter().any(|routed| Arc::ptr_eq(routed, pool));
         let known: Vec<(Arc<Pool>, PoolSettings)> = self
             .running
             .lock()
             .values()
+            .filter(|running| stays(&running.pool))
             .map(|running| (running.pool.clone(), running.settings.clone()))
             .collect();
         let wanted = |pool: &Arc<Pool>| {
@@ -151,7 +181,7 @@ impl ServerTask {
                 Some((pool, _)) => {
                     let joined = self.join(prepared, Some(pool)).await;
                     if joined.is_ok() {
-                        self.remove(pool.clone(), patience).await;
+                        self.dismiss(pool.clone(), patience).await;
                     }
                     joined
                 }
@@ -159,7 +189,7 @@ impl ServerTask {
             keep_first(&mut outcome, result);
         }
         for pool in surplus {
-            self.remove(pool, patience).await;
+            self.dismiss(pool, patience).await;
         }
         outcome
     }

@@ -133,7 +133,7 @@ impl Server {
         // Until the thread has it.
         let mut resources = None;
         for settings in settings.pools {
-            let pool = settings.pool(&ops, &metrics);
+            let pool = settings.pool(&ops, &metrics)?;
             pools.add(pool.clone(), Membership::Routed);
             let settings = server.prepare(settings)?;
             if let Prepared::Local(_, shared) = &settings.source {

@@ -26,6 +26,7 @@ use crate::ops::log_file::LogFile;
 use crate::ops::metrics::Metrics;
 use crate::ops::Ops;
 use crate::pool::{Pool, PoolLimits, Route};
+use crate::sessions::SessionLimits;
 use crate::sources::{Failure, Source};
 
 /// Everything that a server is told at its start.
@@ -64,13 +65,22 @@ pub struct PoolSettings {
     pub route: Route,
     pub limits: PoolLimits,
     pub source: Source,
+    /// If its clients stay with one worker each.
+    pub sessions: Option<SessionLimits>,
 }
 
 impl PoolSettings {
     /// A pool without workers.
-    fn pool(&self, ops: &Ops, metrics: &Metrics) -> Arc<Pool> {
+    ///
+    /// # Errors
+    /// Class `system`.
+    fn pool(&self, ops: &Ops, metrics: &Metrics) -> Result<Arc<Pool>, Failure> {
         let ops = ops.of_pool(self.route.name(), metrics);
-        Pool::new(self.route.clone(), self.limits.clone(), ops)
+        let (route, limits) = (self.route.clone(), self.limits.clone());
+        match &self.sessions {
+            None => Ok(Pool::new(route, limits, ops)),
+            Some(sessions) => Pool::sticky(route, limits, ops, sessions.clone()).map_err(system),
+        }
     }
 }
 

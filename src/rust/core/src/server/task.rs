@@ -19,6 +19,7 @@ use crate::front::{self, Bound, Front, Shutdown};
 use crate::lock::Refused;
 use crate::ops::{self, Hosts};
 use crate::pool::Pool;
+use crate::sessions::Ending;
 use crate::sources::local::{Resources, WorkerRange};
 use crate::sources::{Command, Failure, Notifier, Prepared, SourceContext, SourceEvent};
 
@@ -197,6 +198,7 @@ impl ServerTask {
             table: pool.table.clone(),
             roster: pool.roster.clone(),
             ops: pool.ops.clone(),
+            sessions: pool.sessions.clone(),
             notify: Notifier::new(number, self.events.clone()),
         };
         if let Prepared::Local(_, resources) = &prepared.source {
@@ -315,7 +317,7 @@ impl ServerTask {
         }
     }
 
-    async fn execute(&self, request: Request) -> Result<(), Failure> {
+    async fn execute(self: &Arc<Self>, request: Request) -> Result<(), Failure> {
         match request {
             Request::Scale(name, workers) => self.scale(name.as_deref(), workers).await,
             Request::Reload(None) => {
@@ -460,6 +462,11 @@ impl ServerTask {
     /// Waits until nothing is in flight; whether that was reached in time.
     async fn drain(&self, patience: Option<Duration>) -> bool {
         self.shared.set_phase(Phase::Draining);
+        for pool in self.front.pools.all() {
+            if let Some(sessions) = &pool.sessions {
+                sessions.end(Ending::Server);
+            }
+        }
         let connections = &self.front.connections;
         connections.shut_down_all(Shutdown::Lenient);
         let parting = async {

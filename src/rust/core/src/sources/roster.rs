@@ -39,6 +39,8 @@ fn key(entry: &Entry) -> (u32, u64) {
 
 /// The workers of one pool.
 pub struct Roster {
+    /// Whether the slots are for sessions.
+    sticky: bool,
     table: Arc<Table<Worker>>,
     entries: Mutex<Vec<Entry>>,
     template: Mutex<Option<TemplateStatus>>,
@@ -54,7 +56,17 @@ pub struct Roster {
 
 impl Roster {
     pub fn new(table: Arc<Table<Worker>>) -> Self {
+        Self::with(table, false)
+    }
+
+    /// Of a pool whose workers' slots are for sessions.
+    pub fn sticky(table: Arc<Table<Worker>>) -> Self {
+        Self::with(table, true)
+    }
+
+    fn with(table: Arc<Table<Worker>>, sticky: bool) -> Self {
         Self {
+            sticky,
             table,
             entries: Mutex::default(),
             template: Mutex::default(),
@@ -207,7 +219,12 @@ impl Roster {
             .map(|entry| {
                 let worker = entry.worker.as_ref();
                 let member = worker.and_then(|worker| members.get(&Arc::as_ptr(worker)));
-                let in_flight = member.map_or(0, |member| member.in_flight);
+                let slots_taken = member.map_or(0, |member| member.in_flight);
+                let in_flight = if self.sticky {
+                    member.map_or(0, |member| member.named)
+                } else {
+                    slots_taken
+                };
                 WorkerStatus {
                     worker: entry.id,
                     pid: entry.pid,
@@ -219,6 +236,7 @@ impl Roster {
                     kind: worker.and_then(|worker| worker.kind()),
                     slots: member.map_or(0, |member| member.slots),
                     in_flight,
+                    sessions: self.sticky.then_some(slots_taken),
                     requests: worker.map_or(0, |worker| worker.requests()),
                     restarts: entry.restarts,
                     memory: None,
@@ -244,6 +262,7 @@ impl Roster {
             size: size.filter(|size| size.is_elastic()),
             sleeping,
             queue: table.waiting,
+            sticky: self.sticky,
             draining: self.is_draining(),
         }
     }

@@ -14,6 +14,7 @@ use super::{Failure, Roster};
 use crate::front::Endpoint;
 use crate::lock::Table;
 use crate::ops::Ops;
+use crate::sessions::Sessions;
 use crate::worker::Worker;
 
 /// Where the answer to a command goes. A source that ends drops it, which the other side sees.
@@ -62,6 +63,8 @@ pub struct SourceContext {
     pub table: Arc<Table<Worker>>,
     pub roster: Arc<Roster>,
     pub ops: Arc<Ops>,
+    /// If slots are for these.
+    pub sessions: Option<Arc<Sessions>>,
     pub notify: Notifier,
 }
 

@@ -32,6 +32,9 @@ pub use tunnels::{TunnelGuard, Tunnels};
 /// it.
 const REST: Duration = Duration::from_secs(30);
 
+/// Of the connections to a worker that takes several requests at a time, so many are kept when they are not in use.
+const MOST_KEPT: usize = 8;
+
 /// Where a worker listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
@@ -101,6 +104,8 @@ pub struct Worker {
     pub native: Option<Native>,
     /// If it is reached over a network.
     pub remote: Option<Remote>,
+    /// Whether several requests at a time may be sent to it, though it is no faucet.
+    concurrent: bool,
     /// WebSocket and other upgraded connections through this worker.
     pub tunnels: Tunnels,
     /// Kept alive, at most one for each slot.
@@ -131,6 +136,7 @@ impl Worker {
             address,
             native: None,
             remote: None,
+            concurrent: false,
             tunnels: Tunnels::default(),
             connections: Mutex::default(),
             lines: Mutex::default(),
@@ -158,6 +164,17 @@ impl Worker {
     pub fn with_remote(mut self, remote: Remote) -> Self {
         self.remote = Some(remote);
         self
+    }
+
+    /// The same worker, to which several requests at a time may be sent.
+    pub fn with_concurrency(mut self) -> Self {
+        self.concurrent = true;
+        self
+    }
+
+    /// Whether several requests at a time are sent to it: it has as many connections then.
+    pub fn is_concurrent(&self) -> bool {
+        self.concurrent
     }
 
     /// Who serves HTTP in it, once that is known.
@@ -247,7 +264,11 @@ impl Worker {
         if self.remote.is_some() {
             connection.rests();
         }
-        self.kept().push(connection);
+        let mut kept = self.kept();
+        if self.concurrent && kept.len() >= MOST_KEPT {
+            return;
+        }
+        kept.push(connection);
     }
 
     /// Closes all kept-alive connections: for a worker that nothing new is sent to.

@@ -8,12 +8,14 @@ use faucet_core::descriptors::Descriptors;
 use faucet_core::front::{
     accept, bind, expire, Connections, Front, Fronts, Lifecycle, Limits, Networks, TrustedProxies,
 };
+use faucet_core::lock::MemberId;
 use faucet_core::ops::access::{AccessLog, Format};
 use faucet_core::ops::{log::Log, metrics::Metrics, Ops};
 use faucet_core::pool::{Membership, Pool, PoolLimits, Pools, Route};
+use faucet_core::sessions::SessionLimits;
 use faucet_core::sources::fixed;
 use faucet_core::sources::replicas::{Members, Usage};
-use faucet_core::worker::Worker;
+use faucet_core::worker::{Address, Worker};
 use tokio::net::TcpListener;
 
 use super::{until, Client, Upstream};
@@ -33,6 +35,8 @@ pub struct Plan {
     pub fronts: Networks,
     /// For workers that are reached over a network: whether requests that nobody waits for may be broken off.
     pub remote: Option<bool>,
+    /// Whether clients stay with one worker each.
+    pub sessions: Option<SessionLimits>,
 }
 
 impl Default for Plan {
@@ -49,6 +53,7 @@ impl Default for Plan {
             trusted: TrustedProxies::default(),
             fronts: loopback(),
             remote: None,
+            sessions: None,
         }
     }
 }
@@ -81,6 +86,14 @@ pub async fn house(upstreams: &[&Upstream], change: impl FnOnce(&mut Plan)) -> H
     House::start(addresses, change).await
 }
 
+/// Adds a worker to a pool with sessions, and nobody to look after it.
+pub fn add_sticky(pool: &Pool, number: u32, address: SocketAddr) -> MemberId {
+    let report = Box::new(|_: &Worker, _| {});
+    let worker = Worker::new(number, number.into(), Address::Tcp(address), report);
+    let sessions = pool.sessions.as_ref().expect("a pool with sessions");
+    sessions.add_worker(Arc::new(worker.with_concurrency()))
+}
+
 impl House {
     pub async fn start(addresses: Vec<SocketAddr>, change: impl FnOnce(&mut Plan)) -> Self {
         let mut plan = Plan::default();
@@ -100,7 +113,12 @@ impl House {
         });
         let route = Route::parse(plan.route).expect("a route");
         let pool_ops = ops.of_pool(route.name(), &metrics);
-        let pool = Pool::new(route, plan.pool, pool_ops);
+        let pool = match plan.sessions {
+            None => Pool::new(route, plan.pool, pool_ops),
+            Some(sessions) => {
+                Pool::sticky(route, plan.pool, pool_ops, sessions).expect("random numbers")
+            }
+        };
         let (table, roster) = (pool.table.clone(), pool.roster.clone());
         let pools = Arc::new(Pools::default());
         pools.add(pool.clone(), Membership::Routed);
@@ -117,6 +135,11 @@ impl House {
         });
         let count = addresses.len();
         match plan.remote {
+            _ if pool.sessions.is_some() => {
+                for (number, address) in (1..).zip(addresses) {
+                    add_sticky(&pool, number, address);
+                }
+            }
             None => drop(tokio::spawn(fixed::run(
                 table.clone(),
                 roster,

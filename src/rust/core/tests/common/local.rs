@@ -14,6 +14,7 @@ use faucet_core::front::{Limits, Networks, TrustedProxies};
 use faucet_core::ops::status::{PoolStatus, State, WorkerStatus};
 use faucet_core::pool::PoolLimits;
 use faucet_core::server::{Phase, Request, Server, Settings};
+use faucet_core::sessions::SessionLimits;
 use faucet_core::sources::local::{LocalSettings, WorkerRange};
 use faucet_core::sources::{Failure, Source};
 use faucet_core::worker::native::Cancelling;
@@ -59,6 +60,8 @@ pub struct Setup {
     settings: Settings,
     pub pool: PoolLimits,
     pub local: LocalSettings,
+    /// Whether clients stay with one worker each.
+    pub sessions: Option<SessionLimits>,
 }
 
 impl Deref for Setup {
@@ -131,14 +134,17 @@ impl Local {
             settings,
             pool,
             local,
+            sessions: None,
         };
         change(&mut setup);
         let Setup {
             mut settings,
             pool,
             local,
+            sessions,
         } = setup;
         settings.pools = only(pool, Source::Local(local));
+        settings.pools[0].sessions = sessions;
         let server = Server::start(settings).expect("a server");
         Self {
             server,
@@ -477,6 +483,14 @@ fn answer(stream: impl Read, mut writer: impl Write, says: &str) {
             "/grow" => {
                 grow();
                 String::new()
+            }
+            // Says nothing, and hears everything until the end.
+            "/socket" => {
+                let switch = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+                if writer.write_all(switch.as_bytes()).is_ok() {
+                    while lines.next().is_some_and(|line| line.is_ok()) {}
+                }
+                return;
             }
             "/pid" => std::process::id().to_string(),
             "/die" => std::process::exit(9),

@@ -15,7 +15,7 @@ mod upstream;
 pub mod wire2;
 
 pub use client::{Client, Incomplete, Response};
-pub use house::{far, house, House, Plan};
+pub use house::{add_sticky, far, house, House, Plan};
 pub use upstream::{Gate, Seen, Upstream, Wire};
 
 use std::future::Future;
@@ -31,6 +31,7 @@ pub fn only(limits: PoolLimits, source: Source) -> Vec<PoolSettings> {
         route: Route::root(),
         limits,
         source,
+        sessions: None,
     }]
 }
 

@@ -86,6 +86,8 @@ impl Replicas {
             table,
             roster,
             ops,
+            // Settings with sessions are refused: a cookie would have to outlive lookups.
+            sessions: _,
             notify,
         } = context;
         let usage = Usage {

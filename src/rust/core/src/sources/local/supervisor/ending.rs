@@ -2,9 +2,14 @@
 
 use std::time::Duration;
 
+use tracing::Instrument;
+
 use super::{Event, Supervisor};
+use crate::lock::Drained;
 use crate::ops::status::State;
+use crate::sessions::Sessions;
 use crate::sources::{Failure, Reply};
+use crate::worker::Worker;
 
 /// How long a worker may take to run its exit hooks before it is killed.
 pub(super) const STOP_GRACE: Duration = Duration::from_secs(5);
@@ -14,6 +19,27 @@ pub(super) const SHORT_GRACE: Duration = Duration::from_secs(1);
 
 /// How long tunnels may take to close after their worker has drained.
 const TUNNEL_GRACE: Duration = Duration::from_secs(5);
+
+/// Waits until a worker that leaves has no more sessions, or ends them when their time is over. What is in flight then
+/// goes with the process.
+async fn await_sessions(sessions: &Sessions, worker: &Worker, drained: Drained<Worker>) {
+    let Some(limit) = sessions.drain_timeout() else {
+        return drained.await;
+    };
+    if tokio::time::timeout(limit, drained).await.is_err() {
+        let count = sessions.end_of_worker(worker.generation);
+        say_ended(worker.id, count, "`drain_timeout` is over");
+    }
+}
+
+/// Says that sessions have ended, if some have.
+pub(super) fn say_ended(worker: u32, count: usize, why: &str) {
+    match count {
+        0 => {}
+        1 => tracing::warn!(worker, "ends 1 session: {why}"),
+        _ => tracing::warn!(worker, "ends {count} sessions: {why}"),
+    }
+}
 
 impl Supervisor {
     /// Lets a process finish what it does, then end.
@@ -25,14 +51,18 @@ impl Supervisor {
             (State::Ready, Some(lease_id), Some(worker)) => {
                 member.state = State::Draining;
                 let drained = self.table.drain(lease_id);
-                let sender = self.sender.clone();
-                tokio::spawn(async move {
-                    drained.await;
+                let (sender, sessions) = (self.sender.clone(), self.sessions.clone());
+                let work = async move {
+                    match &sessions {
+                        None => drained.await,
+                        Some(sessions) => await_sessions(sessions, &worker, drained).await,
+                    }
                     worker.tunnels.drain();
                     // One that does not close is cut with the process.
                     let _ = tokio::time::timeout(TUNNEL_GRACE, worker.tunnels.closed()).await;
                     let _ = sender.send(Event::Drained(generation));
-                });
+                };
+                tokio::spawn(work.in_current_span());
             }
             (State::Starting, ..) => self.end(generation, SHORT_GRACE),
             _ => {}
@@ -48,10 +78,17 @@ impl Supervisor {
             // Nothing new; what is in flight keeps its lease until the process is gone.
             drop(self.table.drain(lease_id));
         }
+        if let Some(sessions) = &self.sessions {
+            say_ended(
+                member.id,
+                sessions.end_of_worker(generation),
+                "its process is ended",
+            );
+        }
         if let Some(worker) = &member.worker {
             worker.tunnels.drain();
             // httpuv's goodbye waits seconds for a kept-alive connection to end.
-            drop(worker.take_connection());
+            worker.close_connections();
         }
         if member.state != State::Stopping {
             member.state = State::Stopping;

@@ -34,16 +34,22 @@ pub(super) async fn accepts(worker: &Worker) -> Result<(), &'static str> {
 
 /// Waits until a worker says anything at all, or hangs up as one that lives.
 pub(super) async fn answers(worker: &Worker, patience: Duration) -> Result<(), &'static str> {
+    tokio::time::timeout(patience, answers_ever(worker))
+        .await
+        .unwrap_or(Err("does not answer"))
+}
+
+/// The same, however long it takes: until it answers, or cannot be reached.
+pub(super) async fn answers_ever(worker: &Worker) -> Result<(), &'static str> {
     let ping = async {
         match &worker.address {
             Address::Tcp(address) => ask(TcpStream::connect(address).await?).await,
             Address::Unix(path) => ask(UnixStream::connect(path).await?).await,
         }
     };
-    match tokio::time::timeout(patience, ping).await {
-        Ok(Ok(1..)) => Ok(()),
-        Ok(_) => accepts(worker).await,
-        Err(_) => Err("does not answer"),
+    match ping.await {
+        Ok(1..) => Ok(()),
+        _ => accepts(worker).await,
     }
 }
 

@@ -37,6 +37,7 @@ use super::{LocalSettings, Resources};
 use crate::lock::Table;
 use crate::ops::status::{Kind, State};
 use crate::ops::Ops;
+use crate::sessions::Sessions;
 use crate::sources::{
     Command, Entry, Failure, Notifier, Reply, Roster, SourceContext, SourceEvent, SourceHandle,
 };
@@ -77,6 +78,7 @@ pub struct Supervisor {
     table: Arc<Table<Worker>>,
     roster: Arc<Roster>,
     ops: Arc<Ops>,
+    sessions: Option<Arc<Sessions>>,
     notify: Notifier,
     sender: mpsc::UnboundedSender<Event>,
     events: mpsc::UnboundedReceiver<Event>,
@@ -106,6 +108,7 @@ impl Supervisor {
             table,
             roster,
             ops,
+            sessions,
             notify,
         } = context;
         roster.set_give_up_after(settings.give_up_after);
@@ -123,6 +126,7 @@ impl Supervisor {
             table,
             roster,
             ops,
+            sessions,
             notify,
             sender,
             events,

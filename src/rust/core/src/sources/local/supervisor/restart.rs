@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::ending::SHORT_GRACE;
+use super::ending::{say_ended, SHORT_GRACE};
 use super::look;
 use super::member::{BootProblem, Member, Reason};
 use super::{Event, SourceEvent, Supervisor};
@@ -21,6 +21,14 @@ impl Supervisor {
         };
         if let Some(lease_id) = member.lease_id {
             self.table.remove(lease_id);
+        }
+        if let Some(sessions) = &self.sessions {
+            let count = sessions.end_of_worker(generation);
+            say_ended(
+                member.id,
+                count,
+                &format!("its process {}", exit.describe()),
+            );
         }
         if let Some(worker) = &member.worker {
             worker.tunnels.drain();
@@ -248,7 +256,12 @@ impl Supervisor {
         let Some(member) = self.members.get_mut(&generation) else {
             return;
         };
+        let concurrent = member
+            .worker
+            .as_ref()
+            .is_some_and(|worker| worker.is_concurrent());
         match report {
+            Report::Stuck(..) if concurrent => self.spare(generation),
             Report::Stuck(why, number)
                 if matches!(member.state, State::Ready | State::Draining) =>
             {
@@ -297,7 +310,8 @@ impl Supervisor {
                 );
                 tokio::spawn(async move {
                     let outcome = match report {
-                        Report::Doubtful => look::answers(&worker, patience).await,
+                        // It may be at work for others: that it accepts has to do.
+                        Report::Doubtful if !concurrent => look::answers(&worker, patience).await,
                         _ => look::accepts(&worker).await,
                     };
                     let _ = sender.send(Event::Probed(generation, outcome));
@@ -305,6 +319,28 @@ impl Supervisor {
             }
             _ => {}
         }
+    }
+
+    /// A worker is too slow for one session, and has others: it stays, and gets nothing new until it answers again.
+    fn spare(&self, generation: u64) {
+        let Some(member) = self.members.get(&generation) else {
+            return;
+        };
+        let (State::Ready, Some(lease_id), Some(worker)) =
+            (member.state, member.lease_id, member.worker.clone())
+        else {
+            return;
+        };
+        tracing::warn!(
+            worker = member.id,
+            "does not answer in time: it gets no new sessions and requests until it does"
+        );
+        self.table.suspend(lease_id);
+        let sender = self.sender.clone();
+        tokio::spawn(async move {
+            let outcome = look::answers_ever(&worker).await;
+            let _ = sender.send(Event::Probed(generation, outcome));
+        });
     }
 
     /// What became of a worker that the front has set aside.

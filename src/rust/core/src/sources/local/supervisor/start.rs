@@ -337,6 +337,9 @@ impl Supervisor {
             }),
         );
         worker.native = native;
+        if self.sessions.is_some() && worker.native.is_none() {
+            worker = worker.with_concurrency();
+        }
         if let Some(process) = &member.process {
             worker = worker.with_pulse(Box::new(process.pulse()));
         }
@@ -345,7 +348,10 @@ impl Supervisor {
         member.boot = Some(member.began.elapsed());
         member.ready_since = Some(Instant::now());
         member.worker = Some(worker.clone());
-        member.lease_id = Some(self.table.add(worker, 1));
+        member.lease_id = Some(match &self.sessions {
+            None => self.table.add(worker, 1),
+            Some(sessions) => sessions.add_worker(worker),
+        });
         let (id, replaces) = (member.id, member.replaces.take());
         let max_failures = self.settings.max_failures;
         if let Some(position) = self.positions.get_mut(&id) {

@@ -45,6 +45,7 @@ async fn supervisor() -> (Supervisor, Arc<Worker>) {
             access: Arc::new(AccessLog::none()),
             log,
         }),
+        sessions: None,
         notify: Notifier::new(0, mpsc::unbounded_channel().0),
     };
     let environment = Environment::read();
