@@ -11,6 +11,7 @@ use common::PATIENCE;
 use faucet_core::ops::status::State;
 use faucet_core::server::Request;
 use faucet_core::sessions::SessionLimits;
+use faucet_core::sources::local::WorkerRange;
 
 /// WebSocket's "going away", to a client.
 const CLOSE: [u8; 4] = [0x88, 0x02, 0x03, 0xe9];
@@ -171,7 +172,9 @@ fn a_worker_that_is_scaled_away_waits_for_its_sessions() {
     let pids = (one.get("/pid"), two.get("/pid"));
     let cookies = (one.cookie.clone(), two.cookie.clone());
     assert_ne!(pids.0, pids.1);
-    local.ask(Request::Scale(None, 1)).expect("scaled");
+    local
+        .ask(Request::Scale(None, WorkerRange::fixed(1)))
+        .expect("scaled");
     assert_eq!(local.pids(State::Draining).len(), 1);
     for (cookie, pid) in [(cookies.0, pids.0), (cookies.1, pids.1)] {
         let mut browser = Browser {
