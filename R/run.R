@@ -105,7 +105,8 @@
 #' `port` then does not count, and `$url` is `"unix:/run/app.sock"`. The path has up to 107 bytes, and a relative one is from the
 #' working directory. A socket that a dead server has left is replaced; if one listens there, that is
 #' `faucet_error_port_in_use`. Who may write to the socket may connect: its mode is what the `umask` leaves of 777, by default
-#' its owner alone. It is removed when the server stops. `"unix:@name"` is a name without a file (Linux).
+#' its owner alone. It is removed when the server stops. `"unix:@name"` is a name without a file
+#' (Linux), where every user of the machine may connect.
 #'
 #' Whoever connects has no address. In the access log it is `unix:`, as in nginx's, and what it says of its client is believed
 #' if `"unix:"` is one of `trusted_proxies`. `req$SERVER_NAME` and `req$SERVER_PORT` are `localhost` and `80`.

@@ -9,8 +9,10 @@
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
 pub mod body;
+pub mod client_address;
 mod clock;
 pub mod descriptors;
+pub mod endpoint;
 pub mod environment;
 pub mod front;
 #[cfg(any(test, feature = "fuzz"))]

@@ -16,7 +16,6 @@ use hyper_util::rt::TokioIo;
 use tokio::io::Interest;
 
 use super::cause::Cause;
-use super::client_address::ClientAddress;
 use super::client_io::ClientIo;
 use super::client_stream::ClientStream;
 use super::connection_state::{ConnectionState, Phase, Shutdown};
@@ -27,6 +26,7 @@ use super::raw_head::{Doubt, Framing, RawHead};
 use super::service::{Peer, Serving};
 use super::turn::ConnectionTurn;
 use super::Front;
+use crate::client_address::ClientAddress;
 use crate::heads::ROOM_FOR_HEADERS;
 
 /// A connection looks this soon, then ever more rarely, at what it is doing: whether its deadline has

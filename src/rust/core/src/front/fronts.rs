@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::client_address::ClientAddress;
 use super::networks::Networks;
 use super::Front;
+use crate::client_address::ClientAddress;
 
 /// Turns that one address may have or wait for. A front asks for one at a time; several may share an address.
 const MOST_TURNS: usize = 64;

@@ -3,8 +3,8 @@
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::HeaderMap;
 
-use super::client_address::ClientAddress;
 use super::networks::{Networks, NotAnAddress};
+use crate::client_address::ClientAddress;
 
 pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");

@@ -10,13 +10,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Notify, Semaphore};
 
 use super::cause::Cause;
-use super::client_address::ClientAddress;
 use super::client_stream::ClientStream;
 use super::connection::{self, speaks_http2};
 use super::connection_state::{ConnectionState, Shutdown};
 use super::frames::REFUSED;
 use super::listening::{Last, Listener};
 use super::Front;
+use crate::client_address::ClientAddress;
 use crate::descriptors::Descriptor;
 use crate::environment::SystemError;
 

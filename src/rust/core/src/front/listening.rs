@@ -1,9 +1,8 @@
 //! The sockets that a front listens on: TCP, or Unix.
 
-use std::fmt;
 use std::fs;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net as unix;
@@ -12,54 +11,12 @@ use std::path::{Path, PathBuf};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
-use super::client_address::ClientAddress;
 use super::client_stream::ClientStream;
+use crate::client_address::ClientAddress;
+use crate::endpoint::Endpoint;
 
 /// Connections that the system may hold for us before they are accepted.
 const BACKLOG: i32 = 4096;
-
-/// Where clients connect.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Endpoint {
-    Tcp(SocketAddr),
-    /// A socket in the file system.
-    Unix(PathBuf),
-    /// A name without a file (Linux).
-    Abstract(String),
-}
-
-impl Endpoint {
-    /// What a setting says with `unix:/path` or `unix:@name`; none if it is the name of a host.
-    pub fn unix(host: &str) -> Option<Self> {
-        let path = host.strip_prefix("unix:")?;
-        Some(match path.strip_prefix('@') {
-            Some(name) => Self::Abstract(name.to_owned()),
-            None => Self::Unix(path.into()),
-        })
-    }
-
-    fn to_socket_address(&self) -> io::Result<SockAddr> {
-        match self {
-            Self::Tcp(address) => Ok((*address).into()),
-            Self::Unix(path) => SockAddr::unix(path),
-            Self::Abstract(name) => SockAddr::unix(format!("\0{name}")),
-        }
-    }
-}
-
-/// As a client on this machine can use it: a wildcard address is shown as loopback.
-impl fmt::Display for Endpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp(address) if address.ip().is_unspecified() => {
-                write!(f, "http://{}:{}", Ipv4Addr::LOCALHOST, address.port())
-            }
-            Self::Tcp(address) => write!(f, "http://{address}"),
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
-            Self::Abstract(name) => write!(f, "unix:@{name}"),
-        }
-    }
-}
 
 /// A socket that listens, before a runtime has it.
 pub struct Bound {
@@ -99,7 +56,7 @@ impl Bound {
             bound.is_passed = false;
             return Ok(bound);
         }
-        let address = endpoint.to_socket_address()?;
+        let address = socket_address(endpoint)?;
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
         socket.set_nonblocking(true)?;
         let mut bound = socket.bind(&address);
@@ -175,6 +132,14 @@ impl Bound {
             file: self.file,
             is_passed: self.is_passed,
         })
+    }
+}
+
+fn socket_address(endpoint: &Endpoint) -> io::Result<SockAddr> {
+    match endpoint {
+        Endpoint::Tcp(address) => Ok((*address).into()),
+        Endpoint::Unix(path) => SockAddr::unix(path),
+        Endpoint::Abstract(name) => SockAddr::unix(format!("\0{name}")),
     }
 }
 

@@ -5,7 +5,6 @@ mod authority;
 mod cause;
 mod check;
 mod chunks;
-mod client_address;
 mod client_io;
 mod client_stream;
 mod connection;
@@ -45,18 +44,18 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 pub use cause::{Cause, FAUCET_ERROR};
-pub use client_address::ClientAddress;
 pub use client_stream::ClientStream;
 pub use connection_state::Shutdown;
 pub use fronts::Fronts;
 pub use headers::TrustedProxies;
 pub use limits::Limits;
 pub use listener::{accept, Connections};
-pub use listening::{bind, Bound, Endpoint, Listener};
+pub use listening::{bind, Bound, Listener};
 pub use networks::{Networks, NotAnAddress};
 pub use queue::expire;
 
 use crate::body::Store;
+use crate::client_address::ClientAddress;
 use crate::ops::access::Entry;
 use crate::ops::metrics::Metrics;
 use crate::ops::status::{PoolStatus, ServerStatus};

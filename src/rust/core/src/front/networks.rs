@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::client_address::{ClientAddress, UNIX};
+use crate::client_address::{ClientAddress, UNIX};
 
 /// Some addresses, or none.
 #[derive(Clone, Debug, Default)]

@@ -8,9 +8,9 @@ use hyper::header::HeaderValue;
 use hyper::{Method, StatusCode, Uri};
 
 use super::cause::Cause;
-use super::client_address::ClientAddress;
 use super::connection_state::ConnectionState;
 use crate::body::Abort;
+use crate::client_address::ClientAddress;
 use crate::ops::access::Entry;
 use crate::ops::Ops;
 

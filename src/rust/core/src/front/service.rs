@@ -13,7 +13,6 @@ use hyper::{Method, Request, Response, StatusCode, Version};
 
 use super::cause::Cause;
 use super::check::check;
-use super::client_address::ClientAddress;
 use super::connection_state::ConnectionState;
 use super::deadline::exchange_within;
 use super::exchange::{Answer, AnswerBody, Failed};
@@ -29,6 +28,7 @@ use super::session_request::SessionRequest;
 use super::tunnel;
 use super::turn::{self, ConnectionTurn};
 use super::Front;
+use crate::client_address::ClientAddress;
 use crate::descriptors::Descriptor;
 use crate::heads;
 use crate::ops;

@@ -11,7 +11,7 @@ use super::escape::{self, word};
 use super::log::{Kind, Log};
 use super::log_file::{Appender, LogFile};
 use super::shown;
-use crate::front::ClientAddress;
+use crate::client_address::ClientAddress;
 
 /// How a line looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

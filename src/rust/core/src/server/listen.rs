@@ -4,8 +4,9 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 
+use crate::endpoint::Endpoint;
 use crate::environment::SystemError;
-use crate::front::{Bound, Endpoint};
+use crate::front::Bound;
 use crate::sources::Failure;
 
 /// The longest path of a Unix socket, in bytes; the system has room for one more, a NUL.

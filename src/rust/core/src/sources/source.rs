@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::local::{LocalSettings, Resources, Supervisor, WorkerRange};
 use super::replicas::{Replicas, Settings as ReplicasSettings};
 use super::{Failure, Roster};
-use crate::front::Endpoint;
+use crate::endpoint::Endpoint;
 use crate::lock::Table;
 use crate::ops::Ops;
 use crate::sessions::Sessions;

@@ -1,10 +1,8 @@
 //! Who is at the other end of a client's connection.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{AddrParseError, IpAddr};
 use std::str::FromStr;
-
-use super::networks::NotAnAddress;
 
 /// How a client without an address is called, as nginx calls it.
 pub const UNIX: &str = "unix:";
@@ -26,16 +24,13 @@ impl From<IpAddr> for ClientAddress {
 }
 
 impl FromStr for ClientAddress {
-    type Err = NotAnAddress;
+    type Err = AddrParseError;
 
-    fn from_str(text: &str) -> Result<Self, NotAnAddress> {
+    fn from_str(text: &str) -> Result<Self, AddrParseError> {
         if text == UNIX {
             return Ok(Self::Unix);
         }
-        let address = text.parse::<IpAddr>();
-        address
-            .map(Self::Ip)
-            .map_err(|_| NotAnAddress(text.to_owned()))
+        text.parse::<IpAddr>().map(Self::from)
     }
 }
 

@@ -1,0 +1,40 @@
+//! Where a server listens.
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+/// Where clients connect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    Tcp(SocketAddr),
+    /// A socket in the file system.
+    Unix(PathBuf),
+    /// A name without a file (Linux).
+    Abstract(String),
+}
+
+impl Endpoint {
+    /// What a setting says with `unix:/path` or `unix:@name`; none if it is the name of a host.
+    pub fn unix(host: &str) -> Option<Self> {
+        let path = host.strip_prefix("unix:")?;
+        Some(match path.strip_prefix('@') {
+            Some(name) => Self::Abstract(name.to_owned()),
+            None => Self::Unix(path.into()),
+        })
+    }
+}
+
+/// As a client on this machine can use it: a wildcard address is shown as loopback.
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) if address.ip().is_unspecified() => {
+                write!(f, "http://{}:{}", Ipv4Addr::LOCALHOST, address.port())
+            }
+            Self::Tcp(address) => write!(f, "http://{address}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Abstract(name) => write!(f, "unix:@{name}"),
+        }
+    }
+}
