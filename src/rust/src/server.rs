@@ -96,9 +96,10 @@ fn server_poll(handle: Robj, timeout_ms: i32) -> List {
         for (lost, failed) in [outlet::OUTPUT.take_lost(), outlet::ERROR.take_lost()] {
             server.log().note_lost(lost, failed);
         }
+        // Before the lines, so that those of workers that did not start are among them.
+        let phase = server.phase();
         let (lines, dropped) = server.take_lines();
         let counts = server.counts();
-        let phase = server.phase();
         let problem = match &phase {
             Phase::Failed(failure) => failure.clone(),
             _ => failure("", ""),
