@@ -106,6 +106,17 @@ say_ready <- function(link, poll) {
     count_of(total, "worker")
   }
   say("Ready on ", link$url, " with ", some, whom, quiet = link$quiet)
+  if (!link$quiet) unfailing(for (page in docs_pages(link)) say("Docs at ", page))
+}
+
+# Where the apps' pages of documentation are, as far as their workers tell. Replicas do not.
+docs_pages <- function(link) {
+  docs <- check_result(server_docs(link$handle))
+  # A route is a path, or a host and a path.
+  host <- sub("/.*$", "", docs$pool)
+  path <- sub("/$", "", sub("^[^/]*", "", docs$pool))
+  port <- regmatches(link$url, regexpr(":[0-9]+$", link$url))
+  paste0(ifelse(nzchar(host), paste0("http://", host, port), link$url), path, docs$path, recycle0 = TRUE)
 }
 
 count_of <- function(n, noun) {

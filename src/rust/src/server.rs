@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use extendr_api::prelude::*;
-use faucet_core::ops::status::{unix_seconds, Kind, WorkerStatus};
+use faucet_core::ops::status::{unix_seconds, Kind, PoolStatus, WorkerStatus};
 use faucet_core::ops::{outlet, printable};
 use faucet_core::server::{Phase, Request, Server};
 use faucet_core::sources::Failure;
@@ -201,6 +201,21 @@ fn server_status(handle: Robj) -> List {
     }))
 }
 
+/// Where apps have their documentation: the pools' routes, and the paths in them.
+/// @noRd
+#[extendr]
+fn server_docs(handle: Robj) -> List {
+    answer(with(handle, |server| {
+        let status = server.status();
+        let docs = |pool: &PoolStatus| Some((pool.pool.clone(), pool.docs.clone()?));
+        let docs: Vec<_> = status.iter().filter_map(docs).collect();
+        good([
+            ("pool", texts(docs.iter().map(|(pool, _)| &**pool))),
+            ("path", texts(docs.iter().map(|(_, path)| path.as_str()))),
+        ])
+    }))
+}
+
 /// How the names resolve that workers are found by: a vector a column, with a row for each pool that has one.
 /// @noRd
 #[extendr]
@@ -318,6 +333,7 @@ extendr_module! {
     fn server_start;
     fn server_poll;
     fn server_status;
+    fn server_docs;
     fn server_lookup;
     fn server_command;
     fn server_result;

@@ -43,6 +43,7 @@ pub struct Roster {
     entries: Mutex<Vec<Entry>>,
     template: Mutex<Option<TemplateStatus>>,
     lookup: Mutex<Option<LookupStatus>>,
+    docs: OnceLock<String>,
     draining: AtomicBool,
     /// Since when no worker has taken requests; none while one does.
     unserved: Mutex<Option<Instant>>,
@@ -57,6 +58,7 @@ impl Roster {
             entries: Mutex::default(),
             template: Mutex::default(),
             lookup: Mutex::default(),
+            docs: OnceLock::new(),
             draining: AtomicBool::new(false),
             unserved: Mutex::new(Some(Instant::now())),
             give_up_after: OnceLock::new(),
@@ -163,6 +165,12 @@ impl Roster {
         self.draining.store(true, Ordering::Relaxed);
     }
 
+    /// Where the app has its documentation.
+    pub fn set_docs(&self, path: String) {
+        // The first worker's word counts.
+        let _ = self.docs.set(path);
+    }
+
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
     }
@@ -216,6 +224,7 @@ impl Roster {
             lookup: self.lookup().clone(),
             queue: table.waiting,
             draining: self.is_draining(),
+            docs: self.docs.get().cloned(),
         }
     }
 }

@@ -25,7 +25,7 @@ use crate::sources::local::spawn::Launch;
 use crate::sources::local::streams::Streams;
 use crate::sources::local::template::{Fork, ForkFailed};
 use crate::sources::Failure;
-use crate::worker::{Address, Native, Report, Worker};
+use crate::worker::{native, Address, Native, Report, Worker};
 
 /// Between two looks at a worker that was forked, which needs milliseconds to start.
 const FORKED_LOOK: Duration = Duration::from_millis(5);
@@ -205,6 +205,8 @@ impl Supervisor {
     ) {
         let (sender, timeout) = (self.sender.clone(), self.settings.boot_timeout);
         let limited = self.settings.max_memory.is_some();
+        // One worker's word is enough.
+        let roster = (!self.ever_ready).then(|| self.roster.clone());
         let (mut booting, exited) = oneshot::channel::<()>();
         let suspect = {
             let sender = sender.clone();
@@ -226,6 +228,12 @@ impl Supervisor {
                 let memory = tokio::task::spawn_blocking(memory).await;
                 if let Ok(Some(memory)) = memory {
                     let _ = sender.send(Event::MemoryMeasured(generation, memory));
+                }
+            }
+            if let (Some(roster), Ok(Address::Unix(socket))) = (roster, &ready) {
+                // Before it counts as ready, so that whoever is told of that finds it.
+                if let Some(path) = native::docs(socket).await {
+                    roster.set_docs(path);
                 }
             }
             let _ = sender.send(Event::Started(generation, ready));
