@@ -15,7 +15,7 @@ await_ready <- function(link, call = NULL) {
   repeat {
     poll <- poll_server(link, step, call = call)
     announce(poll)
-    check_started(poll, call = call)
+    check_started(link, poll, call = call)
     if (poll$state != "starting") break
     allow_interrupt()
   }
@@ -46,7 +46,7 @@ serve_until <- function(link, deadline, announce, call) {
   repeat {
     poll <- poll_server(link, max(0, min(step, deadline - seconds_now())), call = call)
     announce(poll)
-    check_started(poll, call = call)
+    check_started(link, poll, call = call)
     if (poll$state == "stopped") {
       return("stopped")
     }
@@ -145,9 +145,9 @@ await_stop <- function(link, id, call) {
   }
 }
 
-check_started <- function(poll, call) {
+check_started <- function(link, poll, call) {
   if (poll$state == "failed") {
-    raise_failure(poll, call = call)
+    raise_shown_failure(link, poll, call = call)
   }
 }
 

@@ -2,9 +2,11 @@
 
 # Log lines since the last poll. Access lines are the program's output and go to standard output; all else are messages,
 # which go to standard error and which the caller can catch by class: `faucet_log` (workers' output), `faucet_event`.
+# Returns the lines of workers that were printed: not those that somebody has caught.
 show_log <- function(poll, quiet = FALSE) {
+  printed <- character()
   unfailing({
-    show_lines(poll, if (quiet) poll$kind == "event" & poll$level == "error" else rep(TRUE, length(poll$kind)))
+    printed <- show_lines(poll, if (quiet) poll$kind == "event" & poll$level == "error" else rep(TRUE, length(poll$kind)))
     if (!quiet) {
       if (isTRUE(poll$dropped > 0)) {
         show_event(
@@ -17,6 +19,7 @@ show_log <- function(poll, quiet = FALSE) {
     # Whatever R prints next comes after it.
     outlet_settle(FALSE)
   })
+  invisible(printed)
 }
 
 show_lines <- function(poll, show) {
@@ -29,19 +32,24 @@ show_lines <- function(poll, show) {
   runs <- rle(kind)
   ends <- cumsum(runs$lengths)
   starts <- ends - runs$lengths + 1
+  printed <- character()
   for (i in seq_along(ends)) {
     rows <- starts[[i]]:ends[[i]]
     switch(
       runs$values[[i]],
       access = put(paste0(text[rows], "\n", collapse = "")),
-      worker = show_worker_lines(text[rows]),
+      worker = if (show_worker_lines(text[rows])) printed <- c(printed, text[rows]),
       event = for (row in rows) show_event(text[[row]], level[[row]])
     )
   }
+  printed
 }
 
+# Whether they were printed.
 show_worker_lines <- function(lines) {
-  unfailing(send_message(paste0(lines, "\n", collapse = ""), "faucet_log", stream = "stderr"))
+  printed <- FALSE
+  unfailing(printed <- send_message(paste0(lines, "\n", collapse = ""), "faucet_log", stream = "stderr"))
+  printed
 }
 
 # A log line stays one line, whatever the width of the terminal: so this is rlang's bullet, not cli's, which wraps.
@@ -105,6 +113,21 @@ say_ready <- function(link, poll) {
   }
   up_to <- if (isTRUE(link$most_workers > link$workers)) paste0(", up to ", link$most_workers)
   say("Ready on ", link$url, " with ", some, whom, up_to, quiet = link$quiet)
+  if (!link$quiet) unfailing(for (page in docs_pages(link)) say("Docs at ", page))
+}
+
+# Where the apps' pages of documentation are, as far as their workers tell. Replicas do not.
+docs_pages <- function(link) {
+  # A browser reaches no Unix socket by itself.
+  if (!startsWith(link$url, "http")) {
+    return(character())
+  }
+  docs <- check_result(server_docs(link$handle))
+  # A route is a path, or a host and a path.
+  host <- sub("/.*$", "", docs$pool)
+  path <- sub("/$", "", sub("^[^/]*", "", docs$pool))
+  port <- regmatches(link$url, regexpr(":[0-9]+$", link$url))
+  paste0(ifelse(nzchar(host), paste0("http://", host, port), link$url), path, docs$path, recycle0 = TRUE)
 }
 
 count_of <- function(n, noun) {

@@ -24,9 +24,14 @@ check_result <- function(result, call = NULL) {
   raise_failure(result, call = call)
 }
 
-raise_failure <- function(failure, call = NULL) {
+# `are_shown`: the lines were printed already.
+raise_failure <- function(failure, are_shown = FALSE, call = NULL) {
   lines <- as.character(failure$lines %||% character())
-  shown <- if (length(lines) > 0) c("R's last lines:", rlang::set_names(lines, rep(" ", length(lines))))
+  shown <- if (are_shown) {
+    c(i = "What R printed is above, and in the field `lines` of this error.")
+  } else if (length(lines) > 0) {
+    c("R's last lines:", rlang::set_names(lines, rep(" ", length(lines))))
+  }
   rlang::abort(
     c(failure$message, shown),
     class = error_class(failure$class),

@@ -32,8 +32,9 @@ outlet_trouble <- function(stream) .Call(wrap__outlet_trouble, stream)
 #' Begins to serve on a Unix socket: from now on requests can be had.
 #' @param socket Path of the socket.
 #' @param host,port What requests are told of where they arrived.
+#' @param docs The path of the app's documentation, or nothing.
 #' @noRd
-serve_start <- function(socket, host, port) .Call(wrap__serve_start, socket, host, port)
+serve_start <- function(socket, host, port, docs) .Call(wrap__serve_start, socket, host, port, docs)
 
 #' Ends serving: the sockets are gone.
 #' @noRd
@@ -124,6 +125,10 @@ server_poll <- function(handle, timeout_ms) .Call(wrap__server_poll, handle, tim
 #' The names of all pools, and the workers now, pool by pool: a vector a column.
 #' @noRd
 server_status <- function(handle) .Call(wrap__server_status, handle)
+
+#' Where apps have their documentation: the pools' routes, and the paths in them.
+#' @noRd
+server_docs <- function(handle) .Call(wrap__server_docs, handle)
 
 #' How the names resolve that workers are found by: a vector a column, with a row for each pool that has one.
 #' @noRd

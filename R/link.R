@@ -26,6 +26,8 @@ new_link <- function(started, settings) {
   # Reads the file again when a signal, or a change of it, asks for that.
   link$config_changed <- FALSE
   link$reload <- reload_on_request(link)
+  # The last lines of workers that were printed.
+  link$shown <- character()
   # As of the last poll.
   link$state <- "starting"
   # When the garbage of the polls was last collected.
@@ -43,8 +45,18 @@ poll_server <- function(link, timeout = 0, call = NULL) {
   link$state <- poll$state
   # Until someone has the file read again.
   if (isTRUE(poll$config_changed)) link$config_changed <- TRUE
-  show_log(poll, link$quiet)
+  link$shown <- utils::tail(c(link$shown, show_log(poll, link$quiet)), most_shown)
   poll
+}
+
+# Lines of workers that are remembered, to know which an error need not show again.
+most_shown <- 200
+
+# Raises what the native side says has failed. Lines of R's that were printed just before are not printed again.
+raise_shown_failure <- function(link, failure, call = NULL) {
+  lines <- Filter(function(line) nzchar(trimws(line)), as.character(failure$lines))
+  is_shown <- vapply(lines, function(line) any(endsWith(link$shown, paste0("] ", line))), NA)
+  raise_failure(failure, are_shown = length(lines) > 0 && all(is_shown), call = call)
 }
 
 # The native side raises nothing, but R may have no memory for what it says. Then its lines are lost, and all else is as
@@ -116,11 +128,13 @@ command_result <- function(link, id, timeout = 0) {
 # Waits for a command in steps, between which log lines are shown and interrupts are seen.
 run_command <- function(link, command, call = NULL) {
   id <- start_command(link, command, call = call)
+  link$shown <- character()
   repeat {
     result <- command_result(link, id, timeout = 0.1)
     poll_server(link, call = call)
     if (!is.null(result)) {
-      return(check_result(result, call = call))
+      if (!isTRUE(result$ok)) raise_shown_failure(link, result, call = call)
+      return(result)
     }
     allow_interrupt()
   }

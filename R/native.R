@@ -56,7 +56,7 @@ why_not_native <- function(app) {
 serve_native <- function(app, host, port, socket = Sys.getenv("FAUCET_SOCKET")) {
   # Where the request has arrived is where the front listens.
   name <- Sys.getenv("FAUCET_SERVER_NAME", host)
-  check_result(serve_start(socket, name, Sys.getenv("FAUCET_SERVER_PORT", as.character(port))))
+  check_result(serve_start(socket, name, Sys.getenv("FAUCET_SERVER_PORT", as.character(port)), docs_of(app) %||% ""))
   on.exit(
     {
       serve_stop()
@@ -71,6 +71,13 @@ serve_native <- function(app, host, port, socket = Sys.getenv("FAUCET_SOCKET")) 
   # The interrupt that ended it, for whoever waits for one further up.
   signal_interrupt()
   invisible()
+}
+
+# The path of an app's page of documentation, if it has one: while a router of plumber's runs, it is mounted.
+docs_of <- function(app) {
+  page <- "/__docs__/"
+  mounted <- if (inherits(app, "Plumber")) tryCatch(names(app$mounts), error = function(error) NULL)
+  if (page %in% mounted) page
 }
 
 signal_interrupt <- function() {

@@ -26,7 +26,8 @@ message_stream <- function() {
   if (interactive) "stdout" else "stderr"
 }
 
-# What `message()` does, but for the last step. As rlang's messages, it may be one without a line end.
+# What `message()` does, but for the last step. As rlang's messages, it may be one without a line end. Whether it was
+# printed: somebody may have caught it.
 send_message <- function(text, class, ..., stream = message_stream()) {
   condition <- structure(
     class = c(class, "message", "condition"),
@@ -36,10 +37,10 @@ send_message <- function(text, class, ..., stream = message_stream()) {
     {
       signalCondition(condition)
       put(if (endsWith(text, "\n")) text else paste0(text, "\n"), stream)
+      invisible(TRUE)
     },
-    muffleMessage = function() NULL
+    muffleMessage = function() invisible(FALSE)
   )
-  invisible()
 }
 
 # Between two reports of a failure, in seconds.

@@ -53,6 +53,9 @@
 #' session ends: keep the handle in a variable. Signals then mean what they mean to R, but while `$wait()` waits: for R,
 #' USR1 is "save the workspace and quit".
 #'
+#' Until the first worker is ready, worker 1 speaks for all: what others print is shown once one is ready, or if they fail in
+#' another way.
+#'
 #' The access log goes to standard output. What workers print, each line with its worker's number, and
 #' what happens to workers go to standard error, as messages of class `faucet_log` and `faucet_event`.
 #' With `block = FALSE` they appear whenever R is idle and with each use of the handle. Control characters, escape
@@ -167,7 +170,7 @@
 #'   or what systemd passes is none that listens.
 #' - `faucet_error_boot`: no worker, or no template, could be started: it failed, was not ready within `boot_timeout`,
 #'   or cannot be native as `worker_type = "native"` asks.
-#'   Field `lines`: the last lines that R wrote.
+#'   Field `lines`: the last lines that R wrote. The message has them only if they were not printed just before.
 #'
 #' @seealso [pool()] for several apps, [`faucet-options`] for all settings, [faucet_server] for the handle; [stream()],
 #'   [shield()] and [after_fork()] for the code of an API; [run_k8s()], once one machine is not enough.

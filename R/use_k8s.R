@@ -16,9 +16,10 @@
 #'
 #' The same files for an API called hello are in `system.file("k8s", package = "faucet")`.
 #'
+#' @param dir Directory with the API, as [run()] takes it. The folder `k8s` is made in it.
 #' @param name Name of the API, which everything on Kubernetes is named after. A label as Kubernetes takes it for services:
-#'   at most 55 lower-case letters, digits and `-`, the first of them a letter and the last no `-`.
-#' @param path Directory with the API, as [run()] takes it. The folder `k8s` is made in it.
+#'   at most 55 lower-case letters, digits and `-`, the first of them a letter and the last no `-`. By default the directory's
+#'   name, made to be one: that of `apis/Sales_2` is `sales-2`.
 #' @param image Name of the API's image, with the registry that the cluster gets it from, and a tag:
 #'   `"registry.example.org/team/hello:1"`. By default `"<name>:1"`. Without a tag, `:1` is added. The front's image is
 #'   called the same, with `-front` before the tag.
@@ -34,7 +35,7 @@
 #' All inherit from `faucet_error`. When one is raised, nothing was written.
 #'
 #' - `faucet_error_option`: `name`, `image`, `replicas`, `fronts` or `overwrite` is not as it must be. Field `option`: which.
-#' - `faucet_error_dir`: `path` does not exist, holds nothing that faucet can run, or no folder can be made in it.
+#' - `faucet_error_dir`: `dir` does not exist, holds nothing that faucet can run, or no folder can be made in it.
 #' - `faucet_error_exists`: some of the files exist. Field `files`: their paths.
 #'
 #' @seealso [run_k8s()]
@@ -44,17 +45,17 @@
 #' dir.create(api)
 #' file.copy(system.file("examples/hello/plumber.R", package = "faucet"), api)
 #'
-#' files <- use_k8s("hello", api, image = "registry.example.org/team/hello:1")
+#' files <- use_k8s(api, name = "hello", image = "registry.example.org/team/hello:1")
 #' basename(files)
 #' unlink(api, recursive = TRUE)
-use_k8s <- function(name, path = ".", image = NULL, replicas = 4, fronts = NULL, overwrite = FALSE) {
+use_k8s <- function(dir = ".", name = NULL, image = NULL, replicas = 4, fronts = NULL, overwrite = FALSE) {
   call <- rlang::current_env()
-  name <- check_k8s_name(name, call = call)
+  path <- check_app(dir, call = call)
+  name <- check_k8s_name(name %||% k8s_name_of(path), call = call)
   image <- check_k8s_image(image, name, call = call)
   replicas <- check_setting(replicas, "replicas", setting("count", 4L, "", min = 1, max = 10000), call = call)
   fronts <- check_k8s_fronts(fronts, call = call)
   overwrite <- check_setting(overwrite, "overwrite", setting("flag", FALSE, ""), call = call)
-  path <- check_app(path, call = call)
   if (!is.null(find_shiny(path, call = call))) {
     abort("unsupported", c(
       "The fronts in Kubernetes send each request to any pod, and a session of Shiny is in one process.",
@@ -117,9 +118,24 @@ front_image <- function(image) {
   sub("(:[^:/]+)$", "-front\\1", image)
 }
 
-# A name of a Service: a label of RFC 1123 that begins with a letter. The longest name that is made of it must be one, too.
+# What is left of a directory's name in a name that Kubernetes takes.
+k8s_name_of <- function(path) {
+  name <- gsub("[^a-z0-9]+", "-", tolower(basename(normalizePath(path))))
+  name <- gsub("^-|-$", "", name)
+  if (!grepl("^[a-z]", name) || name %in% yaml_words) name <- paste0("api-", name)
+  # Nothing may be left of it, and the end of a long one may be a hyphen.
+  sub("-$", "", substr(name, 1, longest_k8s_name))
+}
+
+# Names of Services are labels of at most 63 characters, also the longest one that is made of this.
+longest_k8s_name <- 63L - nchar("-workers")
+
+# To YAML they are no strings.
+yaml_words <- c("true", "false", "null", "yes", "no", "on", "off", "y", "n")
+
+# A name of a Service: a label of RFC 1123 that begins with a letter.
 check_k8s_name <- function(name, call = NULL) {
-  longest <- 63L - nchar("-workers")
+  longest <- longest_k8s_name
   if (!rlang::is_string(name) || nchar(name) > longest || !grepl("^[a-z]([-a-z0-9]*[a-z0-9])?$", name)) {
     got <- describe_value(name)
     abort("option", c(
@@ -127,7 +143,7 @@ check_k8s_name <- function(name, call = NULL) {
       i = "That is at most {longest} lower-case letters, digits and {.code -}, a letter first and no {.code -} last."
     ), option = "name", call = call)
   }
-  if (name %in% c("true", "false", "null", "yes", "no", "on", "off", "y", "n")) {
+  if (name %in% yaml_words) {
     abort("option", "{.arg name} must not be {.val {name}}, which is no string in YAML.", option = "name", call = call)
   }
   name

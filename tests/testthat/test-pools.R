@@ -193,3 +193,26 @@ test_that("a pool that is removed finishes its streams first", {
   wait_until(isTRUE(command_result(link, id)$ok))
   expect_identical(unique(server$status()$pool), "/b")
 })
+
+test_that("the start says where the pages of documentation are, of apps that have one", {
+  skip_on_os("windows")
+  api <- local_code("plumber.R" = c("#* @get /hello", "#* @serializer text", "function() \"hello\""))
+  none <- local_code("entrypoint.R" = "pr_set_docs(pr(), FALSE)")
+  native <- function(...) faucet::pool(..., workers = 1, worker_type = "native")
+  start <- function(what) {
+    started <- from_start_until(local_server(what, workers = 1, quiet = FALSE, env = env), "^Ready")
+    list(url = started$server$url, docs = grep("^Docs at", started$lines, value = TRUE))
+  }
+  env <- environment()
+  several <- start(list(
+    "/api" = native(api), "/none" = native(none), "api.example.com/" = native(api), "/fun" = native(app = function(req) NULL)
+  ))
+  host <- sub("127.0.0.1", "api.example.com", several$url, fixed = TRUE)
+  expect_setequal(several$docs, paste("Docs at", paste0(c(paste0(several$url, "/api"), host), "/__docs__/")))
+  expect_match(readLines(sub("^Docs at ", "", grep("127.0.0.1", several$docs, value = TRUE)), warn = FALSE), "html", all = FALSE)
+
+  expect_identical(start(c("/" = none))$docs, character())
+  withr::local_options(faucet.worker_type = "native")
+  one <- start(api)
+  expect_identical(one$docs, paste0("Docs at ", one$url, "/__docs__/"))
+})

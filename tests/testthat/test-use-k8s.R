@@ -2,7 +2,7 @@
 
 written <- function(..., name = "quotes", env = parent.frame()) {
   dir <- local_app("basic", env = env)
-  suppressMessages(use_k8s(name, dir, ...))
+  suppressMessages(use_k8s(dir, name, ...))
 }
 
 # The text without comments, which mention what is not set.
@@ -47,7 +47,7 @@ patience <- function(probe) probe$periodSeconds * probe$failureThreshold
 
 test_that("the files go into k8s, and their paths come back invisibly", {
   dir <- local_app("basic")
-  result <- withVisible(suppressMessages(use_k8s("quotes", dir)))
+  result <- withVisible(suppressMessages(use_k8s(dir, "quotes")))
   expect_false(result$visible)
   expect_identical(result$value, file.path(dir, "k8s", k8s_files()))
   expect_setequal(list.files(file.path(dir, "k8s"), all.files = TRUE, no.. = TRUE), k8s_files())
@@ -201,12 +201,12 @@ test_that("the pods give turns to the fronts, and are left to them", {
   expect_identical(env_of(pods)$FAUCET_FRONTS, paste(private_ranges, collapse = ","))
 
   dir <- local_app("basic")
-  files <- suppressMessages(use_k8s("quotes", dir, fronts = c("10.244.0.0/16", "fd00::/8")))
+  files <- suppressMessages(use_k8s(dir, "quotes", fronts = c("10.244.0.0/16", "fd00::/8")))
   env <- env_of(objects(files)[["Deployment/quotes-workers"]])
   expect_identical(env$FAUCET_FRONTS, "10.244.0.0/16,fd00::/8")
   expect_identical(env$FAUCET_TRUSTED_PROXIES, "10.244.0.0/16,fd00::/8")
   for (wrong in list(1, character(), NA_character_, "pods", "10.0.0.0/33", "a,b")) {
-    error <- expect_error(use_k8s("other", dir, fronts = wrong), class = "faucet_error_option")
+    error <- expect_error(use_k8s(dir, "other", fronts = wrong), class = "faucet_error_option")
     expect_identical(error$option, "fronts")
   }
 })
@@ -268,14 +268,14 @@ test_that("files that exist stay as they are, all of them", {
   dir.create(file.path(dir, "k8s"))
   mine <- file.path(dir, "k8s", "api.yaml")
   writeLines("mine", mine)
-  error <- expect_error(suppressMessages(use_k8s("quotes", dir)), class = "faucet_error_exists")
+  error <- expect_error(suppressMessages(use_k8s(dir, "quotes")), class = "faucet_error_exists")
   expect_s3_class(error, "faucet_error")
   expect_identical(error$files, mine)
   expect_match(conditionMessage(error), "k8s/api.yaml", fixed = TRUE)
   expect_identical(list.files(file.path(dir, "k8s")), "api.yaml")
   expect_identical(readLines(mine), "mine")
 
-  files <- suppressMessages(use_k8s("quotes", dir, overwrite = TRUE))
+  files <- suppressMessages(use_k8s(dir, "quotes", overwrite = TRUE))
   expect_true(all(file.exists(files)))
   expect_false(identical(readLines(mine), "mine"))
 })
@@ -284,32 +284,51 @@ test_that("a name must be one that Kubernetes takes, also for what is derived fr
   dir <- local_app("basic")
   for (bad in list(
     "Quotes", "1quotes", "-quotes", "quotes-", "quo_tes", "quo.tes", "quotes ", "quotes\n", "", "null", "on", strrep("a", 56),
-    NA_character_, 1, NULL, c("a", "b")
+    NA_character_, 1, c("a", "b")
   )) {
-    error <- expect_error(use_k8s(bad, dir), class = "faucet_error_option", info = deparse(bad))
+    error <- expect_error(use_k8s(dir, bad), class = "faucet_error_option", info = deparse(bad))
     expect_identical(error$option, "name")
   }
   expect_false(dir.exists(file.path(dir, "k8s")))
 
   for (good in c("q", "quo-tes", "q1", strrep("a", 55))) {
-    expect_no_error(files <- suppressMessages(use_k8s(good, dir, overwrite = TRUE)))
+    expect_no_error(files <- suppressMessages(use_k8s(dir, good, overwrite = TRUE)))
     names <- sub("^.*/", "", names(objects(files)))
     expect_true(all(nchar(names) <= 63))
   }
 })
 
+test_that("the name is by default that of the directory, made one that Kubernetes takes", {
+  parent <- withr::local_tempdir()
+  names <- c(
+    quotes = "quotes", "Sales_2" = "sales-2", "2024" = "api-2024", "_x_" = "x", on = "api-on", "..." = "api",
+    "\u00e9t\u00e9" = "t", strrep("a", 80)
+  )
+  names(names)[[8]] <- strrep("a", 80)
+  names[[8]] <- strrep("a", 55)
+  for (name in names(names)) {
+    dir <- file.path(parent, name)
+    dir.create(dir)
+    file.copy(file.path(local_app("basic"), "plumber.R"), dir)
+    files <- suppressMessages(use_k8s(dir))
+    expect_true(paste0("Service/", names[[name]]) %in% names(objects(files)), info = name)
+  }
+  withr::local_dir(file.path(parent, "Sales_2"))
+  expect_true("Service/sales-2" %in% names(objects(suppressMessages(use_k8s(overwrite = TRUE)))))
+})
+
 test_that("other arguments are checked before anything is written", {
   dir <- local_app("basic")
   option <- function(...) {
-    expect_error(use_k8s("quotes", dir, ...), class = "faucet_error_option")$option
+    expect_error(use_k8s(dir, "quotes", ...), class = "faucet_error_option")$option
   }
   for (bad in list("A", "a:", "a@sha256:00", "a b", "a/", "/a", "", NA_character_, 1, c("a", "b"))) {
     expect_identical(option(image = bad), "image", info = deparse(bad))
   }
   for (bad in list(0, 1.5, "four", NA, NULL)) expect_identical(option(replicas = bad), "replicas", info = deparse(bad))
   expect_identical(option(overwrite = NA), "overwrite")
-  expect_error(use_k8s("quotes", file.path(dir, "nosuch")), class = "faucet_error_dir")
-  expect_error(use_k8s("quotes", withr::local_tempdir()), class = "faucet_error_dir")
+  expect_error(use_k8s(file.path(dir, "nosuch"), "quotes"), class = "faucet_error_dir")
+  expect_error(use_k8s(withr::local_tempdir(), "quotes"), class = "faucet_error_dir")
   expect_false(dir.exists(file.path(dir, "k8s")))
 })
 
@@ -318,15 +337,15 @@ test_that("it says what it wrote, what to do next, and what is wrong", {
   hide <- function(lines) gsub(dir, "<dir>", lines, fixed = TRUE)
   withr::local_dir(dir)
   expect_snapshot_messages(transform = hide, {
-    use_k8s("quotes")
-    use_k8s("quotes", image = "registry.example.org/team/quotes:2", overwrite = TRUE)
+    use_k8s(name = "quotes")
+    use_k8s(name = "quotes", image = "registry.example.org/team/quotes:2", overwrite = TRUE)
   })
   file.remove(file.path("k8s", setdiff(k8s_files(), "hpa.yaml")))
   expect_snapshot_errors(transform = hide, {
-    use_k8s("quotes")
-    use_k8s("My_Quotes")
-    use_k8s("on")
-    use_k8s("quotes", image = "Quotes@sha256:00")
-    use_k8s("quotes", replicas = 0)
+    use_k8s(name = "quotes")
+    use_k8s(name = "My_Quotes")
+    use_k8s(name = "on")
+    use_k8s(name = "quotes", image = "Quotes@sha256:00")
+    use_k8s(name = "quotes", replicas = 0)
   })
 })

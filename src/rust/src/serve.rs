@@ -63,9 +63,10 @@ fn patience(milliseconds: f64) -> Duration {
 /// Begins to serve on a Unix socket: from now on requests can be had.
 /// @param socket Path of the socket.
 /// @param host,port What requests are told of where they arrived.
+/// @param docs The path of the app's documentation, or nothing.
 /// @noRd
 #[extendr]
-fn serve_start(socket: String, host: String, port: String) -> List {
+fn serve_start(socket: String, host: String, port: String, docs: String) -> List {
     memory::reuse();
     // Requests are interrupted as a user would do it: R's handler runs on this thread, and system
     // calls that wait are broken off.
@@ -79,6 +80,7 @@ fn serve_start(socket: String, host: String, port: String) -> List {
     let settings = Settings {
         socket: socket.into(),
         body_memory: 1 << 20,
+        docs: Some(docs).filter(|path| !path.is_empty()),
     };
     match Server::start(settings, Arc::new(dispatcher)) {
         Err(error) => bad(&failure("boot", format!("Cannot serve: {error}"))),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use extendr_api::prelude::*;
-use faucet_core::ops::status::{unix_seconds, Kind, WorkerStatus};
+use faucet_core::ops::status::{unix_seconds, Kind, PoolStatus, WorkerStatus};
 use faucet_core::ops::{outlet, printable};
 use faucet_core::server::{Phase, Request, Server};
 use faucet_core::sources::Failure;
@@ -96,10 +96,11 @@ fn server_poll(handle: Robj, timeout_ms: i32) -> List {
         for (lost, failed) in [outlet::OUTPUT.take_lost(), outlet::ERROR.take_lost()] {
             server.log().note_lost(lost, failed);
         }
+        // Before the lines, so that those of workers that did not start are among them.
+        let phase = server.phase();
         let (lines, dropped) = server.take_lines();
         let counts = server.counts();
         let config_changed = server.take_config_change();
-        let phase = server.phase();
         let problem = match &phase {
             Phase::Failed(failure) => failure.clone(),
             _ => failure("", ""),
@@ -199,6 +200,21 @@ fn server_status(handle: Robj) -> List {
                 column(&|worker| worker.next_try.map(unix_seconds)),
             ),
             ("queue", (queue as i32).into()),
+        ])
+    }))
+}
+
+/// Where apps have their documentation: the pools' routes, and the paths in them.
+/// @noRd
+#[extendr]
+fn server_docs(handle: Robj) -> List {
+    answer(with(handle, |server| {
+        let status = server.status();
+        let docs = |pool: &PoolStatus| Some((pool.pool.clone(), pool.docs.clone()?));
+        let docs: Vec<_> = status.iter().filter_map(docs).collect();
+        good([
+            ("pool", texts(docs.iter().map(|(pool, _)| &**pool))),
+            ("path", texts(docs.iter().map(|(_, path)| path.as_str()))),
         ])
     }))
 }
@@ -321,6 +337,7 @@ extendr_module! {
     fn server_start;
     fn server_poll;
     fn server_status;
+    fn server_docs;
     fn server_lookup;
     fn server_command;
     fn server_result;

@@ -75,6 +75,38 @@ fn if_no_worker_comes_up_the_failure_shows_its_last_lines() {
 }
 
 #[test]
+fn what_all_first_workers_say_that_fail_is_logged_once_and_what_another_one_says_too() {
+    let count = |local: &mut Local, part: &str| {
+        local.take_lines();
+        let lines = local.lines.iter();
+        lines.filter(|line| line.contains(part)).count()
+    };
+    let mut local = Local::start("fail", |settings| {
+        settings.local.workers = WorkerRange::fixed(4)
+    });
+    let failure = local.until_failed();
+    assert!(failure.message.starts_with("Worker 1 "), "{failure}");
+    assert_eq!(count(&mut local, "[worker 1] last line"), 1);
+    assert_eq!(count(&mut local, "last line"), 1);
+
+    let mut local = Local::start("fail:2 wait:go hang", |settings| {
+        settings.local.workers = WorkerRange::fixed(2);
+        settings.local.boot_timeout = Duration::from_secs(2);
+    });
+    local.until_failed();
+    assert_eq!(count(&mut local, "[worker 2] last line"), 1);
+}
+
+#[test]
+fn what_the_other_first_workers_say_is_logged_once_one_of_them_serves() {
+    let mut local = Local::start("fail-once:2 only:1 wait:go", |settings| {
+        settings.local.workers = WorkerRange::fixed(2);
+    });
+    local.touch("go");
+    local.until_logged("[worker 2] last line");
+}
+
+#[test]
 fn a_command_that_cannot_be_run_fails_the_start() {
     let local = Local::start("", |settings| {
         settings.local.workers = WorkerRange::fixed(3);

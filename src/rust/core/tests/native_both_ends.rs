@@ -35,6 +35,7 @@ impl Whole {
         let settings = Settings {
             socket: folder.path().join("1"),
             body_memory: 1000,
+            docs: None,
         };
         let server = Server::start(settings, dispatcher.clone()).expect("it starts");
         let ended = over.clone();

@@ -184,6 +184,8 @@ pub struct PoolStatus {
     pub sticky: bool,
     /// It takes no new requests.
     pub draining: bool,
+    /// The path of its page of documentation, if its first worker told of one.
+    pub docs: Option<String>,
     /// How long no worker has taken requests; none while one does.
     pub unserved: Option<Duration>,
     /// That has lasted so long that a supervisor should act.

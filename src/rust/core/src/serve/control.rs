@@ -11,7 +11,11 @@ use super::dispatcher::{Dispatcher, Outcome, Why};
 const LONGEST: u64 = 256;
 
 /// Lines until the front has nothing more to say.
-pub(super) async fn serve(dispatcher: &Dispatcher, stream: UnixStream) -> io::Result<()> {
+pub(super) async fn serve(
+    dispatcher: &Dispatcher,
+    docs: Option<&str>,
+    stream: UnixStream,
+) -> io::Result<()> {
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::new(reader.take(LONGEST));
     loop {
@@ -20,7 +24,11 @@ pub(super) async fn serve(dispatcher: &Dispatcher, stream: UnixStream) -> io::Re
         if reader.read_line(&mut line).await? == 0 {
             return Ok(());
         }
-        let answer = execute(dispatcher, line.trim_end()).await;
+        let line = line.trim_end();
+        let answer = match line {
+            "docs" => docs.map_or_else(|| "none".to_owned(), |path| format!("docs {path}")),
+            _ => execute(dispatcher, line).await.to_owned(),
+        };
         writer.write_all(answer.as_bytes()).await?;
         writer.write_all(b"\n").await?;
     }

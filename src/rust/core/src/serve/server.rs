@@ -39,6 +39,8 @@ pub struct Settings {
     pub socket: PathBuf,
     /// How much of a request's body stays in memory, in bytes.
     pub body_memory: u64,
+    /// The path of the app's documentation, for the front to tell.
+    pub docs: Option<String>,
 }
 
 /// A running server. Dropping it ends the thread and removes the sockets.
@@ -55,15 +57,16 @@ impl Server {
     /// # Errors
     /// The sockets or the thread cannot be had.
     pub fn start(settings: Settings, dispatcher: Arc<Dispatcher>) -> io::Result<Self> {
-        let http = listen(&settings.socket)?;
+        // In this order: once the other is there, a front may ask here.
         let control = listen(&control_path(&settings.socket))?;
+        let http = listen(&settings.socket)?;
         let (stop, stopped) = oneshot::channel();
-        let (served, memory) = (dispatcher.clone(), settings.body_memory);
+        let (served, its) = (dispatcher.clone(), settings.clone());
         // Its one front sees to limits.
         let store = Store::new(u64::MAX, Descriptors::new(usize::MAX), FILE_THREADS)?;
         let thread = signals::start_thread("faucet-serve", signals::STACK, move || {
             let dispatcher = Closing(served);
-            run(&dispatcher.0, &store, memory, http, control, stopped);
+            run(&dispatcher.0, &store, &its, http, control, stopped);
         })?;
         Ok(Self {
             dispatcher,
@@ -113,7 +116,7 @@ fn listen(path: &Path) -> io::Result<StdListener> {
 fn run(
     dispatcher: &Arc<Dispatcher>,
     store: &Store,
-    body_memory: u64,
+    settings: &Settings,
     http: StdListener,
     control: StdListener,
     stopped: oneshot::Receiver<()>,
@@ -139,15 +142,15 @@ fn run(
             tokio::spawn(converse(
                 dispatcher.clone(),
                 store.clone(),
-                body_memory,
+                settings.body_memory,
                 stream,
             ));
         });
         let controlling = accept(control, |stream| {
-            let dispatcher = dispatcher.clone();
+            let (dispatcher, docs) = (dispatcher.clone(), settings.docs.clone());
             tokio::spawn(async move {
                 // A front that hangs up has said all it wanted.
-                let _ = control::serve(&dispatcher, stream).await;
+                let _ = control::serve(&dispatcher, docs.as_deref(), stream).await;
             });
         });
         tokio::select! {

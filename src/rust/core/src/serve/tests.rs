@@ -25,6 +25,7 @@ impl House {
         let settings = Settings {
             socket: folder.path().join("1"),
             body_memory: 1024,
+            docs: Some("/__docs__/".into()),
         };
         let server = Server::start(settings, Arc::new(Dispatcher::new(|| {}))).expect("it starts");
         Self { server, folder }
@@ -124,6 +125,15 @@ fn a_stream_arrives_bit_by_bit() {
     }
     writer.finish();
     until("0");
+}
+
+#[tokio::test]
+async fn the_front_is_told_where_the_documentation_is() {
+    let house = House::new();
+    let docs = crate::worker::native::docs(&house.socket()).await;
+    assert_eq!(docs.as_deref(), Some("/__docs__/"));
+    let nobody = crate::worker::native::docs(&house.folder.path().join("2")).await;
+    assert_eq!(nobody, None);
 }
 
 #[test]

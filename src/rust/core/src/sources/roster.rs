@@ -45,6 +45,7 @@ pub struct Roster {
     entries: Mutex<Vec<Entry>>,
     template: Mutex<Option<TemplateStatus>>,
     lookup: Mutex<Option<LookupStatus>>,
+    docs: OnceLock<String>,
     draining: AtomicBool,
     /// How many workers there may be, and whether there are none because none are needed.
     size: Mutex<(Option<WorkerRange>, bool)>,
@@ -71,6 +72,7 @@ impl Roster {
             entries: Mutex::default(),
             template: Mutex::default(),
             lookup: Mutex::default(),
+            docs: OnceLock::new(),
             draining: AtomicBool::new(false),
             size: Mutex::default(),
             unserved: Mutex::new(Some(Instant::now())),
@@ -201,6 +203,12 @@ impl Roster {
         self.draining.store(true, Ordering::Relaxed);
     }
 
+    /// Where the app has its documentation.
+    pub fn set_docs(&self, path: String) {
+        // The first worker's word counts.
+        let _ = self.docs.set(path);
+    }
+
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
     }
@@ -264,6 +272,7 @@ impl Roster {
             queue: table.waiting,
             sticky: self.sticky,
             draining: self.is_draining(),
+            docs: self.docs.get().cloned(),
         }
     }
 }

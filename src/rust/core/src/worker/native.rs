@@ -8,10 +8,11 @@
 //! interrupt <number> left        -> interrupted | over
 //! interrupt <number> deadline    -> interrupted | over
 //! tell <number>                  -> told | over
+//! docs                           -> docs <path> | none
 //! ```
 //!
 //! `left` waits for the answer until the worker is past what it shields; `deadline` does not; `tell` only lets
-//! the worker know that the client has gone.
+//! the worker know that the client has gone. `docs` asks where the app has its page of documentation.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -66,6 +67,26 @@ const SLOWEST: Duration = Duration::from_secs(2);
 
 /// The longest answer on the control socket, in bytes.
 const LONGEST: u64 = 64;
+
+/// How long a worker may take to tell of its documentation: a thread of faucet's own answers.
+const DOCS: Duration = Duration::from_millis(500);
+
+/// The path of the app's page of documentation, if it has one and the worker at `socket` says so in time.
+pub async fn docs(socket: &Path) -> Option<String> {
+    let ask = async {
+        let mut stream = UnixStream::connect(control_path(socket)).await?;
+        stream.write_all(b"docs\n").await?;
+        let mut answer = String::new();
+        let mut reader = BufReader::new(stream.take(LONGEST));
+        reader.read_line(&mut answer).await?;
+        Ok::<_, io::Error>(answer)
+    };
+    let answer = tokio::time::timeout(DOCS, ask).await.ok()?.ok()?;
+    let path = answer.strip_prefix("docs ")?.strip_suffix('\n')?;
+    // The app has a say in it, and it is shown to people.
+    let is_path = path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic());
+    is_path.then(|| path.to_owned())
+}
 
 /// An answer on the control socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

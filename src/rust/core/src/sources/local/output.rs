@@ -40,8 +40,58 @@ impl Tail {
     }
 }
 
+/// Lines that are held back at most.
+const MOST_HELD: usize = 1000;
+
+/// Lets the lines of one process into the log, or holds them back. Many workers say the same when they start, and above all
+/// when they do not: what the first one says is enough, unless it turns out that others have more to say.
+#[derive(Clone, Default)]
+pub struct Gate(Arc<Mutex<Held>>);
+
+/// What is held back; none if nothing is any more.
+type Held = Option<Vec<(Level, String)>>;
+
+impl Gate {
+    /// One that holds lines back, until it is opened or has too many of them.
+    pub fn closed() -> Self {
+        Self(Arc::new(Mutex::new(Some(Vec::new()))))
+    }
+
+    fn pass(&self, log: &Log, level: Level, line: String) {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *held {
+            None => log.push(Kind::Worker, level, line),
+            Some(lines) => {
+                lines.push((level, line));
+                if lines.len() >= MOST_HELD {
+                    drop(held);
+                    self.open(log);
+                }
+            }
+        }
+    }
+
+    /// From now on lines pass, those that were held back first.
+    pub fn open(&self, log: &Log) {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for (level, line) in held.take().into_iter().flatten() {
+            log.push(Kind::Worker, level, line);
+        }
+    }
+}
+
+/// Where the lines of a process go.
+#[derive(Clone)]
+pub struct Outlet {
+    /// How they begin.
+    pub name: String,
+    pub log: Arc<Log>,
+    pub gate: Gate,
+}
+
 /// Reads one stream of a process to its end.
-pub async fn follow(stream: OwnedFd, name: String, level: Level, log: Arc<Log>, tail: Tail) {
+pub async fn follow(stream: OwnedFd, level: Level, outlet: Outlet, tail: Tail) {
+    let Outlet { name, log, gate } = outlet;
     let Ok(stream) = Receiver::from_owned_fd(stream) else {
         tracing::error!("{name} prints what cannot be read");
         return;
@@ -49,7 +99,7 @@ pub async fn follow(stream: OwnedFd, name: String, level: Level, log: Arc<Log>, 
     let show = |line: String| {
         // R prints blank lines whenever it is interrupted.
         if !line.trim().is_empty() {
-            log.push(Kind::Worker, level, format!("[{name}] {line}"));
+            gate.pass(&log, level, format!("[{name}] {line}"));
         }
         tail.push(line);
     };
@@ -210,6 +260,30 @@ mod tests {
         assert_eq!((count, rest.len()), (10, 990));
     }
 
+    #[test]
+    fn a_gate_holds_lines_back_until_it_opens_or_has_too_many() {
+        let log = Log::default();
+        let seen = || -> Vec<String> {
+            let (lines, _) = log.take();
+            lines.into_iter().map(|line| line.text).collect()
+        };
+        let gate = Gate::closed();
+        gate.pass(&log, Level::INFO, "one".into());
+        gate.pass(&log, Level::WARN, "two".into());
+        assert!(seen().is_empty());
+        gate.open(&log);
+        gate.pass(&log, Level::INFO, "three".into());
+        gate.open(&log);
+        assert_eq!(seen(), ["one", "two", "three"]);
+
+        let gate = Gate::closed();
+        for line in 0..MOST_HELD {
+            assert!(seen().is_empty());
+            gate.pass(&log, Level::INFO, line.to_string());
+        }
+        assert_eq!(seen().len(), MOST_HELD);
+    }
+
     proptest! {
         #[test]
         fn where_reads_end_makes_no_difference(
@@ -246,9 +320,12 @@ mod tests {
         let tail = Tail::default();
         let following = tokio::spawn(follow(
             reader,
-            "worker 1".into(),
             Level::INFO,
-            log.clone(),
+            Outlet {
+                name: "worker 1".into(),
+                log: log.clone(),
+                gate: Gate::default(),
+            },
             tail.clone(),
         ));
         // This thread has one runtime: unless the task rests, nothing else is ever run between two lines.

@@ -15,12 +15,11 @@ use tracing::Level;
 
 use super::death::{is_ending, Death};
 use super::memory::{private_memory, resident_memory};
-use super::output::{follow, Tail};
+use super::output::{follow, Outlet, Tail};
 use super::spawn::{Launch, Spawner};
 use super::streams::Streams;
 use super::template::Line;
 use crate::environment::SystemError;
-use crate::ops::log::Log;
 use crate::signals;
 
 /// Between two requests to end. One interrupt may only abort what R is doing; the next one ends it.
@@ -63,7 +62,7 @@ impl Exit {
 }
 
 impl Process {
-    /// Starts a process, whose lines are shown with its name; the receiver resolves when it has ended and
+    /// Starts a process, whose lines go to `outlet`; the receiver resolves when it has ended and
     /// its output was read.
     ///
     /// # Errors
@@ -71,8 +70,7 @@ impl Process {
     pub async fn start(
         spawner: &Spawner,
         launch: Launch,
-        name: String,
-        log: Arc<Log>,
+        outlet: &Outlet,
     ) -> io::Result<(Self, oneshot::Receiver<Exit>)> {
         // First, so that there is never a process for which nobody waits.
         let waiter = Waiter::start()?;
@@ -83,8 +81,7 @@ impl Process {
         let readers = Readers::start(
             child.stdout.take().map(OwnedFd::from),
             child.stderr.take().map(OwnedFd::from),
-            &name,
-            &log,
+            outlet,
             &tail,
         );
         let process = Self {
@@ -115,20 +112,13 @@ impl Process {
         pid: u32,
         streams: Streams,
         template: Line,
-        name: String,
-        log: Arc<Log>,
+        outlet: &Outlet,
     ) -> io::Result<(Self, oneshot::Receiver<Exit>)> {
         let death = Death::of(pid)?;
         let own = Pid::from_raw(pid as i32);
         let live: LivePid = Arc::new(Mutex::new(Some(own)));
         let tail = Tail::default();
-        let readers = Readers::start(
-            Some(streams.stdout),
-            Some(streams.stderr),
-            &name,
-            &log,
-            &tail,
-        );
+        let readers = Readers::start(Some(streams.stdout), Some(streams.stderr), outlet, &tail);
         let process = Self {
             pid: own,
             live: live.clone(),
@@ -243,15 +233,12 @@ impl Readers {
     fn start(
         stdout: Option<OwnedFd>,
         stderr: Option<OwnedFd>,
-        name: &str,
-        log: &Arc<Log>,
+        outlet: &Outlet,
         tail: &Tail,
     ) -> Self {
         let streams = [(stdout, Level::INFO), (stderr, Level::WARN)];
-        let read = |stream, level| {
-            let (name, log, tail) = (name.to_owned(), log.clone(), tail.clone());
-            tokio::spawn(follow(stream, name, level, log, tail))
-        };
+        let read =
+            |stream, level| tokio::spawn(follow(stream, level, outlet.clone(), tail.clone()));
         let readers = streams
             .into_iter()
             .filter_map(|(stream, level)| Some(read(stream?, level)));

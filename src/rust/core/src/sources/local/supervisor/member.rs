@@ -8,9 +8,11 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::lock::MemberId;
 use crate::ops::status::State;
 use crate::sources::local::boot::ReservedPort;
+use crate::sources::local::output::Gate;
 use crate::sources::local::process::Process;
 use crate::sources::local::scratch::Temporary;
 use crate::sources::local::sockets;
+use crate::sources::Failure;
 use crate::worker::{Address, Worker};
 
 /// A process and what is known of it.
@@ -33,6 +35,8 @@ pub(super) struct Member {
     pub(super) temporary: Temporary,
     /// The same of the template that it was forked from, which is R's `tempdir()` here, too.
     pub(super) inherited: Option<Arc<Temporary>>,
+    /// Its lines may be held back while it starts.
+    pub(super) gate: Gate,
     pub(super) worker: Option<Arc<Worker>>,
     pub(super) lease_id: Option<MemberId>,
     /// The process that leaves when this one is ready.
@@ -77,6 +81,14 @@ impl Drop for Member {
             sockets::clear(socket);
         }
     }
+}
+
+/// A worker's first start that failed while others might still come up.
+pub(super) struct FirstFailure {
+    pub(super) id: u32,
+    pub(super) failure: Failure,
+    /// What it printed may be held back there.
+    pub(super) gate: Gate,
 }
 
 /// What is wrong with a process that runs, but will not become a worker.

@@ -25,7 +25,7 @@ use tokio::sync::mpsc;
 
 use self::ending::STOP_GRACE;
 use self::growth::Growth;
-use self::member::{BootProblem, Member, Reason};
+use self::member::{BootProblem, FirstFailure, Member, Reason};
 use self::preload::{LoadFailure, Preload};
 use self::recycle::MEMORY_LOOK;
 use self::rollout::Rollout;
@@ -39,7 +39,7 @@ use crate::ops::status::{Kind, State};
 use crate::ops::Ops;
 use crate::sessions::Sessions;
 use crate::sources::{
-    Command, Entry, Failure, Notifier, Reply, Roster, SourceContext, SourceEvent, SourceHandle,
+    Command, Entry, Notifier, Reply, Roster, SourceContext, SourceEvent, SourceHandle,
 };
 use crate::worker::{Address, Report, Worker};
 
@@ -85,8 +85,7 @@ pub struct Supervisor {
     positions: BTreeMap<u32, Position>,
     members: BTreeMap<u64, Member>,
     ever_ready: bool,
-    /// First starts that failed while others may still come up.
-    first_failures: Vec<(u32, Failure)>,
+    first_failures: Vec<FirstFailure>,
     /// No worker came up at its last tries: requests are refused until one does.
     failing: bool,
     /// It was said that `max_memory` is too small.

@@ -17,6 +17,7 @@ use super::{Event, SourceEvent, Supervisor};
 use crate::ops::status::{Kind, State, TemplateStatus};
 use crate::sources::local::boot::{accepts, ReservedPort, LOOK};
 use crate::sources::local::listening;
+use crate::sources::local::output::{Gate, Outlet};
 use crate::sources::local::position::{Due, Place, Position};
 use crate::sources::local::process::{Exit, Process};
 use crate::sources::local::scratch::Temporary;
@@ -208,9 +209,12 @@ impl Supervisor {
             env,
             stdin: Some(stdin),
         };
-        let log = self.ops.log.clone();
-        let name = self.ops.name_of("template");
-        let (process, exit) = Process::start(&self.resources.spawner, launch, name, log).await?;
+        let outlet = Outlet {
+            name: self.ops.name_of("template"),
+            log: self.ops.log.clone(),
+            gate: Gate::default(),
+        };
+        let (process, exit) = Process::start(&self.resources.spawner, launch, &outlet).await?;
         let ender = process.ender();
         let conversation = tokio::spawn(async move {
             conversation.run().await;

@@ -4,11 +4,13 @@ use std::time::Instant;
 
 use super::ending::{say_ended, SHORT_GRACE};
 use super::look;
-use super::member::{BootProblem, Member, Reason};
+use super::member::{BootProblem, FirstFailure, Member, Reason};
+use super::start::FIRST;
 use super::{Event, SourceEvent, Supervisor};
 use crate::lock::Refused;
 use crate::ops::status::{Kind, State};
 use crate::sources::local::listening;
+use crate::sources::local::output::Gate;
 use crate::sources::local::position::{Place, Position};
 use crate::sources::local::process::Exit;
 use crate::sources::Failure;
@@ -93,7 +95,7 @@ impl Supervisor {
     pub(super) async fn stillborn(&mut self, generation: u64, member: &Member, failure: Failure) {
         self.grown(generation, Err(failure.clone()));
         self.roll_on(generation, Err(failure.clone())).await;
-        self.start_failed(member.id, member.replaces, failure);
+        self.start_failed(member.id, member.replaces, failure, member.gate.clone());
     }
 
     /// A serving process is gone. If a replacement is on its way already, that one takes its place.
@@ -122,6 +124,7 @@ impl Supervisor {
         id: u32,
         replaces: Option<(u64, Reason)>,
         failure: Failure,
+        gate: Gate,
     ) {
         let why = failure.reason().to_owned();
         if let Some((old, reason)) = replaces {
@@ -155,8 +158,9 @@ impl Supervisor {
                 .positions
                 .values()
                 .any(|position| position.place == Place::Filled);
-            self.first_failures.push((id, failure.clone()));
+            self.first_failures.push(FirstFailure { id, failure, gate });
             if !hope {
+                let failure = self.first_failure();
                 self.notify.send(SourceEvent::BootFailed(failure));
             }
             return;
@@ -185,6 +189,28 @@ impl Supervisor {
         self.refuse_if_all_fail();
     }
 
+    /// Of first starts that have all failed, the one to tell of: the last, or the first worker's if that failed in the same
+    /// way. Its lines are in the log then, and those of others only if they tell something else.
+    fn first_failure(&self) -> Failure {
+        let Some(last) = self.first_failures.last() else {
+            return Failure::new("boot", "No worker could be started.");
+        };
+        let way = |failed: &FirstFailure| failed.failure.reason().to_owned();
+        let first = self.first_failures.iter().find(|failed| failed.id == FIRST);
+        let told = first
+            .filter(|first| way(first) == way(last))
+            .unwrap_or(last);
+        let mut ways: Vec<String> = first.map(way).into_iter().collect();
+        for failed in &self.first_failures {
+            let way = way(failed);
+            if !ways.contains(&way) {
+                failed.gate.open(&self.ops.log);
+                ways.push(way);
+            }
+        }
+        told.failure.clone()
+    }
+
     /// No first worker came up, and the server goes on all the same, for other pools: so do the tries.
     pub(super) async fn keep_trying(&mut self) {
         if self.stopping.is_some() || std::mem::replace(&mut self.ever_ready, true) {
@@ -197,10 +223,10 @@ impl Supervisor {
             }
             self.retry_template().await;
         }
-        for (id, failure) in failures {
+        for FirstFailure { id, failure, gate } in failures {
             let still = |position: &Position| position.place == Place::Undecided;
             if self.positions.get(&id).is_some_and(still) {
-                self.start_failed(id, None, failure);
+                self.start_failed(id, None, failure, gate);
             }
         }
         self.refuse_if_all_fail();

@@ -10,12 +10,13 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::oneshot;
 
 use super::ending::SHORT_GRACE;
-use super::member::{BootProblem, Member, Reason};
+use super::member::{BootProblem, FirstFailure, Member, Reason};
 use super::{Event, SourceEvent, Supervisor};
 use crate::environment::SystemError;
 use crate::ops::status::{Kind, State};
 use crate::sources::local::boot::{accepts, ReservedPort, LOOK};
 use crate::sources::local::listening;
+use crate::sources::local::output::{Gate, Outlet};
 use crate::sources::local::position::{Place, Position};
 use crate::sources::local::process::{Exit, Process};
 use crate::sources::local::scratch::Temporary;
@@ -24,10 +25,13 @@ use crate::sources::local::spawn::Launch;
 use crate::sources::local::streams::Streams;
 use crate::sources::local::template::{Fork, ForkFailed};
 use crate::sources::Failure;
-use crate::worker::{Address, Native, Report, Worker};
+use crate::worker::{native, Address, Native, Report, Worker};
 
 /// Between two looks at a worker that was forked, which needs milliseconds to start.
 const FORKED_LOOK: Duration = Duration::from_millis(5);
+
+/// The worker whose lines are shown while none is ready.
+pub(super) const FIRST: u32 = 1;
 
 /// A forked worker, and its end to come.
 pub(super) type ForkedWorker = (Process, oneshot::Receiver<Exit>);
@@ -57,7 +61,8 @@ impl Supervisor {
             }
             Err(error) => {
                 let failure = not_started(id, &self.settings.dir, &error);
-                self.start_failed(id, replaces, failure.clone());
+                // It has printed nothing.
+                self.start_failed(id, replaces, failure.clone(), Gate::default());
                 Err(failure)
             }
         }
@@ -91,6 +96,7 @@ impl Supervisor {
             socket,
             temporary: self.resources.temporary(generation)?,
             inherited: None,
+            gate: self.gate_of(id),
             worker: None,
             lease_id: None,
             replaces,
@@ -112,11 +118,10 @@ impl Supervisor {
                     socket,
                     streams: its_streams,
                 };
-                let (sender, log) = (self.sender.clone(), self.ops.log.clone());
-                let name = self.worker_name(id);
+                let (sender, outlet) = (self.sender.clone(), self.outlet(&member));
                 tokio::spawn(async move {
                     let born = match line.fork(fork).await {
-                        Ok(pid) => Process::adopt(pid, streams, line, name, log)
+                        Ok(pid) => Process::adopt(pid, streams, line, &outlet)
                             .map_err(|error| ForkFailed::Refused(SystemError(&error).to_string())),
                         Err(failed) => Err(failed),
                     };
@@ -145,8 +150,8 @@ impl Supervisor {
             env,
             stdin: None,
         };
-        let (name, log) = (self.worker_name(member.id), self.ops.log.clone());
-        let (process, exit) = Process::start(&self.resources.spawner, launch, name, log).await?;
+        let outlet = self.outlet(member);
+        let (process, exit) = Process::start(&self.resources.spawner, launch, &outlet).await?;
         self.watch(
             generation,
             member.addresses(),
@@ -159,9 +164,21 @@ impl Supervisor {
         Ok(())
     }
 
-    /// How its lines begin.
-    fn worker_name(&self, id: u32) -> String {
-        self.ops.name_of(&format!("worker {id}"))
+    /// Where its lines go.
+    fn outlet(&self, member: &Member) -> Outlet {
+        Outlet {
+            name: self.ops.name_of(&format!("worker {}", member.id)),
+            log: self.ops.log.clone(),
+            gate: member.gate.clone(),
+        }
+    }
+
+    /// Until one worker is ready, only the first one's lines are shown at once.
+    fn gate_of(&self, id: u32) -> Gate {
+        match self.ever_ready || id == FIRST {
+            true => Gate::default(),
+            false => Gate::closed(),
+        }
     }
 
     /// What every process is told.
@@ -190,6 +207,8 @@ impl Supervisor {
     ) {
         let (sender, timeout) = (self.sender.clone(), self.settings.boot_timeout);
         let limited = self.settings.max_memory.is_some() || self.settings.workers.is_elastic();
+        // One worker's word is enough.
+        let roster = (!self.ever_ready).then(|| self.roster.clone());
         let (mut booting, exited) = oneshot::channel::<()>();
         let suspect = {
             let sender = sender.clone();
@@ -211,6 +230,12 @@ impl Supervisor {
                 let memory = tokio::task::spawn_blocking(memory).await;
                 if let Ok(Some(memory)) = memory {
                     let _ = sender.send(Event::MemoryMeasured(generation, memory));
+                }
+            }
+            if let (Some(roster), Ok(Address::Unix(socket))) = (roster, &ready) {
+                // Before it counts as ready, so that whoever is told of that finds it.
+                if let Some(path) = native::docs(socket).await {
+                    roster.set_docs(path);
                 }
             }
             let _ = sender.send(Event::Started(generation, ready));
@@ -365,10 +390,14 @@ impl Supervisor {
         if !self.ever_ready {
             self.ever_ready = true;
             self.notify.send(SourceEvent::Ready);
-            for (id, failure) in std::mem::take(&mut self.first_failures) {
+            for member in self.members.values() {
+                member.gate.open(&self.ops.log);
+            }
+            for FirstFailure { id, failure, gate } in std::mem::take(&mut self.first_failures) {
+                gate.open(&self.ops.log);
                 let still = |position: &Position| position.place == Place::Undecided;
                 if self.positions.get(&id).is_some_and(still) {
-                    self.start_failed(id, None, failure);
+                    self.start_failed(id, None, failure, gate);
                 }
             }
         } else {

@@ -8,6 +8,7 @@ use crate::ops::access::AccessLog;
 use crate::ops::log::Log;
 use crate::ops::metrics::Metrics;
 use crate::sources::local::boot::ReservedPort;
+use crate::sources::local::output::Gate;
 use crate::sources::local::WorkerRange;
 use crate::worker::native::Cancelling;
 use crate::worker::Unwanted;
@@ -68,6 +69,7 @@ async fn supervisor() -> (Supervisor, Arc<Worker>) {
         socket: None,
         temporary,
         inherited: None,
+        gate: Gate::default(),
         worker: None,
         lease_id: None,
         replaces: None,
