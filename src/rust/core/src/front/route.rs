@@ -23,8 +23,8 @@ pub fn find_pool(front: &Front, request: &Request<Incoming>, own: bool) -> Optio
     };
     let path = if own { "/" } else { uri.path() };
     let is_its = |sessions: &Sessions| {
-        let cookies = cookie_values(request.headers());
-        cookies.iter().any(|cookie| sessions.is_open(cookie))
+        let (cookies, page) = (cookie_values(request.headers()), opens_page(request));
+        cookies.iter().any(|cookie| sessions.keeps(cookie, page))
     };
     let pools = &front.pools;
     pools

@@ -60,6 +60,12 @@ impl Session {
     fn is_quiet(&self) -> bool {
         self.requests == 0 && self.tunnels == 0
     }
+
+    /// Whether a page that is opened, or loaded anew, may leave a worker that leaves: unless another page of this browser needs
+    /// it. The one that is loaded anew still has its tunnel.
+    fn may_move(&self) -> bool {
+        self.requests == 0 && self.tunnels <= 1
+    }
 }
 
 /// Which sessions are kept.
@@ -164,10 +170,23 @@ impl Sessions {
             .unwrap_or_else(|| self.reopen(id))
     }
 
-    /// Whether a cookie names a session that is open.
-    pub fn is_open(&self, cookie: &str) -> bool {
-        let id = self.signer.verify(cookie);
-        id.is_some_and(|id| self.lock().open.contains_key(&id))
+    /// Whether a request with this cookie is for this pool, which leaves: one of an open session that does not go on
+    /// elsewhere. `opens_page` as for [`resume`](Self::resume).
+    pub fn keeps(&self, cookie: &str, opens_page: bool) -> bool {
+        let Some(id) = self.signer.verify(cookie) else {
+            return false;
+        };
+        let mut state = self.lock();
+        match state.open.get(&id) {
+            None => false,
+            Some(session) if opens_page && session.may_move() => {
+                let ended = replace(&mut state, id);
+                drop(state);
+                drop(ended);
+                false
+            }
+            Some(_) => true,
+        }
     }
 
     /// None if it is not open.
@@ -175,20 +194,15 @@ impl Sessions {
         let mut state = self.lock();
         let session = state.open.get_mut(&id)?;
         let member = session.slot.member();
-        // A page that is opened, or loaded anew, is to be the new code's, unless another page of this browser needs the old.
-        // The one that is loaded anew still has its tunnel.
         let leaves = opens_page
-            && session.requests == 0
-            && session.tunnels <= 1
+            && session.may_move()
             && self.table.standing(member) == Some(Standing::Draining);
         if !leaves {
             session.requests += 1;
             session.returned = true;
             return Some(Some(Hold::new(self.clone(), id, member)));
         }
-        session.replaced = true;
-        let over = session.is_quiet();
-        let ended = over.then(|| state.open.remove(&id));
+        let ended = replace(&mut state, id);
         drop(state);
         drop(ended);
         Some(None)
@@ -282,6 +296,17 @@ impl Sessions {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The client of a session has another one: it ends with what it has. Returns it if that is now, to be dropped outside the lock.
+fn replace(state: &mut State, id: SessionId) -> Option<Session> {
+    let session = state.open.get_mut(&id)?;
+    session.replaced = true;
+    if session.is_quiet() {
+        state.open.remove(&id)
+    } else {
+        None
     }
 }
 
