@@ -38,8 +38,8 @@
 #'   pages.
 #' - When a worker is gone, its WebSockets are closed with a close frame (1001), upon which Shiny shows its grey screen; the next
 #'   request begins a new session. How many it were is in the log.
-#' - `timeout` gives a client 504, but its worker, if it is of type `http`, is not replaced, as others have their sessions there. It
-#'   gets no new sessions, and their requests wait, until it answers again.
+#' - `timeout` gives a client 504, but its worker, if it is of type `http`, is not replaced, as others have their sessions
+#'   there. It gets no new sessions, and their requests wait, until it answers again.
 #'
 #' Cookies are for a host, whatever the port, and for the route's path; on a page of another site (in a frame) browsers do not
 #' send them (`SameSite=Lax`). Behind a proxy that speaks TLS and is one of `trusted_proxies` they are for TLS alone.
