@@ -280,7 +280,7 @@ async fn a_request_that_fails_leaves_no_session() {
 async fn a_worker_that_leaves_keeps_its_sessions_but_for_pages_that_are_loaded_anew() {
     let (old, new) = (worker("old").await, worker("new").await);
     let house = sticky(&[&old], 5).await;
-    let mine = cookie(&ask(&house, "/", "").await);
+    let mine = cookie(&ask(&house, "/", "Accept: text/html\r\n").await);
     let (tab, _) = open_tunnel(&house, &mine).await;
     let leaving = house.pool.table.snapshot().members[0].id;
     let drained = house.pool.table.drain(leaving);
@@ -288,6 +288,8 @@ async fn a_worker_that_leaves_keeps_its_sessions_but_for_pages_that_are_loaded_a
     assert_eq!(ask(&house, "/", "").await.text(), "new");
     assert_eq!(ask(&house, "/data", &mine).await.text(), "old");
     let page = format!("{mine}Accept: text/html\r\n");
+    // As a link to a download asks.
+    assert_eq!(ask(&house, "/session/1", &page).await.text(), "old");
     let response = ask(&house, "/", &page).await;
     assert_eq!(response.text(), "new");
     cookie(&response);
@@ -366,7 +368,7 @@ async fn a_pool_below_does_not_see_the_cookie_of_one_above() {
 async fn a_pool_that_leaves_is_found_by_its_sessions_until_they_end() {
     let (old, new) = (worker("old").await, worker("new").await);
     let house = sticky(&[&old], 5).await;
-    let mine = cookie(&ask(&house, "/", "").await);
+    let mine = cookie(&ask(&house, "/", "Accept: text/html\r\n").await);
     let (tab, _) = open_tunnel(&house, &mine).await;
     let successor = add(&house, "/", Some(limits(5))).await;
     add_sticky(&successor, 2, new.address);
