@@ -33,12 +33,13 @@
 #'   serves static files beside that. A native worker gets one request at a time, as ever.
 #' - A worker that leaves (a reload, `max_requests`, fewer workers) takes no new sessions, and waits for its own up to
 #'   `drain_timeout`. A page that is loaded anew goes to a new worker at once, unless another tab of the same browser has a
-#'   WebSocket to the old one. A pool that is removed waits as long as `$remove_pool()` says. A server that stops finishes
-#'   requests, and does not wait for open pages.
+#'   WebSocket to the old one. A pool that is removed waits as long as `$remove_pool()` says; one that a configuration file
+#'   replaces or leaves out goes when its sessions have ended. A server that stops finishes requests, and does not wait for open
+#'   pages.
 #' - When a worker is gone, its WebSockets are closed with a close frame (1001), upon which Shiny shows its grey screen; the next
 #'   request begins a new session. How many it were is in the log.
-#' - `timeout` gives a client 504, but its worker, if it is of type `http`, is not replaced, as others have their sessions there. It
-#'   gets no new sessions, and their requests wait, until it answers again.
+#' - `timeout` gives a client 504, but its worker, if it is of type `http`, is not replaced, as others have their sessions
+#'   there. It gets no new sessions, and their requests wait, until it answers again.
 #'
 #' Cookies are for a host, whatever the port, and for the route's path; on a page of another site (in a frame) browsers do not
 #' send them (`SameSite=Lax`). Behind a proxy that speaks TLS and is one of `trusted_proxies` they are for TLS alone.

@@ -183,7 +183,9 @@ local({ # nolint: cyclocomp_linter. It holds functions, each of which counts.
     need("shiny", "A document for Shiny")
     need("rmarkdown", "An R Markdown document")
     arguments <- list(port = port, host = host, launch.browser = FALSE, quiet = TRUE)
-    until_interrupted(rmarkdown::run(file, shiny_args = arguments, auto_reload = FALSE))
+    # Each session renders it anew.
+    quiet <- list(quiet = TRUE)
+    until_interrupted(rmarkdown::run(file, shiny_args = arguments, render_args = quiet, auto_reload = FALSE))
   }
 
   # A program of its own, which ends with this process: it is told when this one is, and is in its process group.

@@ -132,15 +132,25 @@ test_that("an R Markdown document with Shiny is served", {
   skip_if_not_installed("shiny")
   skip_if_not_installed("rmarkdown")
   skip_if_not(rmarkdown::pandoc_available())
-  dir <- local_code("report.Rmd" = c(
-    "---", "title: Report", "output: html_document", "runtime: shiny", "---", "",
-    "```{r, echo=FALSE}", "numericInput(\"n\", \"n\", 1)", "renderText(paste(\"pid\", Sys.getpid(), \"n\", input$n))", "```"
-  ))
+  code <- c("```{r, echo=FALSE}", "numericInput(\"n\", \"n\", 1)", "textOutput(\"where\")", "```")
+  server_code <- c(
+    "```{r, context=\"server\", echo=FALSE}", "output$where <- renderText(paste(\"pid\", Sys.getpid(), \"n\", input$n))", "```"
+  )
+  dir <- local_code(
+    "index.Rmd" = c("---", "title: A", "output: html_document", "runtime: shiny", "---", "", code),
+    "other.Rmd" = c("---", "title: B", "output: html_document", "runtime: shiny", "---")
+  )
   server <- local_server(dir, workers = 1)
   page <- request(server, "/")
   expect_identical(page$status, 200L)
   expect_match(page$text, "shiny")
   expect_identical(server$status()$sessions, 1L)
+  server$stop()
+
+  prerendered <- local_code("a.Rmd" = c("---", "title: A", "output: html_document", "server: shiny", "---", "", code, "", server_code))
+  server <- local_server(prerendered, workers = 1)
+  visitor <- visit(server)
+  expect_identical(visitor$pid, server$status()$pid)
 })
 
 test_that("a Quarto document is served by quarto, which ends with its worker", {

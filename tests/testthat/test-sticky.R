@@ -86,3 +86,22 @@ test_that("what goes with sessions goes with them only", {
   expect_error(run_k8s("http://api", sticky = TRUE), "sessionAffinity", class = "faucet_error_option")
   expect_error(pool(url = "http://api", sticky = TRUE), "sessionAffinity", class = "faucet_error_option")
 })
+
+test_that("an app that is replaced keeps its sessions until they end, as its configuration says", {
+  dir <- withr::local_tempdir()
+  app <- local_app("state")
+  write_config <- function(slots) {
+    lines <- c("pools:", "  /s:", paste("    dir:", app), "    sticky: true", paste("    slots:", slots))
+    writeLines(lines, file.path(dir, "faucet.yml"))
+  }
+  write_config(2)
+  server <- local_server(file.path(dir, "faucet.yml"), workers = 1, session_timeout = 2)
+  first <- count(server, path = "/s/count")
+  write_config(3)
+  server$reload()
+  expect_setequal(server$status()$slots, 2:3)
+  expect_identical(count(server, first$new, path = "/s/count")$pid, first$pid)
+  expect_false(count(server, path = "/s/count")$pid == first$pid)
+  wait_until(nrow(server$status()) == 1, what = "the old pool to have no sessions any more")
+  expect_false(count(server, first$new, path = "/s/count")$pid == first$pid)
+})

@@ -103,6 +103,8 @@ fn rest(mut stream: TcpStream) -> Vec<u8> {
 fn a_session_outlives_a_reload_until_its_page_is_closed() {
     let mut local = Local::ready(2, "says:old", sticky(None));
     let mut browser = Browser::new(&local);
+    let mut page = browser.send("/says", "Accept: text/html\r\nConnection: close\r\n");
+    browser.head(&mut page);
     let tab = browser.tunnel();
     let pid = browser.get("/pid");
     let cookie = browser.cookie.clone();

@@ -4,6 +4,7 @@ mod common;
 
 use std::time::Duration;
 
+use common::wire2::{Frame, Wire2};
 use common::{
     add_sticky, house, until, within, Client, House, Response, Seen, Upstream, Wire, SOON,
 };
@@ -279,7 +280,7 @@ async fn a_request_that_fails_leaves_no_session() {
 async fn a_worker_that_leaves_keeps_its_sessions_but_for_pages_that_are_loaded_anew() {
     let (old, new) = (worker("old").await, worker("new").await);
     let house = sticky(&[&old], 5).await;
-    let mine = cookie(&ask(&house, "/", "").await);
+    let mine = cookie(&ask(&house, "/", "Accept: text/html\r\n").await);
     let (tab, _) = open_tunnel(&house, &mine).await;
     let leaving = house.pool.table.snapshot().members[0].id;
     let drained = house.pool.table.drain(leaving);
@@ -287,6 +288,8 @@ async fn a_worker_that_leaves_keeps_its_sessions_but_for_pages_that_are_loaded_a
     assert_eq!(ask(&house, "/", "").await.text(), "new");
     assert_eq!(ask(&house, "/data", &mine).await.text(), "old");
     let page = format!("{mine}Accept: text/html\r\n");
+    // As a link to a download asks.
+    assert_eq!(ask(&house, "/session/1", &page).await.text(), "old");
     let response = ask(&house, "/", &page).await;
     assert_eq!(response.text(), "new");
     cookie(&response);
@@ -365,7 +368,7 @@ async fn a_pool_below_does_not_see_the_cookie_of_one_above() {
 async fn a_pool_that_leaves_is_found_by_its_sessions_until_they_end() {
     let (old, new) = (worker("old").await, worker("new").await);
     let house = sticky(&[&old], 5).await;
-    let mine = cookie(&ask(&house, "/", "").await);
+    let mine = cookie(&ask(&house, "/", "Accept: text/html\r\n").await);
     let (tab, _) = open_tunnel(&house, &mine).await;
     let successor = add(&house, "/", Some(limits(5))).await;
     add_sticky(&successor, 2, new.address);
@@ -373,6 +376,12 @@ async fn a_pool_that_leaves_is_found_by_its_sessions_until_they_end() {
     let leaving = house.pool.sessions.as_ref().expect("some");
     leaving.end(Ending::Pool);
     assert_eq!(ask(&house, "/", &mine).await.text(), "old");
+    let (other, _) = open_tunnel(&house, &mine).await;
+    let page = format!("{mine}Accept: text/html\r\n");
+    assert_eq!(ask(&house, "/", &page).await.text(), "old", "two pages");
+    drop(other);
+    until("there is one", || house.worker(0).tunnels.count() == 1).await;
+    assert_eq!(ask(&house, "/", &page).await.text(), "new", "loaded anew");
     assert_eq!(ask(&house, "/", "").await.text(), "new");
     house.front.pools.set(&successor, Membership::Leaving);
     assert_eq!(ask(&house, "/", "").await.cause(), "no_route");
@@ -411,4 +420,27 @@ async fn a_client_that_leaves_the_queue_takes_nothing_with_it() {
     gate.open(1);
     until("it was answered", || house.pool.table.named() == 0).await;
     assert_eq!(sessions(&house), [1]);
+}
+
+/// HTTP/2 sends each cookie in a field of its own.
+#[tokio::test]
+async fn cookies_that_are_split_are_found_and_the_others_passed_on() {
+    let (one, two) = (worker("one").await, worker("two").await);
+    let house = sticky(&[&one, &two], 5).await;
+    let first = ask(&house, "/", "").await;
+    let mine = cookie(&first);
+    let mine = mine.trim_start_matches("Cookie: ").trim_end();
+    let mut wire = Wire2::connect(house.address, 1 << 16).await;
+    let fields = [
+        (":authority", "a"),
+        ("cookie", "a=1"),
+        ("cookie", mine),
+        ("cookie", "b=2"),
+    ];
+    wire.send(Frame::get(1, "/", &fields)).await;
+    wire.settle().await;
+    let seen = if first.text() == "one" { &one } else { &two };
+    seen.arrived(2).await;
+    assert_eq!(seen.last().header("cookie"), Some("a=1; b=2"));
+    assert_eq!(sessions(&house).iter().sum::<u32>(), 1);
 }

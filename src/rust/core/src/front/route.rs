@@ -8,7 +8,7 @@ use super::headers;
 use super::reply::Reply;
 use super::Front;
 use crate::pool::{Pool, Visit};
-use crate::sessions::{cookie_values, Sessions};
+use crate::sessions::{cookie_values, Page, Sessions};
 
 /// The pool that a request is for, and how much of its path leads there. What is faucet's own (`own`) goes by the whole
 /// host's pool.
@@ -23,8 +23,8 @@ pub fn find_pool(front: &Front, request: &Request<Incoming>, own: bool) -> Optio
     };
     let path = if own { "/" } else { uri.path() };
     let is_its = |sessions: &Sessions| {
-        let cookies = cookie_values(request.headers());
-        cookies.iter().any(|cookie| sessions.is_open(cookie))
+        let (cookies, page) = (cookie_values(request.headers()), page_of(request));
+        cookies.iter().any(|cookie| sessions.keeps(cookie, page))
     };
     let pools = &front.pools;
     pools
@@ -33,10 +33,15 @@ pub fn find_pool(front: &Front, request: &Request<Incoming>, own: bool) -> Optio
 }
 
 /// Whether a browser asks for a page.
-pub fn opens_page(request: &Request<Incoming>) -> bool {
+fn opens_page(request: &Request<Incoming>) -> bool {
     matches!(*request.method(), Method::GET | Method::HEAD)
         && headers::accepts_page(request.headers())
         && !request.headers().contains_key(header::UPGRADE)
+}
+
+/// The page that a browser asks for, if it does.
+pub fn page_of(request: &Request<Incoming>) -> Option<Page> {
+    opens_page(request).then(|| Page::at(request.uri().path()))
 }
 
 /// Sends a browser from `/sales` to `/sales/`, where the page's links lead to what is meant. Only browsers ask for pages.

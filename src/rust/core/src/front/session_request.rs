@@ -10,16 +10,17 @@ use hyper::Request;
 use super::cause::Cause;
 use super::headers::{X_FORWARDED_PREFIX, X_FORWARDED_PROTO};
 use super::queue::{self, named};
-use super::route::opens_page;
+use super::route::page_of;
 use crate::lock::{Lease, Refused, Ticket};
 use crate::pool::Pool;
-use crate::sessions::{cookie_name, new_cookie, take_cookies, Hold, Sessions};
+use crate::sessions::{cookie_name, new_cookie, take_cookies, Hold, Page, Sessions};
 use crate::worker::Worker;
 
 /// A request to a pool with sessions. A session that it began and that its client does not hear of ends with it.
 pub struct SessionRequest {
     sessions: Arc<Sessions>,
     hold: Option<Hold>,
+    page: Option<Page>,
     /// The client is to hear of it.
     is_new: bool,
     cookie_name: String,
@@ -31,7 +32,7 @@ pub struct SessionRequest {
 impl SessionRequest {
     /// Takes the session's cookie out of a request. One that is forged, or of a worker that is gone, counts as none.
     pub fn new(sessions: &Arc<Sessions>, request: &mut Request<Incoming>) -> Self {
-        let opens_page = opens_page(request);
+        let page = page_of(request);
         let authority = request
             .uri()
             .authority()
@@ -43,7 +44,8 @@ impl SessionRequest {
         let mut found = cookies.iter();
         Self {
             sessions: sessions.clone(),
-            hold: found.find_map(|cookie| sessions.resume(cookie, opens_page)),
+            hold: found.find_map(|cookie| sessions.resume(cookie, page)),
+            page,
             is_new: false,
             cookie_name,
             path: String::new(),
@@ -98,7 +100,7 @@ impl SessionRequest {
 
     fn begin(&mut self, slot: Lease<Worker>) -> &Hold {
         self.is_new = true;
-        self.hold.insert(self.sessions.begin(slot))
+        self.hold.insert(self.sessions.begin(slot, self.page))
     }
 
     /// The session's worker is gone.

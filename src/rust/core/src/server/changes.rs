@@ -86,13 +86,16 @@ impl ServerTask {
         }
     }
 
-    /// Lets a pool finish what it has, and ends it.
+    /// Lets a pool finish what it has, and ends it. Of its sessions, those with an open page are waited for.
     pub(super) async fn remove(&self, pool: Arc<Pool>, patience: Option<Duration>) {
         self.front.pools.set(&pool, Membership::Leaving);
         if let Some(sessions) = &pool.sessions {
-            // Those with a page that is open stay until then.
             sessions.end(Ending::Pool);
         }
+        self.finish(pool, patience).await;
+    }
+
+    async fn finish(&self, pool: Arc<Pool>, patience: Option<Duration>) {
         let finished = async {
             pool.deserted().await;
             // Answers whose heads are sent may still come.
@@ -123,7 +126,7 @@ impl ServerTask {
         self.running.ended(&pool).await;
     }
 
-    /// The same. A pool with sessions goes by itself: it may have them for longer than anyone waits.
+    /// The same when nobody waits for a pool with sessions: it may have them for longer, and goes when they have ended.
     async fn dismiss(self: &Arc<Self>, pool: Arc<Pool>, patience: Option<Duration>) {
         let Some(sessions) = &pool.sessions else {
             return self.remove(pool, patience).await;
@@ -132,7 +135,7 @@ impl ServerTask {
         let patience = patience.map(|(sessions, requests)| sessions.max(requests));
         self.front.pools.set(&pool, Membership::Leaving);
         let task = self.clone();
-        tokio::spawn(async move { task.remove(pool, patience).await });
+        tokio::spawn(async move { task.finish(pool, patience).await });
     }
 
     /// Has these pools and no others. What fails stays as it was.

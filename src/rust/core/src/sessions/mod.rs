@@ -14,7 +14,9 @@ pub use cookie::{cookie_name, cookie_values, new_cookie, take_cookies};
 pub use hold::Hold;
 pub use signer::{SessionId, Signer};
 
+use std::collections::hash_map::DefaultHasher;
 use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -54,11 +56,32 @@ struct Session {
     returned: bool,
     /// Its client has another one by now.
     replaced: bool,
+    /// The page that it began with.
+    page: Option<Page>,
+}
+
+/// Which page a browser asks for, told from others by a hash of its path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Page(u64);
+
+impl Page {
+    pub fn at(path: &str) -> Self {
+        let mut hasher = DefaultHasher::new();
+        path.hash(&mut hasher);
+        Self(hasher.finish())
+    }
 }
 
 impl Session {
     fn is_quiet(&self) -> bool {
         self.requests == 0 && self.tunnels == 0
+    }
+
+    /// Whether a request that opens `page` may go elsewhere, from a worker that leaves: if it is for the session's own page,
+    /// loaded anew, and not for what that links to or holds; and if no other page of this browser needs the worker. The one that
+    /// is loaded anew still has its tunnel.
+    fn may_move(&self, page: Option<Page>) -> bool {
+        page.is_some() && page == self.page && self.requests == 0 && self.tunnels <= 1
     }
 }
 
@@ -136,8 +159,8 @@ impl Sessions {
         self.table.add_sticky(worker, self.limits.slots, requests)
     }
 
-    /// A new session on the worker of `slot`, and its first request.
-    pub fn begin(self: &Arc<Self>, slot: Lease<Worker>) -> Hold {
+    /// A new session on the worker of `slot`, and its first request, which opens `page`, if it is a browser's that opens one.
+    pub fn begin(self: &Arc<Self>, slot: Lease<Worker>, page: Option<Page>) -> Hold {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let id = SessionId {
             generation: slot.generation,
@@ -151,50 +174,59 @@ impl Sessions {
             since: coarse_millis(),
             returned: false,
             replaced: false,
+            page,
         };
         self.lock().open.insert(id, session);
         Hold::new(self.clone(), id, member)
     }
 
     /// The session that a cookie names, with one more request. One whose time was over goes on if its worker has room.
-    /// `opens_page`: a browser asks for a page. None: it has to have a new session.
-    pub fn resume(self: &Arc<Self>, cookie: &str, opens_page: bool) -> Option<Hold> {
+    /// `page` as for [`begin`](Self::begin). None: it has to have a new session.
+    pub fn resume(self: &Arc<Self>, cookie: &str, page: Option<Page>) -> Option<Hold> {
         let id = self.signer.verify(cookie)?;
-        self.resume_open(id, opens_page)
-            .unwrap_or_else(|| self.reopen(id))
+        self.resume_open(id, page)
+            .unwrap_or_else(|| self.reopen(id, page))
     }
 
-    /// Whether a cookie names a session that is open.
-    pub fn is_open(&self, cookie: &str) -> bool {
-        let id = self.signer.verify(cookie);
-        id.is_some_and(|id| self.lock().open.contains_key(&id))
+    /// Whether a request with this cookie is for this pool, which leaves: one of an open session that does not go on
+    /// elsewhere. `page` as for [`begin`](Self::begin).
+    pub fn keeps(&self, cookie: &str, page: Option<Page>) -> bool {
+        let Some(id) = self.signer.verify(cookie) else {
+            return false;
+        };
+        let mut state = self.lock();
+        match state.open.get(&id) {
+            None => false,
+            Some(session) if session.may_move(page) => {
+                let ended = replace(&mut state, id);
+                drop(state);
+                drop(ended);
+                false
+            }
+            Some(_) => true,
+        }
     }
 
     /// None if it is not open.
-    fn resume_open(self: &Arc<Self>, id: SessionId, opens_page: bool) -> Option<Option<Hold>> {
+    fn resume_open(self: &Arc<Self>, id: SessionId, page: Option<Page>) -> Option<Option<Hold>> {
         let mut state = self.lock();
         let session = state.open.get_mut(&id)?;
         let member = session.slot.member();
-        // A page that is opened, or loaded anew, is to be the new code's, unless another page of this browser needs the old.
-        // The one that is loaded anew still has its tunnel.
-        let leaves = opens_page
-            && session.requests == 0
-            && session.tunnels <= 1
-            && self.table.standing(member) == Some(Standing::Draining);
+        let leaves =
+            session.may_move(page) && self.table.standing(member) == Some(Standing::Draining);
         if !leaves {
             session.requests += 1;
             session.returned = true;
+            session.page = session.page.or(page);
             return Some(Some(Hold::new(self.clone(), id, member)));
         }
-        session.replaced = true;
-        let over = session.is_quiet();
-        let ended = over.then(|| state.open.remove(&id));
+        let ended = replace(&mut state, id);
         drop(state);
         drop(ended);
         Some(None)
     }
 
-    fn reopen(self: &Arc<Self>, id: SessionId) -> Option<Hold> {
+    fn reopen(self: &Arc<Self>, id: SessionId, page: Option<Page>) -> Option<Hold> {
         if self.lock().ending != Ending::None {
             return None;
         }
@@ -209,6 +241,7 @@ impl Sessions {
             since: coarse_millis(),
             returned: true,
             replaced: false,
+            page,
         };
         self.lock().open.insert(id, session);
         Some(Hold::new(self.clone(), id, member))
@@ -282,6 +315,17 @@ impl Sessions {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The client of a session has another one: it ends with what it has. Returns it if that is now, to be dropped outside the lock.
+fn replace(state: &mut State, id: SessionId) -> Option<Session> {
+    let session = state.open.get_mut(&id)?;
+    session.replaced = true;
+    if session.is_quiet() {
+        state.open.remove(&id)
+    } else {
+        None
     }
 }
 

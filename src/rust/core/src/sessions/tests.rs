@@ -33,10 +33,16 @@ impl House {
     }
 
     fn begin(&self) -> (Hold, String) {
-        let hold = self.sessions.begin(self.slot().expect("a slot"));
+        let hold = self
+            .sessions
+            .begin(self.slot().expect("a slot"), Some(page()));
         let token = self.sessions.token(hold.id());
         (hold, token)
     }
+}
+
+fn page() -> Page {
+    Page::at("/")
 }
 
 const LONG: Duration = Duration::from_secs(3600);
@@ -52,11 +58,11 @@ fn a_session_keeps_its_worker_and_its_slot() {
     let other = house.slot().expect("the other worker is free");
     assert_eq!(other.generation, 2);
     assert!(house.slot().is_none());
-    let again = house.sessions.resume(&token, false).expect("it is open");
+    let again = house.sessions.resume(&token, None).expect("it is open");
     assert_eq!(again.member(), first);
     house.table.remove(first);
     assert_eq!(house.sessions.end_of_worker(1), 1);
-    assert!(house.sessions.resume(&token, false).is_none());
+    assert!(house.sessions.resume(&token, None).is_none());
     assert_eq!(house.sessions.end_of_worker(1), 0);
 }
 
@@ -76,11 +82,11 @@ fn a_quiet_session_gives_its_slot_back_and_takes_one_again() {
     assert!(expired().is_none(), "its tunnel keeps it");
     drop(tunnel);
     let slot = expired().expect("it is over");
-    assert!(!house.sessions.is_open(&token));
-    assert!(house.sessions.resume(&token, false).is_none(), "no room");
+    assert!(!house.sessions.keeps(&token, None));
+    assert!(house.sessions.resume(&token, None).is_none(), "no room");
     drop(slot);
-    let hold = house.sessions.resume(&token, false).expect("there is");
-    assert!(house.sessions.is_open(&token));
+    let hold = house.sessions.resume(&token, None).expect("there is");
+    assert!(house.sessions.keeps(&token, None));
     assert!(house.slot().is_none());
     drop(hold);
 }
@@ -94,7 +100,7 @@ fn who_keeps_no_cookies_is_not_waited_for_as_long_as_others() {
     let (hold, token) = house.begin();
     house.sessions.forget(hold.id());
     drop(hold);
-    assert!(!house.sessions.is_open(&token));
+    assert!(!house.sessions.keeps(&token, None));
     assert!(house.slot().is_some());
 }
 
@@ -108,13 +114,20 @@ fn a_page_that_is_loaded_anew_leaves_a_worker_that_leaves() {
     drop(hold);
     drop(house.table.drain(old));
     let new = house.add(2);
-    let resumed = house.sessions.resume(&token, true).expect("another tab");
+    let resumed = house
+        .sessions
+        .resume(&token, Some(page()))
+        .expect("another tab");
     assert_eq!(resumed.member(), old);
     drop((resumed, other));
-    let resumed = house.sessions.resume(&token, false).expect("no page");
+    let other = Some(Page::at("/session/download"));
+    let resumed = house.sessions.resume(&token, other).expect("another page");
     assert_eq!(resumed.member(), old);
     drop(resumed);
-    assert!(house.sessions.resume(&token, true).is_none());
+    let resumed = house.sessions.resume(&token, None).expect("no page");
+    assert_eq!(resumed.member(), old);
+    drop(resumed);
+    assert!(house.sessions.resume(&token, Some(page())).is_none());
     assert_eq!(house.table.standing(old), Some(Standing::Draining));
     drop(tab);
     assert_eq!(house.table.standing(old), None, "nobody needs it any more");
@@ -139,7 +152,7 @@ fn an_end_comes_for_each_when_it_may() {
     drop(requesting);
     assert_eq!(taken(), 0);
     drop(tunnel);
-    assert!(house.sessions.resume(&token, false).is_none());
+    assert!(house.sessions.resume(&token, None).is_none());
 }
 
 #[test]
