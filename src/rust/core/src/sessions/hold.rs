@@ -46,6 +46,9 @@ impl Hold {
     /// The request has become a tunnel.
     #[must_use]
     pub fn into_tunnel(mut self) -> Self {
+        if self.is_tunnel {
+            return self;
+        }
         if let Some(session) = self.sessions.lock().open.get_mut(&self.id) {
             session.requests = session.requests.saturating_sub(1);
             session.tunnels += 1;

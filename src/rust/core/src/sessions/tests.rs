@@ -1,6 +1,7 @@
 //! Who has a session, for how long, and where.
 
 use hyper::header::{HeaderMap, HeaderValue, COOKIE};
+use proptest::prelude::*;
 
 use super::*;
 use crate::worker::Address;
@@ -248,5 +249,129 @@ fn a_cookie_is_for_the_apps_path_and_says_how_it_came() {
     );
     for path in ["/a;b", "/a b", "", "a", "/a\r\nX: y", "/\u{e9}"] {
         assert_eq!(cookie(path, false), cookie("/", false), "{path}");
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    AddWorker,
+    Begin(bool),
+    Resume(usize, bool),
+    Another(usize),
+    Tunnel(usize),
+    Drop(usize),
+    Forget(usize),
+    Expire,
+    Drain(usize),
+    Die(usize),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let at = any::<usize>;
+    prop_oneof![
+        1 => Just(Step::AddWorker),
+        4 => any::<bool>().prop_map(Step::Begin),
+        5 => (at(), any::<bool>()).prop_map(|(at, page)| Step::Resume(at, page)),
+        3 => at().prop_map(Step::Another),
+        3 => at().prop_map(Step::Tunnel),
+        8 => at().prop_map(Step::Drop),
+        1 => at().prop_map(Step::Forget),
+        1 => Just(Step::Expire),
+        1 => at().prop_map(Step::Drain),
+        1 => at().prop_map(Step::Die),
+    ]
+}
+
+fn pick<T>(items: &[T], at: usize) -> Option<usize> {
+    (!items.is_empty()).then(|| at % items.len())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn in_any_history_sessions_and_slots_are_the_same(steps in proptest::collection::vec(step(), 1..150)) {
+        const SLOTS: u32 = 2;
+        // Whatever is quiet when sessions expire is over.
+        let house = house(SLOTS, Duration::from_millis(1));
+        let (mut workers, mut holds, mut tokens) = (Vec::new(), Vec::<Hold>::new(), Vec::new());
+        let mut generation = 0;
+        for step in steps {
+            match step {
+                Step::AddWorker => {
+                    generation += 1;
+                    workers.push((generation, house.add(generation)));
+                }
+                Step::Begin(opens) => {
+                    if let Some(slot) = house.slot() {
+                        let hold = house.sessions.begin(slot, opens.then(page));
+                        tokens.push((hold.id(), house.sessions.token(hold.id())));
+                        holds.push(hold);
+                    }
+                }
+                Step::Resume(at, opens) => {
+                    if let Some(at) = pick(&tokens, at) {
+                        let (id, token) = &tokens[at];
+                        if let Some(hold) = house.sessions.resume(token, opens.then(page)) {
+                            prop_assert_eq!(hold.id(), *id);
+                            holds.push(hold);
+                        }
+                    }
+                }
+                Step::Another(at) => {
+                    if let Some(at) = pick(&holds, at) {
+                        holds.push(holds[at].another());
+                    }
+                }
+                Step::Tunnel(at) => {
+                    if let Some(at) = pick(&holds, at) {
+                        let hold = holds.swap_remove(at).into_tunnel();
+                        holds.push(hold);
+                    }
+                }
+                Step::Drop(at) => {
+                    if let Some(at) = pick(&holds, at) {
+                        drop(holds.swap_remove(at));
+                    }
+                }
+                Step::Forget(at) => {
+                    // As a request does that began it and failed.
+                    if let Some(at) = pick(&holds, at) {
+                        let id = holds.swap_remove(at).id();
+                        house.sessions.forget(id);
+                        holds.retain(|hold| hold.id() != id);
+                        tokens.retain(|(known, _)| *known != id);
+                    }
+                }
+                Step::Expire => {
+                    house.sessions.expire();
+                }
+                Step::Drain(at) => {
+                    if let Some(at) = pick(&workers, at) {
+                        drop(house.table.drain(workers[at].1));
+                    }
+                }
+                Step::Die(at) => {
+                    if let Some(at) = pick(&workers, at) {
+                        let (generation, member) = workers.swap_remove(at);
+                        house.table.remove(member);
+                        house.sessions.end_of_worker(generation);
+                    }
+                }
+            }
+            let snapshot = house.table.snapshot();
+            let state = house.sessions.lock();
+            prop_assert_eq!(snapshot.leases, state.open.len(), "a slot for each session");
+            for member in &snapshot.members {
+                prop_assert!(member.in_flight <= SLOTS);
+            }
+            for (id, session) in &state.open {
+                let held = holds.iter().filter(|hold| hold.id() == *id).count();
+                prop_assert_eq!(held, (session.requests + session.tunnels) as usize);
+            }
+        }
+        holds.clear();
+        house.sessions.end(Ending::Pool);
+        prop_assert_eq!(house.table.snapshot().leases, 0, "nothing is left");
     }
 }
