@@ -14,6 +14,7 @@ run_server <- function(original, host, port, app, ...) {
   }
   why <- why_not_native(app)
   if (is.null(why)) {
+    if (inherits(app, "Plumber")) tell_handler_errors(app)
     if (is_template()) serve_forks(app, host) else serve_native(app, host, port)
   } else if (is_template()) {
     end_template(why)
@@ -153,6 +154,7 @@ is_interrupted <- function() {
 # Whether the worker goes on.
 handle_request <- function(app, on_headers, request, constants) {
   clear_files()
+  current$fields <- request$fields
   interrupted <- FALSE
   # Until there is an answer, whatever fails is the app's.
   is_apps <- TRUE
@@ -162,7 +164,7 @@ handle_request <- function(app, on_headers, request, constants) {
       is_apps <- FALSE
       answer(response)
     },
-    error = function(error) answer_failure(error, is_apps, request$fields$HTTP_X_REQUEST_ID),
+    error = function(error) answer_failure(error, is_apps),
     interrupt = function(condition) interrupted <<- TRUE
   )
   # Somebody ends this process, not this request.
@@ -257,9 +259,9 @@ response_head <- function(status, headers) {
 
 # What httpuv tells the client: an app's own error in its words, so that it looks the same however the app is served. What is
 # wrong with the answer itself, and all that faucet has to say, is for whoever reads the log. Nothing in here may fail.
-answer_failure <- function(error, is_apps = FALSE, id = NULL) {
+answer_failure <- function(error, is_apps = FALSE) {
   why <- tryCatch(paste(conditionMessage(error), collapse = "\n"), error = function(error) "(an error without a message)")
-  message("Error while handling request ", if (is.null(id)) "(without an id)" else id, ": ", why)
+  cat(paste0(error_head(), why, "\n"), file = stderr())
   is_told <- is_apps && !inherits(error, "faucet_error")
   answer_text(500L, if (is_told) paste("ERROR:", why) else "An exception occurred.")
 }

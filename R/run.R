@@ -17,6 +17,9 @@
 #'
 #' What is Shiny's keeps each client in one process: see the sessions of [pool()].
 #'
+#' Or `dir` is one file of R code, such as `"api.R"`: with annotations for plumber (`#* @get /`) it is read as a `plumber.R`,
+#' with `shinyApp()` it is a Shiny app, else it is run as an `entrypoint.R`. Its directory is the workers'.
+#'
 #' Workers run in `dir`, with the library paths of this session, and with plumber attached in the
 #' latter two cases. Each finds its number in the environment variable `FAUCET_WORKER_ID`.
 #'
@@ -140,7 +143,8 @@
 #' `fs.inotify.max_user_watches` allows, the files are looked at every 2 seconds; the log says so. A file system of another
 #' machine, such as NFS, tells only of what is changed on this one.
 #'
-#' @param dir Directory with the API; or several of them, or [pool()]s, by route; or a configuration file, `"faucet.yml"`.
+#' @param dir Directory with the API, or one file of R code, `"api.R"`; or several of them, or [pool()]s, by route; or a
+#'   configuration file, `"faucet.yml"`.
 #' @param app Instead of code in `dir`: a plumber router, or a function of a request. To be named: `run(app = router)`.
 #' @param workers Number of R processes. By default as many as there are usable cores, in a
 #'   container those of its quota. Two numbers, such as `c(1, 8)`, let it follow what there is to do.
@@ -220,6 +224,29 @@ run <- function(dir = ".", workers = NULL, host = NULL, port = NULL, block = TRU
   serve(settings, block, call = call)
 }
 
+# What there is at a path that `run()` is given: a "directory", or a "script", which is one file of R code. NULL if it is
+# neither.
+content_of <- function(path) {
+  if (dir.exists(path)) {
+    "directory"
+  } else if (grepl("[.]R$", path, ignore.case = TRUE) && file.exists(path)) {
+    "script"
+  }
+}
+
+# The directory that workers run in, the file in it that they run if they need not look for one (absolute paths), and what of
+# Shiny they run, as find_shiny() has it.
+find_app <- function(path, call = NULL) {
+  if (rlang::is_string(path) && identical(content_of(path), "script")) {
+    file <- absolute_path(path)
+    shiny <- if (is_shiny_script(file)) list(document = basename(file))
+    list(dir = dirname(file), file = if (is.null(shiny)) file, shiny = shiny)
+  } else {
+    dir <- check_app(path, call = call)
+    list(dir = dir, file = NULL, shiny = find_shiny(dir, call = call))
+  }
+}
+
 # The absolute path of a directory that holds something to run.
 check_app <- function(dir, call = NULL) {
   path <- check_dir(dir, call = call)
@@ -240,14 +267,21 @@ check_dir <- function(dir, call = NULL) {
     abort("dir", "{.arg dir} must be the path of one directory, not {got}.", call = call)
   }
   if (!dir.exists(dir)) {
-    abort("dir", c(
-      "There is no directory {.path {dir}}.",
-      i = if (file.exists(dir)) "It is a file: pass the directory that holds it.",
-      i = if (!file.exists(dir) && !is_absolute(dir) && !is_url(dir)) "The working directory is {.path {getwd()}}.",
-      i = if (is_url(dir)) "{.fun faucet::run_k8s} serves what runs at a URL."
-    ), dir = dir, call = call)
+    what <- if (grepl("[.]R$", dir, ignore.case = TRUE) && !file.exists(dir)) "file" else "directory"
+    hint <- no_directory_hint(dir)
+    abort("dir", c("There is no {what} {.path {dir}}.", i = hint), dir = dir, call = call)
   }
   absolute_path(dir)
+}
+
+no_directory_hint <- function(dir) {
+  if (file.exists(dir)) {
+    "It is a file: pass the directory that holds it, or a file of R code to {.fun run}."
+  } else if (is_url(dir)) {
+    "{.fun faucet::run_k8s} serves what runs at a URL."
+  } else if (!is_absolute(dir)) {
+    "The working directory is {.path {getwd()}}."
+  }
 }
 
 # Links stay as they are: a link to the current release may point to the next one when the server reloads.

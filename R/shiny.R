@@ -28,6 +28,14 @@ find_shiny <- function(dir, call = NULL) {
   if (length(documents) == 1) list(document = documents)
 }
 
+# Whether one file of R code is a Shiny app, and not an API that has annotations for plumber.
+is_shiny_script <- function(path) {
+  lines <- readLines(path, warn = FALSE, encoding = "UTF-8")
+  code <- grep("^[[:space:]]*#", lines, value = TRUE, invert = TRUE, useBytes = TRUE)
+  annotated <- grepl("^[[:space:]]*#['*][[:space:]]*@(get|put|post|use|delete|head|options|patch|plumber)", lines, useBytes = TRUE)
+  any(grepl("(^|[^[:alnum:]_.])shinyApp[[:space:]]*[(]", code, useBytes = TRUE)) && !any(annotated)
+}
+
 # Whether the header of a document says that it needs Shiny.
 is_shiny_document <- function(path) {
   lines <- readLines(path, warn = FALSE, encoding = "UTF-8")

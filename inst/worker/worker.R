@@ -148,6 +148,18 @@ local({ # nolint: cyclocomp_linter. It holds functions, each of which counts.
     }
   }
 
+  run_annotated <- function(file) {
+    attach_plumber()
+    run_router(plumber::plumb(file))
+  }
+
+  # One file, whose content says what it is: plumber's annotations of endpoints, filters or the router itself.
+  run_file <- function(file) {
+    annotation <- "^[[:space:]]*#['*][[:space:]]*@(get|put|post|use|delete|head|options|patch|filter|assets|plumber)([[:space:]]|$)"
+    lines <- readLines(file, warn = FALSE, encoding = "UTF-8")
+    if (any(grepl(annotation, lines, ignore.case = TRUE, useBytes = TRUE))) run_annotated(file) else run_entrypoint(file)
+  }
+
   # An app that is an R object of the session that started the server.
   run_object <- function(file) {
     faucet <- load_faucet()
@@ -171,12 +183,15 @@ local({ # nolint: cyclocomp_linter. It holds functions, each of which counts.
   }
 
   # Returns when it is interrupted, or when the app stops itself. It is quiet, as its address is not the one to open.
-  run_shiny <- function() {
+  run_shiny <- function(app) {
     need("shiny", "A Shiny app")
-    until_interrupted(shiny::runApp(".", port = port, host = host, launch.browser = FALSE, quiet = TRUE))
+    until_interrupted(shiny::runApp(app, port = port, host = host, launch.browser = FALSE, quiet = TRUE))
   }
 
   run_document <- function(file) {
+    if (grepl("[.]R$", file, ignore.case = TRUE)) {
+      return(run_shiny(file))
+    }
     if (grepl("[.]qmd$", file, ignore.case = TRUE)) {
       return(run_quarto(file))
     }
@@ -208,17 +223,19 @@ local({ # nolint: cyclocomp_linter. It holds functions, each of which counts.
   serve <- function() {
     if (nzchar(app <- Sys.getenv("FAUCET_APP"))) {
       run_object(app)
+    } else if (nzchar(file <- Sys.getenv("FAUCET_FILE"))) {
+      # It is in the working directory.
+      run_file(basename(file))
+    } else if (nzchar(document <- Sys.getenv("FAUCET_DOCUMENT"))) {
+      run_document(document)
     } else if (file.exists("_server.yml")) {
       launch_engine("_server.yml")
     } else if (!is.null(file <- find_file("entrypoint.R"))) {
       run_entrypoint(file)
     } else if (!is.null(file <- find_file("plumber.R"))) {
-      attach_plumber()
-      run_router(plumber::plumb(file))
+      run_annotated(file)
     } else if (!is.null(find_file("app.R")) || !is.null(find_file("server.R"))) {
-      run_shiny()
-    } else if (nzchar(document <- Sys.getenv("FAUCET_DOCUMENT"))) {
-      run_document(document)
+      run_shiny(".")
     } else {
       stop("No _server.yml, entrypoint.R, plumber.R or Shiny app in ", getwd(), ".", call. = FALSE)
     }

@@ -187,3 +187,32 @@ test_that("warnings and errors of handlers are shown with the worker's number", 
   lines <- messages_until(server, any(grepl("be warned", seen)) && any(grepl("failed on purpose", seen)))
   expect_match(grep("be warned|failed on purpose", lines, value = TRUE), "^\\[worker 1\\] ")
 })
+
+test_that("an error of a handler is told with its request", {
+  code <- c("#* @get /fail", "function() stop(\"failed on purpose\")", "#* @get /ok", "function() 1")
+  mounted <- c("root <- pr_get(pr(), \"/fail\", function() stop(\"failed on purpose\"))", "pr_mount(pr(), \"/sub\", root)")
+  by_hand <- c("pr_set_error(pr_get(pr(), \"/fail\", function() stop(\"failed on purpose\")),", "function(req, res, err) {",
+    "print(\"my own words\")", "res$status <- 500L", "list() })")
+  seen <- function(what, path, pattern = "failed on purpose", ...) {
+    server <- suppressMessages(local_server(what, workers = 1, quiet = FALSE, ..., env = env))
+    answer <- request(server, path, headers = list(`X-Request-Id` = "the-id"))
+    expect_identical(answer$status, 500L)
+    line <- grep(pattern, messages_until(server, any(grepl(pattern, seen))), value = TRUE)
+    expect_length(line, 1)
+    line
+  }
+  env <- environment()
+  withr::local_options(faucet.worker_type = "native")
+  expect_match(
+    seen(local_code("plumber.R" = code), "/fail"),
+    "[worker 1] error in GET /fail (request the-id): <simpleError in ", fixed = TRUE
+  )
+  head <- "error in GET /sub/fail (request the-id): <simpleError"
+  expect_match(seen(local_code("entrypoint.R" = mounted), "/sub/fail", preload = TRUE), head, fixed = TRUE)
+  router <- plumber::pr_get(plumber::pr(), "/fail", function() stop("failed on purpose"))
+  pool <- list("/pool" = faucet::pool(app = router))
+  expect_match(seen(pool, "/pool/fail"), "error in GET /pool/fail (request the-id): <simpleError", fixed = TRUE)
+  fun <- list("/" = faucet::pool(app = function(req) stop("failed on purpose")))
+  expect_match(seen(fun, "/a%0Ab"), "error in GET /a", fixed = TRUE)
+  expect_no_match(seen(local_code("entrypoint.R" = by_hand), "/fail", "my own words"), "error in")
+})

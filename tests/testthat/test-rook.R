@@ -346,7 +346,7 @@ test_that("why an answer failed is told to the log, with the request's id, and n
     expect_identical(answer$status, 500L, info = failure$logged)
     expect_identical(answer$text, failure$told, info = failure$logged)
     id <- answer$headers[["x-request-id"]]
-    lines <- messages_until(server, any(grepl(paste("handling request", id), seen, fixed = TRUE)))
+    lines <- messages_until(server, any(grepl(paste0("(request ", id, ")"), seen, fixed = TRUE)))
     expect_match(paste(lines, collapse = "\n"), failure$logged, fixed = TRUE, info = failure$logged)
   }
   expect_identical(rook_value(server, "well"), "well")
