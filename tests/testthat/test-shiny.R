@@ -147,7 +147,8 @@ test_that("an R Markdown document with Shiny is served", {
   expect_identical(server$status()$sessions, 1L)
   server$stop()
 
-  prerendered <- local_code("a.Rmd" = c("---", "title: A", "output: html_document", "server: shiny", "---", "", code, "", server_code))
+  header <- c("---", "title: A", "output: html_document", "server: shiny", "---", "")
+  prerendered <- local_code("a.Rmd" = c(header, code, "", server_code))
   server <- local_server(prerendered, workers = 1)
   visitor <- visit(server)
   expect_identical(visitor$pid, server$status()$pid)
