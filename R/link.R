@@ -6,9 +6,9 @@ new_link <- function(started, settings) {
   link$handle <- started$handle
   link$url <- started$url
   link$admin_url <- started$admin_url
-  # Of what is served: the directory of its own workers, or the URL of its replicas; of several pools, neither.
+  # Of what is served: the directory or file that its own workers run, or the URL of its replicas; of several pools, neither.
   pools <- settings$pools
-  link$dir <- if (length(pools) == 1) pools[[1]]$dir
+  link$dir <- if (length(pools) == 1) pools[[1]]$file %||% pools[[1]]$dir
   link$replicas <- if (length(pools) == 1) pools[[1]]$url
   # At the start; the handle may change both. Nobody knows how many replicas there will be.
   link$pools <- length(pools)

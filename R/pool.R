@@ -18,7 +18,7 @@
 #' on to
 #' `/sales/`, so that a page's relative links lead to where they should.
 #'
-#' @param dir Directory with the API, as for [run()].
+#' @param dir Directory with the API, or one file of R code, as for [run()].
 #' @param ... Settings of this pool, by name, such as `workers`, `timeout`, `queue` or `preload`: see
 #'   [`faucet-options`]. What is not
 #'   given here is as `run()` was told, or as options and the environment have it. Those that are the whole server's,
@@ -154,14 +154,17 @@ served <- function(what, call = NULL) {
     return(list(url = check_url(what$url, call = call)))
   }
   if (is.null(what$app)) {
-    dir <- check_app(what$dir, call = call)
-    file <- NULL
+    found <- find_app(what$dir, call = call)
+    saved <- NULL
   } else {
     app <- check_app_object(what$app, call = call)
-    dir <- check_dir(what$dir %||% ".", call = call)
-    file <- save_app(app, tempfile("faucet-app-", fileext = ".rds"), call = call)
+    found <- list(dir = check_dir(what$dir %||% ".", call = call))
+    saved <- save_app(app, tempfile("faucet-app-", fileext = ".rds"), call = call)
   }
-  list(dir = dir, app = file, command = worker_command(), env = c(worker_env(), FAUCET_APP = file))
+  list(
+    dir = found$dir, file = found$file, app = saved, command = worker_command(),
+    env = c(worker_env(), FAUCET_APP = saved, FAUCET_FILE = found$file)
+  )
 }
 
 # A route in its one form.

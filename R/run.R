@@ -12,6 +12,9 @@
 #'   `httpuv::runServer()`, on whatever port; else on port `Sys.getenv("FAUCET_PORT")` of 127.0.0.1.
 #' - `plumber.R`: an API annotated for plumber.
 #'
+#' Or `dir` is one file of R code, such as `"api.R"`: with annotations for plumber (`#* @get /`) it is read as a `plumber.R`,
+#' else run as an `entrypoint.R`. Its directory is the workers'.
+#'
 #' Workers run in `dir`, with the library paths of this session, and with plumber attached in the
 #' latter two cases. Each finds its number in the environment variable `FAUCET_WORKER_ID`.
 #'
@@ -84,7 +87,8 @@
 #' removed, those whose settings differ are replaced, and the others reload. If it cannot be read, all stays as it was.
 #' Settings of the server itself, such as `port`, hold from its start.
 #'
-#' @param dir Directory with the API; or several of them, or [pool()]s, by route; or a configuration file, `"faucet.yml"`.
+#' @param dir Directory with the API, or one file of R code, `"api.R"`; or several of them, or [pool()]s, by route; or a
+#'   configuration file, `"faucet.yml"`.
 #' @param app Instead of code in `dir`: a plumber router, or a function of a request. To be named: `run(app = router)`.
 #' @param workers Number of R processes. By default as many as there are usable cores, in a
 #'   container those of its quota.
@@ -162,6 +166,26 @@ run <- function(dir = ".", workers = NULL, host = NULL, port = NULL, block = TRU
   serve(settings, block, call = call)
 }
 
+# What there is at a path that `run()` is given: a "directory", or a "script", which is one file of R code. NULL if it is
+# neither.
+content_of <- function(path) {
+  if (dir.exists(path)) {
+    "directory"
+  } else if (grepl("[.]R$", path, ignore.case = TRUE) && file.exists(path)) {
+    "script"
+  }
+}
+
+# The directory that workers run in, and the file in it that they run if they need not look for one. Absolute paths.
+find_app <- function(path, call = NULL) {
+  if (rlang::is_string(path) && identical(content_of(path), "script")) {
+    file <- absolute_path(path)
+    list(dir = dirname(file), file = file)
+  } else {
+    list(dir = check_app(path, call = call), file = NULL)
+  }
+}
+
 # The absolute path of a directory that holds something to run.
 check_app <- function(dir, call = NULL) {
   path <- check_dir(dir, call = call)
@@ -181,14 +205,21 @@ check_dir <- function(dir, call = NULL) {
     abort("dir", "{.arg dir} must be the path of one directory, not {got}.", call = call)
   }
   if (!dir.exists(dir)) {
-    abort("dir", c(
-      "There is no directory {.path {dir}}.",
-      i = if (file.exists(dir)) "It is a file: pass the directory that holds it.",
-      i = if (!file.exists(dir) && !is_absolute(dir) && !is_url(dir)) "The working directory is {.path {getwd()}}.",
-      i = if (is_url(dir)) "{.fun faucet::run_k8s} serves what runs at a URL."
-    ), dir = dir, call = call)
+    what <- if (grepl("[.]R$", dir, ignore.case = TRUE) && !file.exists(dir)) "file" else "directory"
+    hint <- no_directory_hint(dir)
+    abort("dir", c("There is no {what} {.path {dir}}.", i = hint), dir = dir, call = call)
   }
   absolute_path(dir)
+}
+
+no_directory_hint <- function(dir) {
+  if (file.exists(dir)) {
+    "It is a file: pass the directory that holds it, or a file of R code to {.fun run}."
+  } else if (is_url(dir)) {
+    "{.fun faucet::run_k8s} serves what runs at a URL."
+  } else if (!is_absolute(dir)) {
+    "The working directory is {.path {getwd()}}."
+  }
 }
 
 # Links stay as they are: a link to the current release may point to the next one when the server reloads.

@@ -148,6 +148,19 @@ local({ # nolint: cyclocomp_linter. It holds functions, each of which counts.
     }
   }
 
+  run_annotated <- function(file) {
+    attach_plumber()
+    run_router(plumber::plumb(file))
+  }
+
+  # One file, whose content says what it is: plumber's annotations of endpoints, filters or the router itself.
+  run_file <- function(file) {
+    tags <- "get|put|post|use|delete|head|options|patch|filter|assets|plumber"
+    annotation <- paste0("^[[:space:]]*#['*][[:space:]]*@(", tags, ")([[:space:]]|$)")
+    lines <- readLines(file, warn = FALSE, encoding = "UTF-8")
+    if (any(grepl(annotation, lines, ignore.case = TRUE, useBytes = TRUE))) run_annotated(file) else run_entrypoint(file)
+  }
+
   # An app that is an R object of the session that started the server.
   run_object <- function(file) {
     faucet <- load_faucet()
@@ -160,13 +173,15 @@ local({ # nolint: cyclocomp_linter. It holds functions, each of which counts.
   serve <- function() {
     if (nzchar(app <- Sys.getenv("FAUCET_APP"))) {
       run_object(app)
+    } else if (nzchar(file <- Sys.getenv("FAUCET_FILE"))) {
+      # It is in the working directory.
+      run_file(basename(file))
     } else if (file.exists("_server.yml")) {
       launch_engine("_server.yml")
     } else if (!is.null(file <- find_file("entrypoint.R"))) {
       run_entrypoint(file)
     } else if (!is.null(file <- find_file("plumber.R"))) {
-      attach_plumber()
-      run_router(plumber::plumb(file))
+      run_annotated(file)
     } else {
       stop("No _server.yml, entrypoint.R or plumber.R in ", getwd(), ".", call. = FALSE)
     }

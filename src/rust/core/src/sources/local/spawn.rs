@@ -21,8 +21,9 @@ use crate::signals;
 
 /// All that processes are told by their front. One that is itself a worker has been told the same by its own, and must not
 /// pass it on: its workers would serve another app, or end as other processes do.
-const TOLD: [&str; 11] = [
+const TOLD: [&str; 12] = [
     "FAUCET_APP",
+    "FAUCET_FILE",
     "FAUCET_FORK",
     "FAUCET_HOST",
     "FAUCET_LIB",
