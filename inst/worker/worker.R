@@ -155,7 +155,8 @@ local({ # nolint: cyclocomp_linter. It holds functions, each of which counts.
 
   # One file, whose content says what it is: plumber's annotations of endpoints, filters or the router itself.
   run_file <- function(file) {
-    annotation <- "^[[:space:]]*#['*][[:space:]]*@(get|put|post|use|delete|head|options|patch|filter|assets|plumber)([[:space:]]|$)"
+    tags <- "get|put|post|use|delete|head|options|patch|filter|assets|plumber"
+    annotation <- paste0("^[[:space:]]*#['*][[:space:]]*@(", tags, ")([[:space:]]|$)")
     lines <- readLines(file, warn = FALSE, encoding = "UTF-8")
     if (any(grepl(annotation, lines, ignore.case = TRUE, useBytes = TRUE))) run_annotated(file) else run_entrypoint(file)
   }
