@@ -481,15 +481,13 @@ check_range <- function(value, limits) {
   if (length(value) == 1) {
     return(check_count(value, limits))
   }
-  if (!is.numeric(value) || is.object(value) || length(value) != 2) {
-    return(NULL)
-  }
+  if (length(value) == 2 && is.numeric(value) && !is.object(value)) check_ends(value, limits)
+}
+
+check_ends <- function(value, limits) {
   least <- check_count(value[[1]], list(min = 0, max = limits$max))
   most <- check_count(value[[2]], limits)
-  if (is.null(least) || is.null(most) || least > most) {
-    return(NULL)
-  }
-  if (least == most) most else c(least, most)
+  if (!is.null(least) && !is.null(most) && least <= most) unique(c(least, most))
 }
 
 # As `Sys.getenv("PORT")` gives a whole number.

@@ -32,7 +32,8 @@ find_shiny <- function(dir, call = NULL) {
 is_shiny_script <- function(path) {
   lines <- readLines(path, warn = FALSE, encoding = "UTF-8")
   code <- grep("^[[:space:]]*#", lines, value = TRUE, invert = TRUE, useBytes = TRUE)
-  annotated <- grepl("^[[:space:]]*#['*][[:space:]]*@(get|put|post|use|delete|head|options|patch|plumber)", lines, useBytes = TRUE)
+  annotation <- "^[[:space:]]*#['*][[:space:]]*@(get|put|post|use|delete|head|options|patch|plumber)"
+  annotated <- grepl(annotation, lines, ignore.case = TRUE, useBytes = TRUE)
   any(grepl("(^|[^[:alnum:]_.])shinyApp[[:space:]]*[(]", code, useBytes = TRUE)) && !any(annotated)
 }
 

@@ -32,12 +32,26 @@ test_that("what Shiny's is, is found, and has sessions", {
   expect_false(only_pool(list(dir = dir), list(sticky = FALSE))[[1]]$sticky)
   expect_identical(only_pool(list(dir = dir), list(slots = 1))[[1]]$slots, 1L)
   expect_error(only_pool(list(dir = dir), list(preload = TRUE)), "cannot be preloaded", class = "faucet_error_option")
-  expect_error(use_k8s("hello", dir), "sessionAffinity", class = "faucet_error_unsupported")
+  expect_error(use_k8s(dir, name = "hello"), "sessionAffinity", class = "faucet_error_unsupported")
   expect_null(find_shiny(local_app("basic")))
   # An API goes first.
   both <- local_code("plumber.R" = "", "app.R" = "")
   expect_null(find_shiny(both))
   expect_identical(find_shiny(local_code("ui.R" = "", "Server.r" = "")), list(document = NULL))
+})
+
+test_that("one file is a Shiny app if it makes one, and no API", {
+  dir <- local_code(
+    "app.R" = c("ui <- 1", "shiny::shinyApp(ui, server)"),
+    "api.R" = c("#* @get /", "function() 1", "# shinyApp(ui, server)"),
+    "both.R" = c("#* @get /", "function() shinyApp(1, 2)"),
+    "other.R" = "myshinyApp(1)"
+  )
+  shiny <- function(file) find_app(file.path(dir, file))$shiny
+  expect_identical(shiny("app.R"), list(document = "app.R"))
+  expect_null(find_app(file.path(dir, "app.R"))$file)
+  for (file in c("api.R", "both.R", "other.R")) expect_null(shiny(file), info = file)
+  expect_identical(find_app(file.path(dir, "api.R"))$file, file.path(dir, "api.R"))
 })
 
 test_that("documents that need Shiny are found", {
