@@ -220,3 +220,34 @@ fn a_reload_replaces_workers_that_have_come_by_demand() {
         assert_eq!(local.get("/says").1, "new");
     }
 }
+
+#[test]
+fn a_worker_that_serves_does_not_leave_for_one_that_does_not_start() {
+    let mut local = Local::start("", |setup| {
+        quickly_back(1, 3)(setup);
+        setup.local.max_failures = 1;
+    });
+    local.until_ready(1);
+    local.write("fail");
+    let clients = ask(&local, "/wait:go", 2);
+    local.until_logged("worker 2 has failed to start");
+    local.touch("go");
+    assert_eq!(statuses(clients), [200; 2]);
+    wait_until("the other is forgotten", || {
+        local.status().workers.len() == 1
+    });
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(local.get("/wait:go").0, 200);
+    assert_eq!(local.status().serving(), 1);
+}
+
+#[test]
+fn a_worker_that_dies_when_nobody_needs_it_does_not_come_back() {
+    let local = Local::start("", between(0, 1));
+    for _ in 0..2 {
+        // One death may be a request's own fault; no answer, or an error.
+        drop(local.get("/die"));
+    }
+    wait_until("it sleeps", || local.status().sleeping);
+    assert_eq!(local.get("/pid").0, 200);
+}

@@ -116,7 +116,8 @@ impl Server {
             .pools
             .iter()
             .map(|pool| pool.source.workers().max)
-            .fold(0, u32::saturating_add);
+            .fold(0, u32::saturating_add)
+            .min(settings.max_workers.unwrap_or(u32::MAX));
         let mut server = Self {
             shared: shared.clone(),
             pools: pools.clone(),

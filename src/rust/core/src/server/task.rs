@@ -431,6 +431,7 @@ impl ServerTask {
         let workers: u32 = self.running.lock().values().fold(0, |sum, running| {
             sum.saturating_add(running.settings.source.workers().max)
         });
+        let workers = workers.min(self.max_workers.unwrap_or(u32::MAX));
         let descriptors = self.front.store.descriptors();
         descriptors.reserve_for(workers as usize);
         // Clients may have what the new workers need.

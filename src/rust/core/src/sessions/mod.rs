@@ -14,8 +14,8 @@ pub use cookie::{cookie_name, cookie_values, new_cookie, take_cookies};
 pub use hold::Hold;
 pub use signer::{SessionId, Signer};
 
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::collections::hash_map::DefaultHasher;
-use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -243,7 +243,19 @@ impl Sessions {
             replaced: false,
             page,
         };
-        self.lock().open.insert(id, session);
+        let surplus = match self.lock().open.entry(id) {
+            // Another request of its has come first.
+            Entry::Occupied(mut known) => {
+                known.get_mut().requests += 1;
+                Some(session)
+            }
+            Entry::Vacant(place) => {
+                place.insert(session);
+                None
+            }
+        };
+        // Its slot goes back to the table, which is not asked while the sessions are locked.
+        drop(surplus);
         Some(Hold::new(self.clone(), id, member))
     }
 

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::memory;
 
@@ -10,6 +11,9 @@ const UNMEASURED: u64 = 128 * 1024 * 1024;
 
 /// Part of all memory (1 / n) that workers leave to others.
 const SPARED: u64 = 20;
+
+/// For how long a pool counts as held that found no room for a worker: it asks again before that.
+const HELD: Duration = Duration::from_secs(3);
 
 /// How much memory is left, in bytes; `None` if the system does not say.
 type Left = Box<dyn Fn() -> Option<u64> + Send + Sync>;
@@ -28,6 +32,8 @@ struct Taken {
     workers: u32,
     /// Memory that workers will have which are starting, in bytes.
     promised: u64,
+    /// When a pool found no room.
+    held: Option<Instant>,
 }
 
 /// Why there is no room for another worker.
@@ -79,6 +85,14 @@ impl Budget {
     /// # Errors
     /// There is no room for a single one.
     pub fn claim(self: &Arc<Self>, wanted: u32, needs: Option<u64>) -> Result<Vec<Seat>, Held> {
+        let claimed = self.try_claim(wanted, needs);
+        if claimed.is_err() {
+            self.lock().held = Some(Instant::now());
+        }
+        claimed
+    }
+
+    fn try_claim(self: &Arc<Self>, wanted: u32, needs: Option<u64>) -> Result<Vec<Seat>, Held> {
         let mut taken = self.lock();
         let (room, promised) = match self.max_workers {
             Some(most) => match most.saturating_sub(taken.workers) {
@@ -91,10 +105,14 @@ impl Budget {
                     None => (wanted, 0),
                     Some(left) => {
                         let left = left.saturating_sub(taken.promised);
-                        if left < needs {
+                        // Where there is none, waiting would not help.
+                        if left < needs && taken.workers == 0 {
+                            (1, needs)
+                        } else if left < needs {
                             return Err(Held::Memory { needs, left });
+                        } else {
+                            (u32::try_from(left / needs).unwrap_or(u32::MAX), needs)
                         }
-                        (u32::try_from(left / needs).unwrap_or(u32::MAX), needs)
                     }
                 }
             }
@@ -110,10 +128,17 @@ impl Budget {
         Ok((0..count).map(seat).collect())
     }
 
-    /// Whether more workers must be than may be: some that need not be should leave.
-    pub fn is_exceeded(&self) -> bool {
+    /// Whether idle workers that need not be there should leave: there are more than there may be, or a pool has found no
+    /// room for one.
+    pub fn is_wanted(&self) -> bool {
         let taken = self.lock();
         self.max_workers.is_some_and(|most| taken.workers > most)
+            || taken.held.is_some_and(|held| held.elapsed() < HELD)
+    }
+
+    /// One has left for that.
+    pub fn given_way(&self) {
+        self.lock().held = None;
     }
 
     /// Whether what a worker needs is asked for.
@@ -174,9 +199,11 @@ mod tests {
         let may = budget.claim(5, None).expect("room for two");
         assert_eq!(may.len(), 2);
         assert_eq!(budget.claim(1, None).err(), Some(Held::MaxWorkers(3)));
-        assert!(!budget.is_exceeded());
+        assert!(budget.is_wanted(), "someone was held");
+        budget.given_way();
+        assert!(!budget.is_wanted());
         let another = budget.seat();
-        assert!(budget.is_exceeded());
+        assert!(budget.is_wanted());
         drop((must, another));
         assert_eq!(budget.claim(5, None).expect("room for one").len(), 1);
         drop(may);
@@ -205,8 +232,13 @@ mod tests {
     fn without_a_measure_a_worker_is_taken_to_be_like_others() {
         let budget = Budget::with(None, Box::new(|| Some(UNMEASURED * 2)));
         assert_eq!(budget.claim(9, None).expect("room").len(), 2);
+        let _first = budget.seat();
         budget.measured(UNMEASURED * 3);
         assert!(budget.claim(9, None).is_err());
+        let full = Budget::with(None, Box::new(|| Some(0)));
+        let first = full.claim(9, None).expect("the very first");
+        assert_eq!(first.len(), 1);
+        assert!(full.claim(1, None).is_err());
         let unknown = Budget::with(None, Box::new(|| None));
         assert_eq!(unknown.claim(9, None).expect("room").len(), 9);
     }

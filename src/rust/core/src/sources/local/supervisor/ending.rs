@@ -17,6 +17,9 @@ pub(super) const STOP_GRACE: Duration = Duration::from_secs(5);
 /// The same for one that is known to be stuck, or has not yet begun to serve.
 pub(super) const SHORT_GRACE: Duration = Duration::from_secs(1);
 
+/// Processes of one worker that wait for their sessions, beside the one that serves.
+const MOST_DRAINING: usize = 2;
+
 /// How long tunnels may take to close after their worker has drained.
 const TUNNEL_GRACE: Duration = Duration::from_secs(5);
 
@@ -49,6 +52,7 @@ impl Supervisor {
         };
         match (member.state, member.lease_id, member.worker.clone()) {
             (State::Ready, Some(lease_id), Some(worker)) => {
+                let id = member.id;
                 member.state = State::Draining;
                 let drained = self.table.drain(lease_id);
                 let (sender, sessions) = (self.sender.clone(), self.sessions.clone());
@@ -63,9 +67,22 @@ impl Supervisor {
                     let _ = sender.send(Event::Drained(generation));
                 };
                 tokio::spawn(work.in_current_span());
+                self.end_older(id);
             }
             (State::Starting, ..) => self.end(generation, SHORT_GRACE),
             _ => {}
+        }
+    }
+
+    /// Of the processes of one worker that wait for their sessions, ends the oldest that are too many: with open pages, reload
+    /// after reload would leave one more.
+    fn end_older(&mut self, id: u32) {
+        if self.sessions.is_some() {
+            let draining = self.of(id, State::Draining);
+            let surplus = draining.len().saturating_sub(MOST_DRAINING);
+            for generation in draining.into_iter().take(surplus) {
+                self.end(generation, STOP_GRACE);
+            }
         }
     }
 

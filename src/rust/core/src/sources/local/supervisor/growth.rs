@@ -39,6 +39,10 @@ impl Supervisor {
                 Err(failure) => failed = Some(failure),
             }
         }
+        if self.lacks_template() && !self.positions.is_empty() {
+            // These load the app themselves; those that come later are forked.
+            self.start_template().await;
+        }
         if let Some(failure) = failed {
             let _ = reply.send(Err(failure));
         } else if pending.is_empty() {

@@ -31,7 +31,9 @@ impl Supervisor {
             && member
                 .recycle_after
                 .map_or(true, |after| after <= Instant::now());
-        let under_way = !self.of(id, State::Starting).is_empty();
+        // One that still waits for its sessions is to be the only one.
+        let under_way = !self.of(id, State::Starting).is_empty()
+            || (self.sessions.is_some() && !self.of(id, State::Draining).is_empty());
         let (lived, fresh) = (
             member.ready_since.map(|since| since.elapsed()),
             member.fresh,

@@ -108,6 +108,18 @@ impl Supervisor {
         };
         let due = position.died(ready_since.unwrap_or_else(Instant::now));
         let pause = due.at.saturating_duration_since(Instant::now());
+        let needed = self.positions.len() <= self.settings.workers.min as usize
+            || self.table.demand().waiting > 0;
+        if !replaced && !needed && !pause.is_zero() {
+            // The next request starts one, if it takes one.
+            self.positions.remove(&id);
+            tracing::warn!(worker = id, "dies again and again, and is not needed now");
+            self.ops.metrics.scaling("down", "failing");
+            return;
+        }
+        let Some(position) = self.positions.get_mut(&id) else {
+            return;
+        };
         if replaced {
             position.place = Place::Filled;
         } else if pause.is_zero() {
@@ -195,17 +207,20 @@ impl Supervisor {
         let Some(last) = self.first_failures.last() else {
             return Failure::new("boot", "No worker could be started.");
         };
-        let way = |failed: &FirstFailure| failed.failure.reason().to_owned();
+        // Standard output and error are two streams, whose last lines come in either order.
+        let same = |one: &FirstFailure, other: &FirstFailure| {
+            let why = one.failure.reason();
+            let lines = &other.failure.lines;
+            why == other.failure.reason()
+                || (!why.is_empty() && lines.iter().any(|line| line.trim() == why))
+        };
         let first = self.first_failures.iter().find(|failed| failed.id == FIRST);
-        let told = first
-            .filter(|first| way(first) == way(last))
-            .unwrap_or(last);
-        let mut ways: Vec<String> = first.map(way).into_iter().collect();
+        let told = first.filter(|first| same(first, last)).unwrap_or(last);
+        let mut ways: Vec<&FirstFailure> = first.into_iter().collect();
         for failed in &self.first_failures {
-            let way = way(failed);
-            if !ways.contains(&way) {
+            if !ways.iter().any(|way| same(way, failed)) {
                 failed.gate.open(&self.ops.log);
-                ways.push(way);
+                ways.push(failed);
             }
         }
         told.failure.clone()

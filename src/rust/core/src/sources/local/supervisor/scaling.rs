@@ -305,6 +305,7 @@ impl Supervisor {
             return;
         }
         self.sleep_if_failing();
+        self.drop_those_that_do_not_start();
         let replaced = |member: &Member| !self.of(member.id, State::Starting).is_empty();
         let mut idle: Vec<(Instant, u64)> = self
             .members
@@ -321,11 +322,17 @@ impl Supervisor {
 
     /// Lets a worker go that has served nobody for so long, if that is long enough and it need not be there.
     fn shrink_if_idle(&mut self, generation: u64, idled: Duration) {
-        let before = self.positions.len();
+        let before = self.serving();
         let long = self.settings.shrink_after.is_some_and(|most| idled >= most);
-        // Too many because another pool has come: they leave at once.
-        let due = !idled.is_zero() && (long || self.resources.budget.is_exceeded());
-        if !due || before <= self.settings.workers.min as usize {
+        // Another pool needs its place: it leaves at once.
+        let wanted = self.resources.budget.is_wanted();
+        // One that does not serve yet is no reason for one that serves to leave.
+        let all_serve = before == self.positions.len();
+        if idled.is_zero()
+            || !(long || wanted)
+            || !all_serve
+            || before <= self.settings.workers.min as usize
+        {
             return;
         }
         let member = self.members.get(&generation);
@@ -337,6 +344,9 @@ impl Supervisor {
         if self.table.remove_if_idle(lease_id) {
             self.positions.remove(&id);
             self.retire(generation);
+            if !long {
+                self.resources.budget.given_way();
+            }
             tracing::info!(
                 "shrinks from {before} to {}: worker {id} was idle for {:.1} s",
                 workers(before - 1),
@@ -365,6 +375,26 @@ impl Supervisor {
             self.positions.clear();
             self.ops.metrics.scaling("down", "failing");
             self.table_admits();
+        }
+    }
+
+    /// Forgets workers that need not be there, do not start, and would serve nobody now if they did.
+    fn drop_those_that_do_not_start(&mut self) {
+        let least = (self.settings.workers.min as usize).max(self.serving());
+        if self.table.demand().waiting > 0 {
+            return;
+        }
+        let idle = |(id, position): (&u32, &Position)| position.due().map(|_| *id);
+        let waiting: Vec<u32> = self.positions.iter().filter_map(idle).rev().collect();
+        for id in waiting {
+            if self.positions.len() <= least || self.serving() == 0 {
+                return;
+            }
+            if self.members.values().all(|member| member.id != id) {
+                self.positions.remove(&id);
+                tracing::info!(worker = id, "does not start, and is not needed now");
+                self.ops.metrics.scaling("down", "failing");
+            }
         }
     }
 
