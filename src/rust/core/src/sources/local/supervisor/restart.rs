@@ -208,11 +208,11 @@ impl Supervisor {
             return Failure::new("boot", "No worker could be started.");
         };
         // Standard output and error are two streams, whose last lines come in either order.
+        let says = |one: &FirstFailure, what: &str| {
+            one.failure.reason() == what || one.failure.lines.iter().any(|line| line.trim() == what)
+        };
         let same = |one: &FirstFailure, other: &FirstFailure| {
-            let why = one.failure.reason();
-            let lines = &other.failure.lines;
-            why == other.failure.reason()
-                || (!why.is_empty() && lines.iter().any(|line| line.trim() == why))
+            says(one, other.failure.reason()) && says(other, one.failure.reason())
         };
         let first = self.first_failures.iter().find(|failed| failed.id == FIRST);
         let told = first.filter(|first| same(first, last)).unwrap_or(last);
