@@ -62,7 +62,9 @@ test_that("a server that is not quiet tells of its start", {
     },
     message = function(message) tryInvokeRestart("muffleMessage")
   )
-  expect_identical(said, c("Starting 1 worker", paste0("Ready on ", server$url, " with 1 worker")))
+  # Workers that faucet serves in tell of such a page.
+  docs <- if (server$status()$worker_type == "native") paste0("Docs at ", server$url, "/__docs__/")
+  expect_identical(said, c("Starting 1 worker", paste0("Ready on ", server$url, " with 1 worker"), docs))
 })
 
 test_that("lines are shown whenever R is idle", {
