@@ -3,10 +3,11 @@
 import json
 import statistics
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from threading import Event, Thread
+from threading import Event
 
 from lib import proc
 from lib.faucet import Faucet, Front
@@ -76,13 +77,13 @@ def _growth(plan, section):
     for _ in range(plan.growths):
         with Faucet([1, GROWN], preload=True) as faucet:
             stop, seen = Event(), []
-            watcher = Thread(target=_watch, args=(faucet, stop, seen))
-            watcher.start()
-            try:
-                load = tried(faucet, 16, 3, "/sleep?s=0.05")
-            finally:
-                stop.set()
-                watcher.join()
+            with ThreadPoolExecutor(1) as beside:
+                watcher = beside.submit(_watch, faucet, stop, seen)
+                try:
+                    load = tried(faucet, 16, 3, "/sleep?s=0.05")
+                finally:
+                    stop.set()
+                watcher.result()
             if load["errors"]:
                 raise Problem(f"{load['errors']} requests failed")
             decided = next((at for at, workers, _ in seen if workers > 1), None)
@@ -137,11 +138,13 @@ def _neighbours(plan, section):
         alone, beside = [], []
         for _ in range(plan.latency.rounds):
             alone.append(_times(faucet, plan))
-            load = Thread(target=tried, args=(faucet, SLEEPERS, plan.latency.seconds + 2, "/b/sleep?s=0.05"))
-            load.start()
-            time.sleep(1)
-            beside.append(_times(faucet, plan))
-            load.join()
+            with ThreadPoolExecutor(1) as others:
+                load = others.submit(closed, faucet, SLEEPERS, plan.latency.seconds + 2, "/b/sleep?s=0.05")
+                # Until all of them are there.
+                time.sleep(1)
+                beside.append(_times(faucet, plan))
+                # Without them it would be no measure.
+                load.result()
     rows = []
     for key in ("p50_ms", "p99_ms"):
         pairs = list(zip(beside, alone))

@@ -218,22 +218,18 @@ impl Supervisor {
             workers(before + seats.len())
         );
         self.ops.metrics.scaling("up", demand.name());
-        let mut new = Vec::new();
         for seat in seats {
             let Some(id) = (1..).find(|id| !self.positions.contains_key(id)) else {
                 break;
             };
             self.positions.insert(id, Position::new(seat));
-            new.push(id);
         }
         self.table_admits();
         if self.lacks_template() {
             // They start when it has loaded the app.
             self.start_template().await;
         } else if !self.preload.is_awaited() {
-            for id in new {
-                self.start_unasked(id, None).await;
-            }
+            self.fill().await;
         }
     }
 
