@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Dict, List, Optional
 
+from lib.problem import Problem
+
 
 @dataclass
 class Section:
@@ -12,6 +14,16 @@ class Section:
     notes: List[str] = field(default_factory=list)
     # By the keys of lib/reach.py.
     measured: Dict[str, Optional[float]] = field(default_factory=dict)
+
+    def measure(self, plan, parts):
+        """Measures each part, a function by its name, and notes which could not be."""
+        for name, part in parts.items():
+            print(f"  {name}", flush=True)
+            try:
+                part(plan, self)
+            except Problem as problem:
+                self.notes.append(f"{name} not measured: {problem}")
+                print(f"  {self.notes[-1]}", flush=True)
 
     def __str__(self):
         parts = [f"## {self.title}", self.text, *self.tables]

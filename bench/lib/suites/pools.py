@@ -42,13 +42,8 @@ def run(plan):
     section = Section(
         "Pools", TEXT.format(many=MANY, grown=GROWN, sleeping=SLEEPING, sleepers=SLEEPERS)
     )
-    for part in (_many, _growth, _asleep, _neighbours):
-        print(f"  {part.__name__.strip('_')}", flush=True)
-        try:
-            part(plan, section)
-        except Problem as problem:
-            section.notes.append(f"{part.__name__.strip('_')} not measured: {problem}")
-            print(f"  {section.notes[-1]}", flush=True)
+    parts = {"many": _many, "growth": _growth, "asleep": _asleep, "neighbours": _neighbours}
+    section.measure(plan, parts)
     return section
 
 

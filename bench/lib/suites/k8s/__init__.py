@@ -1,6 +1,5 @@
 """`faucet::run_k8s()`: what going by a name costs, and what becomes of requests while replicas come and go."""
 
-from lib.problem import Problem
 from lib.section import Section
 from lib.suites.k8s import crowd, fronts, scaling, stubs
 
@@ -31,11 +30,5 @@ PARTS = {
 
 def run(plan):
     section = Section("Kubernetes", TEXT)
-    for name, part in PARTS.items():
-        print(f"  {name}", flush=True)
-        try:
-            part(plan, section)
-        except Problem as problem:
-            section.notes.append(f"{name} not measured: {problem}")
-            print(f"  {section.notes[-1]}", flush=True)
+    section.measure(plan, PARTS)
     return section

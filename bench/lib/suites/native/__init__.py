@@ -1,6 +1,5 @@
 """Native workers: what they gain over plumber's own server, and what only they can do."""
 
-from lib.problem import Problem
 from lib.section import Section
 from lib.suites.native import cancelling, memory, rates, replacing, streaming
 
@@ -29,11 +28,5 @@ PARTS = {
 
 def run(plan):
     section = Section("Native workers", TEXT.format(workers=memory.WORKERS, requests=memory.REQUESTS))
-    for name, part in PARTS.items():
-        print(f"  {name}", flush=True)
-        try:
-            part(plan, section)
-        except Problem as problem:
-            section.notes.append(f"{name} not measured: {problem}")
-            print(f"  {section.notes[-1]}", flush=True)
+    section.measure(plan, PARTS)
     return section
