@@ -67,7 +67,7 @@ fn server_start(settings: List) -> List {
         Err(failure) => bad(&failure),
         Ok(server) => {
             panics::report_to(server.log());
-            let url = server.url();
+            let url = server.url().map_or(r!(NULL), Robj::from);
             let admin = server.admin_url().map_or(r!(NULL), Robj::from);
             let handle = Handle {
                 server,
@@ -75,7 +75,7 @@ fn server_start(settings: List) -> List {
             };
             good([
                 ("handle", ExternalPtr::new(handle).into()),
-                ("url", text(&url)),
+                ("url", url),
                 ("admin_url", admin),
             ])
         }

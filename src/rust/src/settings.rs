@@ -163,7 +163,7 @@ pub fn read(list: &List) -> Result<Settings, Failure> {
     let pools = named.list("pools")?;
     Ok(Settings {
         host: named.string("host")?,
-        port: named.port("port")?,
+        port: named.if_any("port", Named::port)?,
         admin_host: named.string("admin_host")?,
         admin_port: named.if_any("admin_port", Named::port)?,
         admin_hosts: named.strings("admin_hosts")?,
@@ -188,6 +188,8 @@ pub fn read(list: &List) -> Result<Settings, Failure> {
             .if_any("watched_config", Named::string)?
             .map(PathBuf::from),
         pools: read_pools(&pools)?,
+        hub: None,
+        offers: None,
     })
 }
 

@@ -20,6 +20,7 @@ pub mod fuzz;
 mod heads;
 pub mod lock;
 pub mod memory;
+pub mod offers;
 pub mod ops;
 pub mod pool;
 pub mod serve;

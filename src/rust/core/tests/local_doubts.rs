@@ -31,7 +31,7 @@ fn a_worker_that_hangs_up_but_lives_is_back_at_once() {
     for code in ["", "native"] {
         let local = Local::ready(1, code, |_| {});
         let pid = local.get("/pid").1;
-        let url = local.server.url();
+        let url = local.server.url().expect("a port");
         let asking = thread::spawn(move || {
             for _ in 0..1000 {
                 let (status, body) = get(&url, "/hang-up").expect("an answer");
@@ -89,7 +89,7 @@ fn a_worker_that_answers_wrongly_and_nothing_more_is_replaced() {
 fn a_frozen_native_worker_whose_client_has_left_is_replaced() {
     let mut local = Local::ready(1, "native mute-control", soon);
     let pid = local.get("/pid").1;
-    let url = local.server.url();
+    let url = local.server.url().expect("a port");
     let asking = {
         use std::io::Write;
         let address = url.trim_start_matches("http://");

@@ -34,7 +34,7 @@ fn quickly_back(min: u32, max: u32) -> impl FnOnce(&mut Setup) {
 /// Clients whose requests last until a file is there.
 fn ask(local: &Local, path: &'static str, count: usize) -> Vec<JoinHandle<(u16, String)>> {
     let client = || {
-        let url = local.server.url();
+        let url = local.server.url().expect("a port");
         std::thread::spawn(move || get(&url, path).unwrap_or_default())
     };
     (0..count).map(|_| client()).collect()
@@ -94,7 +94,8 @@ fn a_worker_with_a_request_in_flight_does_not_leave() {
 #[test]
 fn without_workers_it_is_ready_and_its_first_request_starts_one() {
     let mut local = Local::start("", quickly_back(0, 1));
-    let ready = || get(&local.server.url(), "/__faucet__/readyz").unwrap_or_default();
+    let ready =
+        || get(&local.server.url().expect("a port"), "/__faucet__/readyz").unwrap_or_default();
     wait_until("it is ready", || ready().0 == 200);
     let status = local.status();
     assert!(status.sleeping && status.is_ready() && status.is_live());

@@ -19,7 +19,7 @@ fn a_worker() {
 fn a_reload_rolls_one_by_one_and_never_has_fewer_ready() {
     let mut local = Local::ready(3, "says:old", |_| {});
     let before = local.pids(State::Ready);
-    let (url, done) = (local.server.url(), AtomicBool::new(false));
+    let (url, done) = (local.server.url().expect("a port"), AtomicBool::new(false));
     local.write("says:new");
     std::thread::scope(|threads| {
         let client = threads.spawn(|| {
@@ -147,7 +147,7 @@ fn a_worker_that_is_stuck_while_its_replacement_starts_gets_no_second_one() {
         settings.pool.timeout = Some(std::time::Duration::from_millis(300));
     });
     local.write("wait:go");
-    let url = local.server.url();
+    let url = local.server.url().expect("a port");
     let client = std::thread::spawn(move || get(&url, "/never").expect("an answer"));
     wait_until("the request is there", || local.exists("reached"));
     let reload = local.server.ask(Request::Reload(None));

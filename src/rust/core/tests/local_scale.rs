@@ -36,7 +36,7 @@ fn a_worker_that_leaves_finishes_its_request() {
     let second = local.pids(State::Ready)[1];
     let clients: Vec<_> = (0..2)
         .map(|_| {
-            let url = local.server.url();
+            let url = local.server.url().expect("a port");
             std::thread::spawn(move || get(&url, "/never"))
         })
         .collect();

@@ -44,7 +44,7 @@ impl<'a> Browser<'a> {
     }
 
     fn send(&self, path: &str, headers: &str) -> TcpStream {
-        let url = self.local.server.url();
+        let url = self.local.server.url().expect("a port");
         let mut stream = TcpStream::connect(url.trim_start_matches("http://")).expect("listens");
         stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
         let cookie = &self.cookie;

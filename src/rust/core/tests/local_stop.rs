@@ -27,7 +27,10 @@ fn deaf(settings: &mut common::local::Setup) {
 #[test]
 fn a_stop_ends_everything_before_it_returns() {
     let mut local = Local::ready(2, "", |_| {});
-    let (pids, url) = (local.pids(State::Ready), local.server.url());
+    let (pids, url) = (
+        local.pids(State::Ready),
+        local.server.url().expect("a port"),
+    );
     local.stop().expect("stopped");
     assert!(!local.server.is_running());
     assert!(matches!(local.server.phase(), Phase::Stopped));
@@ -54,7 +57,10 @@ fn a_stop_ends_everything_before_it_returns() {
 #[test]
 fn a_kill_ends_everything_before_it_returns() {
     let mut local = Local::ready(2, "child", deaf);
-    let (pids, url) = (local.pids(State::Ready), local.server.url());
+    let (pids, url) = (
+        local.pids(State::Ready),
+        local.server.url().expect("a port"),
+    );
     let start = Instant::now();
     local.ask(Request::Kill).expect("killed");
     assert!(

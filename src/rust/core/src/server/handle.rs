@@ -42,7 +42,8 @@ pub struct Server {
     next_request: u64,
     max_workers: Option<u32>,
     environment: Environment,
-    endpoint: Endpoint,
+    /// Where clients connect, if it has clients of its own.
+    endpoint: Option<Endpoint>,
     admin: Option<Endpoint>,
     abandoned: bool,
 }
@@ -59,14 +60,22 @@ impl Server {
             settings.max_workers,
             least.map(|pool| pool.source.workers().min),
         )?;
+        if settings.hub.is_some() || settings.offers.is_some() {
+            return Err(Failure::new("unsupported", "There are no hubs yet."));
+        }
         let environment = Environment::read();
         body::set_directory(environment.temporary_directory());
         let passed = activation::take(&environment)?;
         let is_passed = (!passed.clients.is_empty(), passed.admin.is_some());
-        let listeners = if passed.clients.is_empty() {
-            vec![listen("", &settings.host, settings.port)?]
-        } else {
-            passed.clients
+        let port = match settings.port {
+            // It needs none.
+            None if is_unix(&settings.host) => Some(0),
+            port => port,
+        };
+        let listeners = match port {
+            _ if is_passed.0 => passed.clients,
+            Some(port) => vec![listen("", &settings.host, port)?],
+            None => Vec::new(),
         };
         let admin_port = match settings.admin_port {
             // It needs none.
@@ -127,7 +136,7 @@ impl Server {
             next_request: 0,
             max_workers: settings.max_workers,
             environment,
-            endpoint: endpoints[0].clone(),
+            endpoint: endpoints.first().cloned(),
             admin: admin.as_ref().map(|admin| admin.endpoint().clone()),
             abandoned: false,
         };
@@ -214,7 +223,10 @@ impl Server {
     /// # Errors
     /// Class `system`.
     pub fn prepare(&mut self, settings: PoolSettings) -> Result<PreparedPool, Failure> {
-        let source = settings.source.clone().listening_at(&self.endpoint);
+        let mut source = settings.source.clone();
+        if let Some(endpoint) = &self.endpoint {
+            source = source.listening_at(endpoint);
+        }
         let source = source.prepare(|| match self.resources.upgrade() {
             Some(resources) => Ok(resources),
             None => {
@@ -229,9 +241,10 @@ impl Server {
         })
     }
 
-    /// Where clients connect: a URL, in which a wildcard address is shown as loopback, or `unix:` and a path.
-    pub fn url(&self) -> String {
-        self.endpoint.to_string()
+    /// Where clients connect: a URL, in which a wildcard address is shown as loopback, or `unix:` and a path. `None` if it has
+    /// no clients of its own.
+    pub fn url(&self) -> Option<String> {
+        self.endpoint.as_ref().map(Endpoint::to_string)
     }
 
     /// Where operators connect.

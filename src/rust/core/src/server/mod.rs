@@ -21,12 +21,14 @@ use std::sync::Arc;
 
 use crate::environment::SystemError;
 use crate::front::{Limits, Networks, TrustedProxies};
+use crate::offers::OffersSettings;
 use crate::ops::access::Format;
 use crate::ops::log_file::LogFile;
 use crate::ops::metrics::Metrics;
 use crate::ops::Ops;
 use crate::pool::{Pool, PoolLimits, Route};
 use crate::sessions::SessionLimits;
+use crate::sources::hub::HubSettings;
 use crate::sources::{Failure, Source};
 
 /// Everything that a server is told at its start.
@@ -34,8 +36,8 @@ use crate::sources::{Failure, Source};
 pub struct Settings {
     /// A name, an address, or `unix:` and the path of a socket or `@` and a name.
     pub host: String,
-    /// 0 for any free port. Nothing for a Unix socket.
-    pub port: u16,
+    /// 0 for any free port, `None` for no clients of its own. Nothing for a Unix socket.
+    pub port: Option<u16>,
     /// Where the admin port is.
     pub admin_host: String,
     /// 0 for any free port. Where `admin_host` is a Unix socket, there needs to be none.
@@ -57,6 +59,10 @@ pub struct Settings {
     pub config: Option<PathBuf>,
     /// No two with the same route.
     pub pools: Vec<PoolSettings>,
+    /// If workers dial in.
+    pub hub: Option<HubSettings>,
+    /// If its workers' slots are offered to hubs.
+    pub offers: Option<OffersSettings>,
 }
 
 /// Everything that a pool is told at its start.

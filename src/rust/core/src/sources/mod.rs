@@ -4,6 +4,7 @@
 mod backoff;
 mod failure;
 pub mod fixed;
+pub mod hub;
 pub mod local;
 pub mod replicas;
 mod roster;

@@ -108,7 +108,7 @@ impl Local {
         };
         let settings = Settings {
             host: "127.0.0.1".into(),
-            port: 0,
+            port: Some(0),
             admin_host: "127.0.0.1".into(),
             admin_port: None,
             admin_hosts: Vec::new(),
@@ -123,6 +123,8 @@ impl Local {
             log_health: false,
             max_workers: None,
             config: None,
+            hub: None,
+            offers: None,
             pools: Vec::new(),
         };
         let pool = PoolLimits {
@@ -266,7 +268,7 @@ impl Local {
 
     /// Asks on a connection of its own; status and body, or nothing if there was no answer.
     pub fn get(&self, path: &str) -> (u16, String) {
-        get(&self.server.url(), path).unwrap_or_default()
+        get(&self.server.url().expect("a port"), path).unwrap_or_default()
     }
 }
 

@@ -23,7 +23,7 @@ impl Pod {
         let target = format!("http://{}", upstream.address);
         let server = Server::start(Settings {
             host: "127.0.0.1".into(),
-            port: 0,
+            port: Some(0),
             admin_host: "127.0.0.1".into(),
             admin_port: None,
             admin_hosts: Vec::new(),
@@ -38,6 +38,8 @@ impl Pod {
             log_health: false,
             max_workers: None,
             config: None,
+            hub: None,
+            offers: None,
             pools: only(
                 PoolLimits::default(),
                 Source::Replicas(ReplicasSettings {
@@ -52,7 +54,7 @@ impl Pod {
             ),
         })
         .expect("it starts");
-        let url = server.url();
+        let url = server.url().expect("a port");
         let address = url.trim_start_matches("http://").parse().expect("one");
         let pod = Self { server, address };
         until("the pod is ready", || pod.server.counts().serving == 1).await;

@@ -152,7 +152,7 @@ impl Replicas {
         };
         let settings = Settings {
             host: "127.0.0.1".into(),
-            port: 0,
+            port: Some(0),
             admin_host: "127.0.0.1".into(),
             admin_port: None,
             admin_hosts: Vec::new(),
@@ -167,6 +167,8 @@ impl Replicas {
             log_health: false,
             max_workers: None,
             config: None,
+            hub: None,
+            offers: None,
             pools: Vec::new(),
         };
         let pool = PoolLimits {
@@ -317,7 +319,7 @@ impl Replicas {
     }
 
     pub async fn client(&self) -> Client {
-        let url = self.server.url();
+        let url = self.server.url().expect("a port");
         let address = url.trim_start_matches("http://").parse();
         Client::connect(address.expect("an address")).await
     }

@@ -1,0 +1,5 @@
+//! Workers that dial in.
+
+mod settings;
+
+pub use settings::{HubSettings, Token};
