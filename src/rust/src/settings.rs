@@ -17,6 +17,7 @@ use faucet_core::sessions::SessionLimits;
 use faucet_core::sources::local::{LocalSettings, WorkerRange};
 use faucet_core::sources::replicas::{Settings as ReplicasSettings, Target};
 use faucet_core::sources::{Failure, Source};
+use faucet_core::tls::TlsSettings;
 use faucet_core::worker::native::Cancelling;
 
 use crate::answer::failure;
@@ -190,7 +191,22 @@ pub fn read(list: &List) -> Result<Settings, Failure> {
         pools: read_pools(&pools)?,
         hub: None,
         offers: None,
+        tls: tls(&named)?,
     })
+}
+
+/// Where certificate and key are; none for `NULL`.
+fn tls(named: &Named) -> Result<Option<TlsSettings>, Failure> {
+    let Some(tls) = named.if_any("tls", Named::list)? else {
+        return Ok(None);
+    };
+    let tls = Named::new(&tls);
+    let path = |name: &str| tls.string(name).map(PathBuf::from);
+    Ok(Some(TlsSettings {
+        cert: path("cert")?,
+        key: path("key")?,
+        client_ca: tls.if_any("client_ca", Named::string)?.map(PathBuf::from),
+    }))
 }
 
 /// Reads several pools: a list of them.

@@ -23,6 +23,10 @@ impl Endpoint {
             None => Self::Unix(path.into()),
         })
     }
+
+    pub fn is_unix(&self) -> bool {
+        !matches!(self, Self::Tcp(_))
+    }
 }
 
 /// As a client on this machine can use it: a wildcard address is shown as loopback.

@@ -45,6 +45,27 @@ const LAST_PREFACE_LOOK: Duration = Duration::from_millis(500);
 /// hyper refuses a smaller read buffer.
 const MIN_HEADER: usize = 8192;
 
+/// Serves a client that has just connected, once hands are shaken, if the front wants that.
+pub async fn welcome(stream: ClientStream, address: ClientAddress, entered: Entered) {
+    let front = entered.front.clone();
+    let stream = match (stream, &front.tls) {
+        (ClientStream::Tcp(socket), Some(tls)) => {
+            let connection = entered.connection.clone();
+            let shaken = tokio::select! {
+                shaken = front.shake_hands(tls, socket, address) => shaken,
+                // Too many connections, or the end: nothing was asked yet.
+                () = connection.ended() => return,
+            };
+            match shaken {
+                Some(stream) => stream,
+                None => return,
+            }
+        }
+        (stream, _) => stream,
+    };
+    serve(stream, address, entered).await;
+}
+
 /// Serves one client until either side ends it.
 pub async fn serve(stream: ClientStream, address: ClientAddress, entered: Entered) {
     let (front, connection) = (entered.front.clone(), entered.connection.clone());
@@ -56,6 +77,7 @@ pub async fn serve(stream: ClientStream, address: ClientAddress, entered: Entere
         connection: connection.clone(),
         address,
         address_text,
+        scheme: HeaderValue::from_static(if stream.is_tls() { "https" } else { "http" }),
         turn: ConnectionTurn::default(),
     });
     stream.set_nodelay();
@@ -73,8 +95,13 @@ pub async fn serve(stream: ClientStream, address: ClientAddress, entered: Entere
     }
 }
 
-/// Looks at the first bytes without taking them. No method other than the preface's begins with `PRI`.
+/// Looks at the first bytes without taking them, unless the handshake has settled it. No method other than the preface's begins with `PRI`.
 pub(super) async fn speaks_http2(stream: &ClientStream) -> io::Result<bool> {
+    if stream.is_tls() {
+        // Until there is something to read, nothing is needed to read it.
+        std::future::poll_fn(|cx| stream.poll_read_ready(cx)).await?;
+        return Ok(stream.has_agreed_on_http2());
+    }
     let mut first = [0u8; 3];
     let mut look = PREFACE_LOOK;
     loop {
@@ -130,6 +157,7 @@ async fn serve_http1(peer: Arc<Peer>, (stream, entered): (ClientStream, Entered)
                 if peer.connection.phase() == Phase::Head && !peer.connection.is_ending() {
                     io.reject_now(Cause::HeaderTimeout);
                 }
+                stream.say_goodbye();
                 // It is the last that has the socket.
                 drop(io);
                 break;
@@ -149,7 +177,7 @@ async fn serve_http1(peer: Arc<Peer>, (stream, entered): (ClientStream, Entered)
 fn part(front: &Front, stream: ClientStream) {
     let mut unread = [std::mem::MaybeUninit::uninit()];
     // Tokio would answer from memory.
-    let read = socket2::SockRef::from(&stream).recv(&mut unread);
+    let read = socket2::SockRef::from(&stream).peek(&mut unread);
     if matches!(read, Ok(1)) {
         linger(&front.connections, stream);
     }

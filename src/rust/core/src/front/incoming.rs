@@ -65,6 +65,7 @@ pub async fn sendable(
         &peer.front.trusted,
         peer.address,
         &peer.address_text,
+        &peer.scheme,
     );
     if let Some(prefix) = pool.prefix() {
         headers::add_prefix(&mut headers, prefix);

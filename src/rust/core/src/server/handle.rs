@@ -26,6 +26,7 @@ use crate::pool::{Membership, Pool, Pools};
 use crate::signals;
 use crate::sources::local::Resources;
 use crate::sources::{Counts, Failure, Prepared};
+use crate::tls::ServerTls;
 
 /// How long the last lines of the access log may take to be written.
 const LAST_LINES: Duration = Duration::from_millis(500);
@@ -44,6 +45,8 @@ pub struct Server {
     environment: Environment,
     /// Where clients connect, if it has clients of its own.
     endpoint: Option<Endpoint>,
+    /// Whether they speak TLS there.
+    is_tls: bool,
     admin: Option<Endpoint>,
     abandoned: bool,
 }
@@ -65,6 +68,8 @@ impl Server {
         }
         let environment = Environment::read();
         body::set_directory(environment.temporary_directory());
+        let tls = settings.tls.as_ref().map(ServerTls::load).transpose()?;
+        let tls = tls.map(Arc::new);
         let passed = activation::take(&environment)?;
         let is_passed = (!passed.clients.is_empty(), passed.admin.is_some());
         let port = match settings.port {
@@ -91,6 +96,12 @@ impl Server {
             .iter()
             .map(|listener| listener.endpoint().clone())
             .collect();
+        if let (true, Some(unix)) = (tls.is_some(), endpoints.iter().find(|e| e.is_unix())) {
+            return Err(Failure::new(
+                "option",
+                format!("`tls` is for TCP, and {unix} is a Unix socket: give one of the two up."),
+            ));
+        }
         let notify = Arc::new(Notify::of(&environment));
 
         let log = Arc::new(Log::default());
@@ -137,6 +148,7 @@ impl Server {
             max_workers: settings.max_workers,
             environment,
             endpoint: endpoints.first().cloned(),
+            is_tls: tls.is_some(),
             admin: admin.as_ref().map(|admin| admin.endpoint().clone()),
             abandoned: false,
         };
@@ -190,6 +202,7 @@ impl Server {
                 ops,
                 metrics,
                 connections: Connections::default(),
+                tls,
                 lifecycle: Lifecycle::default(),
             });
             if is_passed.0 {
@@ -244,7 +257,11 @@ impl Server {
     /// Where clients connect: a URL, in which a wildcard address is shown as loopback, or `unix:` and a path. `None` if it has
     /// no clients of its own.
     pub fn url(&self) -> Option<String> {
-        self.endpoint.as_ref().map(Endpoint::to_string)
+        let url = self.endpoint.as_ref()?.to_string();
+        Some(match url.strip_prefix("http://") {
+            Some(place) if self.is_tls => format!("https://{place}"),
+            _ => url,
+        })
     }
 
     /// Where operators connect.

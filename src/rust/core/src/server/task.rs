@@ -100,6 +100,9 @@ impl ServerTask {
                 return;
             }
         };
+        if let Some(tls) = &self.front.tls {
+            tls.warn_if_out_of_time();
+        }
         self.front.lifecycle.starting.store(true, Ordering::Relaxed);
         let _config = self.watch_config();
         for (pool, prepared) in pools {
@@ -322,7 +325,7 @@ impl ServerTask {
             Request::Scale(name, workers) => self.scale(name.as_deref(), workers).await,
             Request::Reload(None) => {
                 let _reloading = self.notify.reloading();
-                let mut outcome = Ok(());
+                let mut outcome = self.reload_tls();
                 for pool in self.front.pools.routed() {
                     let reloaded = self.reload(pool.clone()).await;
                     keep_first(
@@ -349,7 +352,9 @@ impl ServerTask {
             Request::Configure(pools, patience) => {
                 let _reloading = self.notify.reloading();
                 let _change = self.changing.lock().await;
-                self.configure(pools, patience).await
+                let mut outcome = self.reload_tls();
+                keep_first(&mut outcome, self.configure(pools, patience).await);
+                outcome
             }
             Request::RefuseReload => {
                 drop(self.notify.reloading());
@@ -383,6 +388,25 @@ impl ServerTask {
             }
             Request::Kill => Ok(()),
         }
+    }
+
+    /// Reads certificates and keys again, if there are any; the log is told. What fails changes nothing.
+    fn reload_tls(&self) -> Result<(), Failure> {
+        let Some(tls) = &self.front.tls else {
+            return Ok(());
+        };
+        let reloaded = tls.reload();
+        match &reloaded {
+            Ok(()) => {
+                tracing::info!("the certificate was read again: new connections get it");
+                tls.warn_if_out_of_time();
+            }
+            Err(failure) => tracing::error!(
+                "the certificate stays the one that was read before: {}",
+                failure.message
+            ),
+        }
+        reloaded
     }
 
     /// The pool with this name, or the only one.

@@ -131,6 +131,7 @@ impl House {
             ops,
             metrics,
             connections: Connections::default(),
+            tls: None,
             lifecycle: Lifecycle::default(),
         });
         let count = addresses.len();
