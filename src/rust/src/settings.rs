@@ -17,7 +17,7 @@ use faucet_core::sessions::SessionLimits;
 use faucet_core::sources::local::{LocalSettings, WorkerRange};
 use faucet_core::sources::replicas::{Settings as ReplicasSettings, Target};
 use faucet_core::sources::{Failure, Source};
-use faucet_core::tls::TlsSettings;
+use faucet_core::tls::{ServerTls, TlsSettings};
 use faucet_core::worker::native::Cancelling;
 
 use crate::answer::failure;
@@ -197,16 +197,17 @@ pub fn read(list: &List) -> Result<Settings, Failure> {
 
 /// Where certificate and key are; none for `NULL`.
 fn tls(named: &Named) -> Result<Option<TlsSettings>, Failure> {
-    let Some(tls) = named.if_any("tls", Named::list)? else {
-        return Ok(None);
-    };
-    let tls = Named::new(&tls);
+    let tls = named.if_any("tls", Named::list)?;
+    tls.map(|tls| tls_settings(&Named::new(&tls))).transpose()
+}
+
+fn tls_settings(tls: &Named) -> Result<TlsSettings, Failure> {
     let path = |name: &str| tls.string(name).map(PathBuf::from);
-    Ok(Some(TlsSettings {
+    Ok(TlsSettings {
         cert: path("cert")?,
         key: path("key")?,
         client_ca: tls.if_any("client_ca", Named::string)?.map(PathBuf::from),
-    }))
+    })
 }
 
 /// Reads several pools: a list of them.
@@ -338,6 +339,17 @@ fn option_problem(name: &str, text: &str) -> Robj {
     problem.map_or(r!(NULL), Robj::from)
 }
 
+/// What is wrong with certificate and key, `NULL` if nothing is. `tls` is a list, as the setting has it.
+/// @noRd
+#[extendr]
+fn tls_problem(tls: List) -> Robj {
+    let problem = tls_settings(&Named::new(&tls)).and_then(|tls| ServerTls::load(&tls));
+    match problem {
+        Ok(_) => r!(NULL),
+        Err(failure) => failure.message.into(),
+    }
+}
+
 /// The one form of a route that is valid.
 /// @noRd
 #[extendr]
@@ -349,4 +361,5 @@ extendr_module! {
     mod settings;
     fn option_problem;
     fn route_name;
+    fn tls_problem;
 }

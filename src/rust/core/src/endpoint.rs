@@ -24,6 +24,15 @@ impl Endpoint {
         })
     }
 
+    /// As a client on this machine can use it, also one that is to speak TLS.
+    pub fn url(&self, is_tls: bool) -> String {
+        let url = self.to_string();
+        match url.strip_prefix("http://") {
+            Some(place) if is_tls => format!("https://{place}"),
+            _ => url,
+        }
+    }
+
     pub fn is_unix(&self) -> bool {
         !matches!(self, Self::Tcp(_))
     }

@@ -207,7 +207,10 @@ impl Server {
             });
             if is_passed.0 {
                 for endpoint in endpoints {
-                    tracing::info!("listens on {endpoint}, which systemd has opened: `host` and `port` do not count");
+                    tracing::info!(
+                        "listens on {}, which systemd has opened: `host` and `port` do not count",
+                        endpoint.url(front.tls.is_some())
+                    );
                 }
             }
             if is_passed.1 {
@@ -257,11 +260,8 @@ impl Server {
     /// Where clients connect: a URL, in which a wildcard address is shown as loopback, or `unix:` and a path. `None` if it has
     /// no clients of its own.
     pub fn url(&self) -> Option<String> {
-        let url = self.endpoint.as_ref()?.to_string();
-        Some(match url.strip_prefix("http://") {
-            Some(place) if self.is_tls => format!("https://{place}"),
-            _ => url,
-        })
+        let endpoint = self.endpoint.as_ref()?;
+        Some(endpoint.url(self.is_tls))
     }
 
     /// Where operators connect.

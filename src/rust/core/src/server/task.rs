@@ -390,23 +390,19 @@ impl ServerTask {
         }
     }
 
-    /// Reads certificates and keys again, if there are any; the log is told. What fails changes nothing.
+    /// Reads certificates and keys again, if there are any, and tells the log. What fails changes nothing, and is the reload's
+    /// failure: class `reload`.
     fn reload_tls(&self) -> Result<(), Failure> {
         let Some(tls) = &self.front.tls else {
             return Ok(());
         };
-        let reloaded = tls.reload();
-        match &reloaded {
-            Ok(()) => {
-                tracing::info!("the certificate was read again: new connections get it");
-                tls.warn_if_out_of_time();
-            }
-            Err(failure) => tracing::error!(
-                "the certificate stays the one that was read before: {}",
-                failure.message
-            ),
-        }
-        reloaded
+        tls.reload().map_err(|failure| {
+            let kept = "What was read before stays in use.";
+            Failure::new("reload", format!("{} {kept}", failure.message))
+        })?;
+        tracing::info!("the certificate was read again, for connections from now on");
+        tls.warn_if_out_of_time();
+        Ok(())
     }
 
     /// The pool with this name, or the only one.
