@@ -67,7 +67,7 @@ check_setting <- function(value, name, definition, source = c("argument", "optio
   }
 
   takes <- describe_setting(definition)
-  got <- describe_value(value)
+  got <- if (definition$kind == "tls" && is.list(value)) describe_list(value) else describe_value(value)
   option <- paste0("faucet.", name)
   variable <- setting_variables(name, definition)
   where <- switch(
@@ -177,7 +177,7 @@ check_tls <- function(value, limits) {
     return(NULL)
   }
   value <- lapply(Filter(Negate(is.null), value), function(path) {
-    check_path(if (rlang::is_string(path)) path.expand(path), limits)
+    check_path(if (rlang::is_string(path) && validEnc(path)) path.expand(path), limits)
   })
   if (all(names(value) %in% c("cert", "key", "client_ca")) && !any(vapply(value, is.null, NA))) value
 }
@@ -244,6 +244,16 @@ describe_setting <- function(definition) {
   )
   what <- sub(",$", "", what)
   if (isTRUE(limits$null)) paste(what, "or NULL") else what
+}
+
+# By what is in it.
+describe_list <- function(value) {
+  names <- names(value)
+  if (rlang::is_named(value) && all(validEnc(names)) && all(vapply(value, rlang::is_string, NA))) {
+    paste0("a list of ", paste0("`", names, "`", collapse = ", "))
+  } else {
+    describe_value(value)
+  }
 }
 
 describe_value <- function(value) {
