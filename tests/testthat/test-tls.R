@@ -84,7 +84,7 @@ test_that("a body of some MB passes both ways", {
   dir <- local_certificates()
   server <- local_server(local_app("echo"), workers = 1, tls = tls_of(dir))
   body <- as.raw(sample(0:255, 5e6, replace = TRUE))
-  response <- request(server, "/echo", "POST", body, type = "application/octet-stream", cainfo = file.path(dir, "ca.pem"))
+  response <- request(server, "/body", "POST", body, type = "application/octet-stream", cainfo = file.path(dir, "ca.pem"))
   expect_identical(response$status, 200L)
   expect_identical(response$body, body)
 })

@@ -388,6 +388,73 @@ async fn who_only_says_that_it_sends_no_more_is_answered() {
 }
 
 #[tokio::test]
+async fn a_client_that_reads_nothing_for_too_long_is_cut() {
+    let authority = Authority::new();
+    // More than sockets hold.
+    let worker =
+        Upstream::start(|_, wire: Wire| async move { wire.ok(pattern(20_000_000)).await }).await;
+    let tls = server(&authority.sign(&NAMES));
+    let house = house(&[&worker], |plan| {
+        plan.tls = tls;
+        plan.limits.idle_timeout = Some(Duration::from_millis(500));
+    })
+    .await;
+    let mut deaf = client(&house, &authority.believed()).await;
+    deaf.start_get("/").await;
+    worker.arrived(1).await;
+    house.idle().await;
+    until("it is cut", || house.front.connections.count() == 0).await;
+}
+
+#[tokio::test]
+async fn a_tunnel_carries_bytes_both_ways_and_ends_when_its_worker_drains() {
+    let worker = Upstream::start(|_: Seen, mut wire: Wire| async move {
+        wire.raw(SWITCH).await;
+        wire.answered();
+        loop {
+            let bytes = wire.read_some().await;
+            if bytes.is_empty() {
+                return None;
+            }
+            wire.raw(bytes).await;
+        }
+    })
+    .await;
+    let (house, tls) = secured(&worker).await;
+    let mut client = client(&house, &tls).await;
+    client.send(UPGRADE).await;
+    assert_eq!(client.response().await.status, 101);
+    house.idle().await;
+    // Frames of 126 and more bytes, so that it ends at a boundary.
+    let frame = |length: u16| {
+        let mut frame = vec![0x82, 0x7e];
+        frame.extend_from_slice(&length.to_be_bytes());
+        frame.extend(pattern(length.into()));
+        frame
+    };
+    for length in [200, 60_000] {
+        let sent = frame(length);
+        client.send(&sent).await;
+        while client.unread.len() < sent.len() {
+            assert!(client.fill().await, "the tunnel ended");
+        }
+        assert!(std::mem::take(&mut client.unread) == sent);
+    }
+    house.worker(0).tunnels.drain();
+    assert_eq!(client.rest().await, [0x88, 0x02, 0x03, 0xe9]);
+}
+
+const UPGRADE: &str = concat!(
+    "GET /socket HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n",
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+);
+
+const SWITCH: &str = concat!(
+    "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n",
+    "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
+);
+
+#[tokio::test]
 async fn an_idle_client_goes_properly_and_one_that_returns_is_served() {
     let (authority, worker) = (Authority::new(), Upstream::echo().await);
     let tls = server(&authority.sign(&NAMES));

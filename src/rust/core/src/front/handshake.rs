@@ -7,6 +7,7 @@ use super::client_stream::ClientStream;
 use super::listener::{linger, part_with};
 use super::Front;
 use crate::client_address::ClientAddress;
+use crate::environment::SystemError;
 use crate::tls::{Refusal, Refused, ServerTls};
 
 /// As nginx says it.
@@ -41,7 +42,7 @@ impl Front {
             }
             // It is to hear why: an alert is on its way.
             Refusal::Failed(error) => {
-                tls.note_failure(address, &error.to_string());
+                tls.note_failure(address, &SystemError(error).to_string());
                 linger(&self.connections, stream);
             }
         }

@@ -53,8 +53,7 @@ impl ClientTls {
         let name = host_name.trim_matches(['[', ']']).to_owned();
         let name = ServerName::try_from(name)
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-        let session = ClientConnection::new(self.config.clone(), name)
-            .map_err(|error| io::Error::new(io::ErrorKind::Other, error))?;
+        let session = ClientConnection::new(self.config.clone(), name).map_err(io::Error::other)?;
         let stream = TlsStream::new(socket, session.into());
         stream.handshake().await?;
         Ok(ClientStream::Tls(Box::new(stream)))

@@ -174,7 +174,7 @@ impl ServerTls {
         let stream = match ServerConnection::new(config) {
             Ok(session) => TlsStream::new(socket, session.into()),
             Err(error) => {
-                let why = Refusal::Failed(io::Error::new(io::ErrorKind::Other, error));
+                let why = Refusal::Failed(io::Error::other(error));
                 return Err(Refused { why, socket });
             }
         };
