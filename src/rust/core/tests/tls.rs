@@ -526,3 +526,9 @@ fn what_is_wrong_with_the_files_is_said() {
     let other = files.write("other", &authority.sign(&NAMES).key);
     assert!(refused(&with_key(&other)).contains("does not fit"));
 }
+
+#[test]
+fn a_client_without_tls_pays_nothing_for_it() {
+    let either = std::mem::size_of::<ClientStream>();
+    assert!(either <= std::mem::size_of::<tokio::net::UnixStream>() + 8);
+}
