@@ -6,6 +6,7 @@ mod failure;
 pub mod fixed;
 pub mod hub;
 pub mod local;
+pub mod members;
 pub mod replicas;
 mod roster;
 mod source;

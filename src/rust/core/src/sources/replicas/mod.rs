@@ -8,12 +8,9 @@
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
 mod lookup;
-mod members;
-mod replica;
 mod target;
 
 pub use lookup::{look_up, Found, NotFound};
-pub use members::{Consequence, Event, Members, Usage};
 pub use target::{Host, Target};
 
 use std::collections::BTreeSet;
@@ -26,6 +23,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::mpsc;
 use tokio::time::{sleep_until, Instant};
 
+use super::members::{Consequence, Event, Members, Usage};
 use super::{Command, Failure, Notifier, Reply, Roster, SourceContext, SourceEvent, SourceHandle};
 use crate::ops::status::{LookupState, LookupStatus};
 use crate::ops::Ops;
