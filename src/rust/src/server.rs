@@ -323,6 +323,21 @@ fn server_result(handle: Robj, id: f64, timeout_ms: i32) -> List {
     }
 }
 
+/// What R says of a gate, whose place among all begins at 1.
+/// @noRd
+#[extendr]
+fn server_answer_gate(handle: Robj, gate: i32, open: bool) -> List {
+    answer(with(handle, |server| {
+        if let Some(gate) = usize::try_from(gate)
+            .ok()
+            .and_then(|gate| gate.checked_sub(1))
+        {
+            server.answer_gate(gate, open);
+        }
+        good([])
+    }))
+}
+
 /// Whether the server's thread runs.
 /// @noRd
 #[extendr]
@@ -341,5 +356,6 @@ extendr_module! {
     fn server_lookup;
     fn server_command;
     fn server_result;
+    fn server_answer_gate;
     fn server_is_running;
 }

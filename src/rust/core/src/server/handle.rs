@@ -17,6 +17,7 @@ use crate::descriptors::Descriptors;
 use crate::endpoint::Endpoint;
 use crate::environment::{Environment, SystemError};
 use crate::front::{Connections, Front, Fronts, Lifecycle};
+use crate::gates::Gates;
 use crate::ops::access::AccessLog;
 use crate::ops::log::{Line, Log};
 use crate::ops::metrics::Metrics;
@@ -45,6 +46,8 @@ pub struct Server {
     /// Where clients connect, if it has clients of its own.
     endpoint: Option<Endpoint>,
     admin: Option<Endpoint>,
+    /// If it offers slots to hubs.
+    gates: Option<Arc<Gates>>,
     abandoned: bool,
 }
 
@@ -63,6 +66,10 @@ impl Server {
         if settings.hub.is_some() || settings.offers.is_some() {
             return Err(Failure::new("unsupported", "There are no hubs yet."));
         }
+        let gates = settings
+            .offers
+            .as_ref()
+            .map(|offers| Gates::new(offers.gates.clone()));
         let environment = Environment::read();
         body::set_directory(environment.temporary_directory());
         let passed = activation::take(&environment)?;
@@ -138,6 +145,7 @@ impl Server {
             environment,
             endpoint: endpoints.first().cloned(),
             admin: admin.as_ref().map(|admin| admin.endpoint().clone()),
+            gates,
             abandoned: false,
         };
         let mut prepared = Vec::new();
@@ -250,6 +258,13 @@ impl Server {
     /// Where operators connect.
     pub fn admin_url(&self) -> Option<String> {
         self.admin.as_ref().map(Endpoint::to_string)
+    }
+
+    /// What R says of one of its gates, by its place among all: see [`Gates::answer`].
+    pub fn answer_gate(&self, gate: usize, open: bool) {
+        if let Some(gates) = &self.gates {
+            gates.answer(gate, open);
+        }
     }
 
     pub fn phase(&self) -> Phase {
