@@ -69,6 +69,8 @@ fn server_start(settings: List) -> List {
             panics::report_to(server.log());
             let url = server.url().map_or(r!(NULL), Robj::from);
             let admin = server.admin_url().map_or(r!(NULL), Robj::from);
+            let workers = server.worker_address().map_or(r!(NULL), Robj::from);
+            let pothead = server.pothead_address().map_or(r!(NULL), Robj::from);
             let handle = Handle {
                 server,
                 pid: std::process::id(),
@@ -77,6 +79,8 @@ fn server_start(settings: List) -> List {
                 ("handle", ExternalPtr::new(handle).into()),
                 ("url", url),
                 ("admin_url", admin),
+                ("worker_address", workers),
+                ("pothead_address", pothead),
             ])
         }
     }
@@ -165,6 +169,10 @@ fn server_status(handle: Robj) -> List {
             .iter()
             .map(|(_, worker)| Some(printable::text(worker.address.as_deref()?).into_owned()))
             .collect();
+        let name: Vec<Option<String>> = workers
+            .iter()
+            .map(|(_, worker)| Some(printable::text(worker.name.as_deref()?).into_owned()))
+            .collect();
         let kind: Vec<Option<&str>> = workers
             .iter()
             .map(|(_, worker)| worker.kind.map(Kind::name))
@@ -175,6 +183,7 @@ fn server_status(handle: Robj) -> List {
             ("pool", texts(pool)),
             ("worker", whole(&|worker| Some(worker.worker))),
             ("pid", whole(&|worker| worker.pid)),
+            ("name", name.into()),
             ("address", address.into()),
             ("state", state.into()),
             ("worker_type", kind.into()),

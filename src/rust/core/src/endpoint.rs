@@ -23,6 +23,17 @@ impl Endpoint {
             None => Self::Unix(path.into()),
         })
     }
+
+    /// The address and port, as someone on this machine can use them; none of a Unix socket.
+    pub fn authority(&self) -> Option<String> {
+        match self {
+            Self::Tcp(address) if address.ip().is_unspecified() => {
+                Some(SocketAddr::from((Ipv4Addr::LOCALHOST, address.port())).to_string())
+            }
+            Self::Tcp(address) => Some(address.to_string()),
+            Self::Unix(_) | Self::Abstract(_) => None,
+        }
+    }
 }
 
 /// As a client on this machine can use it: a wildcard address is shown as loopback.

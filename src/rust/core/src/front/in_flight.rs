@@ -32,6 +32,7 @@ pub struct InFlight {
     numbered: Option<Numbered>,
     /// The request's number at its worker.
     number: u64,
+    _spent: Spent,
     lease: Lease<Worker>,
     /// If the worker is remote.
     far: Option<Arc<Ops>>,
@@ -54,6 +55,20 @@ impl Drop for Numbered {
     }
 }
 
+/// A slot whose connection is used up is set aside before its lease is given back: nothing can be sent to it.
+struct Spent(Option<Box<(Arc<Worker>, Suspender<Worker>)>>);
+
+impl Drop for Spent {
+    fn drop(&mut self) {
+        if let Some(slot) = &self.0 {
+            let (worker, suspender) = &**slot;
+            if worker.is_gone() {
+                suspender.suspend();
+            }
+        }
+    }
+}
+
 impl InFlight {
     pub fn new(lease: Lease<Worker>, ops: &Arc<Ops>) -> Self {
         let number = lease.begin();
@@ -66,9 +81,14 @@ impl InFlight {
             })
         });
         let far = lease.remote.as_ref().map(|_| ops.clone());
+        let spent = Spent(lease.dialled.is_some().then(|| {
+            let slot = (lease.worker().clone(), lease.suspender());
+            Box::new(slot)
+        }));
         Self {
             numbered,
             number,
+            _spent: spent,
             lease,
             far,
             crowded: false,

@@ -49,7 +49,7 @@ pub use connection_state::Shutdown;
 pub use fronts::Fronts;
 pub use headers::TrustedProxies;
 pub use limits::Limits;
-pub use listener::{accept, Connections};
+pub use listener::{accept, is_the_other_sides, Connections};
 pub use listening::{bind, Bound, Listener};
 pub use networks::{Networks, NotAnAddress};
 pub use queue::expire;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::activation;
+use super::hub::Doors;
 use super::listen::{is_unix, listen};
 use super::notify::Notify;
 use super::request::{too_late, PreparedPool, Request};
@@ -48,6 +49,9 @@ pub struct Server {
     admin: Option<Endpoint>,
     /// If it offers slots to hubs.
     gates: Option<Arc<Gates>>,
+    /// Where workers dial in, and those of POTHEAD.
+    workers: Option<Endpoint>,
+    pothead: Option<Endpoint>,
     abandoned: bool,
 }
 
@@ -63,7 +67,7 @@ impl Server {
             settings.max_workers,
             least.map(|pool| pool.source.workers().min),
         )?;
-        if settings.hub.is_some() || settings.offers.is_some() {
+        if settings.offers.is_some() {
             return Err(Failure::new("unsupported", "There are no hubs yet."));
         }
         let gates = settings
@@ -94,6 +98,7 @@ impl Server {
             (None, Some(port)) => Some(listen("admin_", &settings.admin_host, port)?),
             (None, None) => None,
         };
+        let doors = settings.hub.as_ref().map(Doors::open).transpose()?;
         let endpoints: Vec<Endpoint> = listeners
             .iter()
             .map(|listener| listener.endpoint().clone())
@@ -146,6 +151,8 @@ impl Server {
             endpoint: endpoints.first().cloned(),
             admin: admin.as_ref().map(|admin| admin.endpoint().clone()),
             gates,
+            workers: doors.as_ref().map(|doors| doors.workers().clone()),
+            pothead: doors.as_ref().and_then(|doors| doors.pothead().cloned()),
             abandoned: false,
         };
         let mut prepared = Vec::new();
@@ -208,10 +215,16 @@ impl Server {
             if is_passed.1 {
                 tracing::info!("the admin port is one that systemd has opened: `admin_host` and `admin_port` do not count");
             }
-            let (task, events) =
-                ServerTask::new(shared, front, settings.max_workers, settings.config, notify);
+            let (task, events) = ServerTask::new(
+                shared,
+                front,
+                settings.max_workers,
+                settings.config,
+                doors.is_some(),
+                notify,
+            );
             let admin = admin.map(|listener| (listener, admin_hosts));
-            runtime.block_on(task.run(prepared, events, asked, listeners, admin));
+            runtime.block_on(task.run(prepared, events, asked, listeners, admin, doors));
             // A connection that hangs must not keep the server from ending.
             runtime.shutdown_timeout(Duration::from_millis(100));
             finished.access.finish(LAST_LINES);
@@ -265,6 +278,16 @@ impl Server {
         if let Some(gates) = &self.gates {
             gates.answer(gate, open);
         }
+    }
+
+    /// Where workers dial in: a host and a port.
+    pub fn worker_address(&self) -> Option<String> {
+        self.workers.as_ref().and_then(Endpoint::authority)
+    }
+
+    /// Where workers of POTHEAD dial in.
+    pub fn pothead_address(&self) -> Option<String> {
+        self.pothead.as_ref().and_then(Endpoint::authority)
     }
 
     pub fn phase(&self) -> Phase {

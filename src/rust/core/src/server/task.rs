@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::Instrument;
 
+use super::hub::Doors;
 use super::notify::Notify;
 use super::request::{too_late, PreparedPool, Request};
 use super::running::{AllRunning, Progress, Running};
@@ -46,6 +47,8 @@ pub(super) struct ServerTask {
     resources: Mutex<Option<Arc<Resources>>>,
     /// The configuration file, if it is watched.
     pub(super) config: Option<PathBuf>,
+    /// Whether workers dial in.
+    is_hub: bool,
     notify: Arc<Notify>,
     /// One at a time: what is added, removed or replaced is not added, removed or replaced by two.
     changing: tokio::sync::Mutex<()>,
@@ -58,6 +61,7 @@ impl ServerTask {
         front: Arc<Front>,
         max_workers: Option<u32>,
         config: Option<PathBuf>,
+        is_hub: bool,
         notify: Arc<Notify>,
     ) -> (Arc<Self>, mpsc::UnboundedReceiver<(u64, SourceEvent)>) {
         let (events, heard) = mpsc::unbounded_channel();
@@ -70,6 +74,7 @@ impl ServerTask {
             max_workers,
             resources: Mutex::default(),
             config,
+            is_hub,
             notify,
             changing: tokio::sync::Mutex::default(),
         };
@@ -84,6 +89,7 @@ impl ServerTask {
         mut asked: mpsc::UnboundedReceiver<(u64, Request)>,
         listeners: Vec<Bound>,
         admin: Option<(Bound, Hosts)>,
+        doors: Option<Doors>,
     ) {
         let (listeners, admin) = match (
             listeners
@@ -109,6 +115,14 @@ impl ServerTask {
             tokio::spawn(front::accept(self.front.clone(), listener));
         }
         tokio::spawn(self.notify.clone().run(self.front.clone()));
+        if let Some(doors) = doors {
+            if let Err(failure) = self.serve_hub(doors) {
+                self.shared.set_phase(Phase::Failed(failure));
+                return;
+            }
+            // Workers come or do not: nothing has to be waited for.
+            self.settle_start();
+        }
         if let Some((admin, hosts)) = admin {
             tokio::spawn(ops::serve_admin(admin, hosts, self.front.clone()));
         }
@@ -279,7 +293,7 @@ impl ServerTask {
             return;
         }
         let mut failures = Vec::new();
-        let mut ready = false;
+        let mut ready = self.is_hub;
         for running in self.running.lock().values() {
             match &*running.progress.borrow() {
                 Progress::Starting => return,

@@ -13,15 +13,18 @@ use tokio::sync::{mpsc, Semaphore};
 
 use self::member::{Doubt, Member, Standing};
 use crate::lock::Table;
-use crate::sources::Roster;
+use crate::sources::{Command, Roster};
 use crate::worker::remote::{probe, Remote, TurnOutcome};
-use crate::worker::{Address, Report, Unwanted, Worker};
+use crate::worker::{Address, Dialled, Report, Unwanted, Worker};
 
 /// How many members are looked at in the same moment.
 const LOOKS_AT_ONCE: usize = 64;
 
 /// Of so many members that are found at once, each has a line in the log when it joins.
 const FEW: usize = 16;
+
+/// How long tunnels may take to close when the server stops.
+const TUNNEL_GRACE: Duration = Duration::from_secs(5);
 
 /// How members are used.
 pub struct Usage {
@@ -47,6 +50,8 @@ pub enum Event {
     Rested,
     /// It has left, and nothing is in flight any more.
     Drained,
+    /// It was a slot, and has no connection any more.
+    Gone,
 }
 
 /// What that means for whoever looks members up.
@@ -69,6 +74,8 @@ pub struct Members {
     by_address: HashMap<SocketAddr, u64>,
     wanted: BTreeSet<SocketAddr>,
     next: u64,
+    /// Numbers of slots that are gone, to be used again.
+    free_ids: BTreeSet<u32>,
     looks: Arc<Semaphore>,
     /// Why a member could not join, of the last one.
     refusal: Option<String>,
@@ -93,6 +100,7 @@ impl Members {
             by_address: HashMap::new(),
             wanted: BTreeSet::new(),
             next: 0,
+            free_ids: BTreeSet::new(),
             looks: Arc::new(Semaphore::new(LOOKS_AT_ONCE)),
             refusal: None,
             told: false,
@@ -156,10 +164,57 @@ impl Members {
         self.enter(key);
     }
 
+    /// Adds a slot that a worker has dialled in with.
+    pub fn take_slot(&mut self, slot: Arc<Dialled>) {
+        let key = self.next;
+        self.next += 1;
+        let id = self.free_ids.pop_first().unwrap_or_else(|| {
+            // As many as there were at a time.
+            u32::try_from(self.members.len() + 1).unwrap_or(u32::MAX)
+        });
+        let (peer, watched) = (slot.peer, slot.clone());
+        let (worker, doubt) = self.worker(id, key, Address::Dialled(peer));
+        let remote = Remote::of_slot(self.usage.remote.unwrap_or(true));
+        let worker = worker.with_remote(remote).with_dialled(slot);
+        let mut member = Member::new(id, peer, Arc::new(worker), doubt);
+        member.enter(self.table.add(member.worker.clone(), 1));
+        self.roster.put(member.entry());
+        self.members.insert(key, member);
+        let events = self.events.clone();
+        tokio::spawn(async move {
+            watched.gone().await;
+            let _ = events.send((key, Event::Gone));
+        });
+    }
+
+    /// The slot that is gone by this event.
+    pub fn slot_gone(&self, key: u64, event: &Event) -> Option<&Arc<Dialled>> {
+        matches!(event, Event::Gone)
+            .then(|| self.members.get(&key)?.worker.dialled.as_ref())
+            .flatten()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
     fn add(&mut self, address: SocketAddr) -> u64 {
         let key = self.next;
         self.next += 1;
         let id = u32::try_from(self.next).unwrap_or(u32::MAX);
+        let (mut worker, doubt) = self.worker(id, key, Address::Tcp(address));
+        if let Some(cancel) = self.usage.remote {
+            worker = worker.with_remote(Remote::new(cancel));
+        }
+        let member = Member::new(id, address, Arc::new(worker), doubt);
+        self.roster.put(member.entry());
+        self.members.insert(key, member);
+        self.by_address.insert(address, key);
+        key
+    }
+
+    fn worker(&self, id: u32, key: u64, address: Address) -> (Worker, Doubt) {
         let (doubt, events) = (Doubt::default(), self.events.clone());
         let reporter = {
             let doubt = doubt.clone();
@@ -170,15 +225,7 @@ impl Members {
                 }
             }
         };
-        let mut worker = Worker::new(id, key, Address::Tcp(address), Box::new(reporter));
-        if let Some(cancel) = self.usage.remote {
-            worker = worker.with_remote(Remote::new(cancel));
-        }
-        let member = Member::new(id, address, Arc::new(worker), doubt);
-        self.roster.put(member.entry());
-        self.members.insert(key, member);
-        self.by_address.insert(address, key);
-        key
+        (Worker::new(id, key, address, Box::new(reporter)), doubt)
     }
 
     fn enter(&mut self, key: u64) {
@@ -214,14 +261,48 @@ impl Members {
 
     fn forget(&mut self, key: u64) {
         if let Some(member) = self.members.remove(&key) {
-            self.by_address.remove(&member.address);
+            match member.worker.dialled {
+                None => drop(self.by_address.remove(&member.address)),
+                Some(_) => drop(self.free_ids.insert(member.id)),
+            }
             self.roster.forget(member.id, key);
             member.worker.close_connections();
         }
     }
 
+    /// Lets tunnels end in order, unless there is no time for that.
+    pub async fn say_goodbye(&self, commands: &mut mpsc::UnboundedReceiver<Command>) {
+        let killed =
+            async { while !matches!(commands.recv().await, None | Some(Command::Kill)) {} };
+        tokio::select! {
+            _ = tokio::time::timeout(TUNNEL_GRACE, self.close_tunnels()) => {}
+            () = killed => {}
+        }
+    }
+
+    /// A slot is gone: nothing can be sent to it. Its tunnel, if it has become one, lives on.
+    fn part(&mut self, key: u64) {
+        let Some(member) = self.members.get_mut(&key) else {
+            return;
+        };
+        member.give_up();
+        if let Some(place) = member.place.take() {
+            self.table.remove(place);
+        }
+        if member.worker.tunnels.count() == 0 {
+            return self.forget(key);
+        }
+        member.standing = Standing::Leaving;
+        self.roster.put(member.entry());
+        let (worker, events) = (member.worker.clone(), self.events.clone());
+        tokio::spawn(async move {
+            worker.tunnels.closed().await;
+            let _ = events.send((key, Event::Drained));
+        });
+    }
+
     /// Tells all tunnels to close; resolves when they have.
-    pub fn close_tunnels(&self) -> impl Future<Output = ()> + Send {
+    fn close_tunnels(&self) -> impl Future<Output = ()> + Send {
         let members = self.members.values();
         let workers: Vec<_> = members.map(|member| member.worker.clone()).collect();
         for worker in &workers {
@@ -256,6 +337,10 @@ impl Members {
                 self.rested(key);
                 Consequence::None
             }
+            Event::Gone => {
+                self.part(key);
+                Consequence::None
+            }
             Event::Drained => {
                 self.forget(key);
                 self.join_missing();
@@ -268,7 +353,18 @@ impl Members {
         let Some(member) = self.members.get_mut(&key) else {
             return Consequence::None;
         };
+        if let Some(slot) = &member.worker.dialled {
+            if slot.is_gone() {
+                if matches!(report, Report::Stuck(Unwanted::Deadline, _)) {
+                    tracing::warn!(worker = member.id, address = %member.address, "passed its deadline, and its slot is closed");
+                }
+                self.part(key);
+                return Consequence::Lost;
+            }
+        }
         match (report, member.place) {
+            // A slot is one, however many workers there are.
+            (Report::Slots(_) | Report::NoFaucet, _) if member.worker.dialled.is_some() => {}
             (Report::Slots(slots), Some(place)) => self.table.resize(place, slots),
             (Report::NoFaucet, Some(place)) => self.table.resize(place, self.usage.slots),
             _ => {}
@@ -349,6 +445,11 @@ impl Members {
     /// Sets it aside and looks at it until it can be reached again.
     fn lose(&mut self, key: u64) {
         if let Some(member) = self.members.get_mut(&key) {
+            if member.worker.dialled.is_some() {
+                // Nobody can be asked whether it comes back. Tells of its end once more, which is no news.
+                member.worker.close_connections();
+                return self.part(key);
+            }
             member.fail();
             member.standing = Standing::Lost;
             self.roster.put(member.entry());

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::member::Standing;
 use super::{Consequence, Event, Members};
 use crate::sources::backoff;
-use crate::worker::remote::{take_turn, TurnOutcome};
+use crate::worker::remote::{give_turn_back, take_turn, TurnOutcome};
 use crate::worker::Connection;
 
 /// Before a turn is asked for again where one was not given in time.
@@ -82,6 +82,14 @@ impl Members {
         if let Some(member) = self.members.get(&key) {
             if self.table.waiting() > 0 {
                 member.worker.keep_connection(connection);
+            } else if member.worker.dialled.is_some() {
+                // The connection is the slot.
+                let (worker, authority) = (member.worker.clone(), self.usage.authority.clone());
+                self.begin(key, async move {
+                    give_turn_back(&worker, connection, &authority).await;
+                    Event::Rested
+                });
+                return;
             }
         }
         self.resume(key);

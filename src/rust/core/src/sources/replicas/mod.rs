@@ -34,9 +34,6 @@ const SHORTEST_REFRESH: Duration = Duration::from_secs(5);
 /// Between two lookups that were asked for by what happened.
 const LOOKUP_PAUSE: Duration = Duration::from_secs(1);
 
-/// How long tunnels may take to close when the server stops.
-const TUNNEL_GRACE: Duration = Duration::from_secs(5);
-
 /// Where replicas are found and how they are used.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
@@ -133,7 +130,7 @@ impl Replicas {
                 command = self.commands.recv() => match command {
                     None | Some(Command::Kill) => break,
                     Some(Command::Stop(reply)) => {
-                        self.say_goodbye().await;
+                        self.members.say_goodbye(&mut self.commands).await;
                         // Before the answer, after which nobody is to see one.
                         self.members.forget_all();
                         let _ = reply.send(Ok(()));
@@ -174,16 +171,6 @@ impl Replicas {
             }
         }
         self.members.forget_all();
-    }
-
-    /// Lets tunnels end in order, unless there is no time for that.
-    async fn say_goodbye(&mut self) {
-        let killed =
-            async { while !matches!(self.commands.recv().await, None | Some(Command::Kill)) {} };
-        tokio::select! {
-            _ = tokio::time::timeout(TUNNEL_GRACE, self.members.close_tunnels()) => {}
-            () = killed => {}
-        }
     }
 
     fn entered(&mut self) {
