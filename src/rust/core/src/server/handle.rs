@@ -18,6 +18,7 @@ use crate::descriptors::Descriptors;
 use crate::endpoint::Endpoint;
 use crate::environment::{Environment, SystemError};
 use crate::front::{Connections, Front, Fronts, Lifecycle};
+use crate::gates::Gates;
 use crate::ops::access::AccessLog;
 use crate::ops::log::{Line, Log};
 use crate::ops::metrics::Metrics;
@@ -46,6 +47,8 @@ pub struct Server {
     /// Where clients connect, if it has clients of its own.
     endpoint: Option<Endpoint>,
     admin: Option<Endpoint>,
+    /// If it offers slots to hubs.
+    gates: Option<Arc<Gates>>,
     /// Where workers dial in, and those of POTHEAD.
     workers: Option<Endpoint>,
     pothead: Option<Endpoint>,
@@ -67,6 +70,10 @@ impl Server {
         if settings.offers.is_some() {
             return Err(Failure::new("unsupported", "There are no hubs yet."));
         }
+        let gates = settings
+            .offers
+            .as_ref()
+            .map(|offers| Gates::new(offers.gates.clone()));
         let environment = Environment::read();
         body::set_directory(environment.temporary_directory());
         let passed = activation::take(&environment)?;
@@ -143,6 +150,7 @@ impl Server {
             environment,
             endpoint: endpoints.first().cloned(),
             admin: admin.as_ref().map(|admin| admin.endpoint().clone()),
+            gates,
             workers: doors.as_ref().map(|doors| doors.workers().clone()),
             pothead: doors.as_ref().and_then(|doors| doors.pothead().cloned()),
             abandoned: false,
@@ -263,6 +271,13 @@ impl Server {
     /// Where operators connect.
     pub fn admin_url(&self) -> Option<String> {
         self.admin.as_ref().map(Endpoint::to_string)
+    }
+
+    /// What R says of one of its gates, by its place among all: see [`Gates::answer`].
+    pub fn answer_gate(&self, gate: usize, open: bool) {
+        if let Some(gates) = &self.gates {
+            gates.answer(gate, open);
+        }
     }
 
     /// Where workers dial in: a host and a port.
