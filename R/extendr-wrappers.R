@@ -176,6 +176,10 @@ option_problem <- function(name, text) .Call(wrap__option_problem, name, text)
 #' @noRd
 route_name <- function(text) .Call(wrap__route_name, text)
 
+#' What is wrong with certificate and key, `NULL` if nothing is. `tls` is a list, as the setting has it.
+#' @noRd
+tls_problem <- function(tls) .Call(wrap__tls_problem, tls)
+
 #' Notes SIGTERM, SIGHUP and SIGUSR1 for `server_poll()`, and ignores SIGUSR2 and SIGPIPE, until `signals_release()`.
 #' @noRd
 signals_hold <- function() invisible(.Call(wrap__signals_hold))

@@ -30,5 +30,6 @@ pub mod server;
 pub mod sessions;
 pub mod signals;
 pub mod sources;
+pub mod tls;
 pub mod watch;
 pub mod worker;

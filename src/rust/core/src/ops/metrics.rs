@@ -87,6 +87,11 @@ struct BySlot {
     state: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Reason {
+    reason: &'static str,
+}
+
 type Histograms = Family<ByPool, Histogram, fn() -> Histogram>;
 
 /// What pools count for themselves.
@@ -112,6 +117,7 @@ pub struct Metrics {
     connections: Gauge,
     offers: Family<OfferOutcome, Counter>,
     slots: Family<BySlot, Gauge>,
+    tls_failures: Family<Reason, Counter>,
     tunnels: Family<ByPool, Gauge>,
     sessions: Family<ByPool, Gauge>,
     log_dropped: Counter<u64, AtomicU64>,
@@ -196,6 +202,12 @@ impl Default for Metrics {
         );
         let connections = Gauge::default();
         registry.register("connections", "Client connections now", connections.clone());
+        let tls_failures = Family::<Reason, Counter>::default();
+        registry.register(
+            "tls_failures",
+            "TLS handshakes that failed, by reason",
+            tls_failures.clone(),
+        );
         let tunnels = Family::<ByPool, Gauge>::default();
         registry.register("tunnels", "Upgraded connections now", tunnels.clone());
         let sessions = Family::<ByPool, Gauge>::default();
@@ -228,6 +240,7 @@ impl Default for Metrics {
             connections,
             offers,
             slots,
+            tls_failures,
             tunnels,
             sessions,
             log_dropped,
@@ -342,6 +355,11 @@ impl Metrics {
             duration,
             queue_wait,
         }
+    }
+
+    /// A client's TLS handshake failed.
+    pub fn tls_failure(&self, reason: &'static str) {
+        self.tls_failures.get_or_create(&Reason { reason }).inc();
     }
 
     /// All of them as text, in OpenMetrics' form. Gauges are read from `status` now.

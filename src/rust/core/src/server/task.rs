@@ -119,6 +119,9 @@ impl ServerTask {
                 return;
             }
         };
+        if let Some(tls) = &self.front.tls {
+            tls.warn_if_out_of_time();
+        }
         self.front.lifecycle.starting.store(true, Ordering::Relaxed);
         let _config = self.watch_config();
         let first = pools.first().map(|(pool, _)| pool.clone());
@@ -353,7 +356,7 @@ impl ServerTask {
             Request::Scale(name, workers) => self.scale(name.as_deref(), workers).await,
             Request::Reload(None) => {
                 let _reloading = self.notify.reloading();
-                let mut outcome = Ok(());
+                let mut outcome = self.reload_tls();
                 for pool in self.front.pools.routed() {
                     let reloaded = self.reload(pool.clone()).await;
                     keep_first(
@@ -380,7 +383,9 @@ impl ServerTask {
             Request::Configure(pools, patience) => {
                 let _reloading = self.notify.reloading();
                 let _change = self.changing.lock().await;
-                self.configure(pools, patience).await
+                let mut outcome = self.reload_tls();
+                keep_first(&mut outcome, self.configure(pools, patience).await);
+                outcome
             }
             Request::RefuseReload => {
                 drop(self.notify.reloading());
@@ -414,6 +419,21 @@ impl ServerTask {
             }
             Request::Kill => Ok(()),
         }
+    }
+
+    /// Reads certificates and keys again, if there are any, and tells the log. What fails changes nothing, and is the reload's
+    /// failure: class `reload`.
+    fn reload_tls(&self) -> Result<(), Failure> {
+        let Some(tls) = &self.front.tls else {
+            return Ok(());
+        };
+        tls.reload().map_err(|failure| {
+            let kept = "What was read before stays in use.";
+            Failure::new("reload", format!("{} {kept}", failure.message))
+        })?;
+        tracing::info!("the certificate was read again, for connections from now on");
+        tls.warn_if_out_of_time();
+        Ok(())
     }
 
     /// The pool with this name, or the only one.
