@@ -2,12 +2,30 @@
 
 # `message` is a template for cli; what varies goes in as data, through its braces.
 abort <- function(class, message, ..., call = NULL, .envir = parent.frame()) {
-  cli::cli_abort(message, class = error_class(class), ..., call = call, trace = trace_to(call), .envir = .envir)
+  cli::cli_abort(
+    message, class = error_class(class), ..., call = shown_call(call), trace = trace_to(call), .envir = .envir
+  )
 }
 
 # The user's calls, down to the function of faucet's that they called: what goes on below it is no help to them.
 trace_to <- function(call) {
-  if (is.environment(call)) rlang::trace_back(bottom = call)
+  if (is.environment(call)) hide_tokens(rlang::trace_back(bottom = call))
+}
+
+# Traces, and R's own `try()`, show calls as they were written.
+hide_tokens <- function(trace) {
+  trace$call <- lapply(trace$call, hide_token)
+  trace
+}
+
+hide_token <- function(call) {
+  if (is.call(call) && "token" %in% names(call)) call[["token"]] <- as.name("...")
+  call
+}
+
+shown_call <- function(call) {
+  written <- if (is.environment(call)) rlang::error_call(call) else call
+  if (is.call(written) && "token" %in% names(written)) hide_token(written) else call
 }
 
 error_class <- function(class) {
@@ -36,7 +54,7 @@ raise_failure <- function(failure, are_shown = FALSE, call = NULL) {
     c(failure$message, shown),
     class = error_class(failure$class),
     lines = lines,
-    call = call,
+    call = shown_call(call),
     trace = trace_to(call)
   )
 }
