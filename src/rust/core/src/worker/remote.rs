@@ -80,6 +80,11 @@ impl Remote {
         self.workers.load(Ordering::Relaxed) > 0
     }
 
+    /// Whether it sends no more than HTTP asks for.
+    pub fn is_exact(&self) -> bool {
+        self.is_slot || self.is_faucet()
+    }
+
     /// Whether an exchange may be broken off: what becomes of it is the other side's to see to.
     pub fn may_break_off(&self) -> bool {
         self.cancel && (self.is_slot || self.is_faucet())

@@ -6,6 +6,7 @@
 mod client;
 pub mod dns;
 mod house;
+pub mod hub;
 pub mod local;
 pub mod native;
 pub mod pod;
@@ -16,7 +17,7 @@ pub mod wire2;
 
 pub use client::{Client, Incomplete, Response};
 pub use house::{add_sticky, far, house, House, Plan};
-pub use upstream::{Gate, Seen, Upstream, Wire};
+pub use upstream::{dial, shake, Gate, Seen, Upstream, Wire};
 
 use std::future::Future;
 use std::time::{Duration, Instant};
