@@ -12,20 +12,32 @@ trace_to <- function(call) {
   if (is.environment(call)) hide_tokens(rlang::trace_back(bottom = call))
 }
 
-# Traces, and R's own `try()`, show calls as they were written.
+# Traces, and R's own `try()`, show calls as they were written, and a token may be written there.
 hide_tokens <- function(trace) {
   trace$call <- lapply(trace$call, hide_token)
   trace
 }
 
 hide_token <- function(call) {
-  if (is.call(call) && "token" %in% names(call)) call[["token"]] <- as.name("...")
+  if (!is.call(call)) {
+    return(call)
+  }
+  for (i in seq_along(call)) {
+    # Nor is there anything in an argument that is left out, as in `x[1, ]`.
+    if (identical(call[[i]], quote(expr = ))) next # nolint: spaces_inside_linter.
+    if (identical(names(call)[i], "token")) {
+      call[[i]] <- as.name("...")
+    } else if (is.call(call[[i]])) {
+      call[[i]] <- hide_token(call[[i]])
+    }
+  }
   call
 }
 
 shown_call <- function(call) {
   written <- if (is.environment(call)) rlang::error_call(call) else call
-  if (is.call(written) && "token" %in% names(written)) hide_token(written) else call
+  hidden <- hide_token(written)
+  if (identical(hidden, written)) call else hidden
 }
 
 error_class <- function(class) {

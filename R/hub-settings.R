@@ -81,7 +81,7 @@ own_name <- function() {
 }
 
 check_name <- function(value, limits) {
-  if (rlang::is_string(value) && grepl("^[!-~]([ -~]{0,126}[!-~])?$", value, useBytes = TRUE)) value
+  if (rlang::is_string(value) && grepl("^[!-~]{1,64}$", value, useBytes = TRUE)) value
 }
 
 # As an HTTP header takes it.

@@ -411,7 +411,7 @@ setting_variable <- function(name) {
 #' - A *number* is a whole one. It may be given as text, too, as by `Sys.getenv()`: `"8080"`.
 #' - *seconds* are numbers above 0.
 #' - *bytes* are numbers, or strings such as `"512KB"`, `"16MB"` or `"1.5GB"`; a KB is 1024 bytes.
-#' - A *name* is of up to 128 visible ASCII characters; a *secret* is of up to 1024, without spaces. A secret is shown nowhere.
+#' - A *name* has up to 64 visible ASCII characters, a *secret* up to 1024, without spaces. A secret is shown nowhere.
 #' - A *hub* is `"host"` or `"host:port"` (port 4040 unless it is given), or with TLS `"tls://host:port"`.
 #' - An *address* is an IP address, with a port after a colon if it is not 53: `"10.0.0.10"`, `"[fd00::10]:5353"`.
 #' - What a verb does not take is an error as an argument; as an option or in the environment it is not looked at.

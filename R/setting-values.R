@@ -216,7 +216,7 @@ describe_setting <- function(definition) {
     path = "the path of a file",
     url_path = "a path like \"/health\"",
     hubs = "addresses like \"hub:4040\" or \"tls://hub.example.com:4040\"",
-    name = "a name of up to 128 visible ASCII characters",
+    name = "a name of up to 64 visible ASCII characters without spaces",
     route = "a path like \"/model-a\"",
     redirect = "a URL like \"http://worker-host:8081\", without a path",
     secret = "one string of up to 1024 visible ASCII characters without spaces",
