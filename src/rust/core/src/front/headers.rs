@@ -180,15 +180,17 @@ pub fn is_forwarded(headers: &HeaderMap) -> bool {
     })
 }
 
-/// Adds `X-Forwarded-*`; returns the client's address. What a peer that is not trusted says is replaced.
+/// Adds `X-Forwarded-*`; returns the client's address. What a peer says that is neither trusted nor `vouched` for is
+/// replaced.
 pub fn forward(
     headers: &mut HeaderMap,
     trusted: &TrustedProxies,
     peer: ClientAddress,
     peer_text: &HeaderValue,
+    vouched: bool,
 ) -> ClientAddress {
     let host = headers.get(header::HOST).cloned();
-    if !trusted.contains(peer) {
+    if !vouched && !trusted.contains(peer) {
         let claims: Vec<HeaderName> = headers
             .keys()
             .filter(|name| is_claim(name))
@@ -302,6 +304,7 @@ mod tests {
             &TrustedProxies::default(),
             peer,
             &HeaderValue::from_static("10.0.0.9"),
+            false,
         );
         assert_eq!(client, peer);
         assert_eq!(headers[X_FORWARDED_FOR], "10.0.0.9");
@@ -321,6 +324,7 @@ mod tests {
             &trusted,
             IpAddr::from([127, 0, 0, 1]).into(),
             &HeaderValue::from_static("127.0.0.1"),
+            false,
         );
         assert_eq!(client, IpAddr::from([9, 9, 9, 9]).into());
         assert_eq!(

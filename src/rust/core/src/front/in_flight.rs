@@ -8,6 +8,7 @@ use hyper::HeaderMap;
 use tokio::time::Instant;
 
 use crate::body::Rest;
+use crate::gates::Job;
 use crate::lock::{Lease, Suspender, Ticket};
 use crate::ops::Ops;
 use crate::sessions::Hold;
@@ -42,6 +43,8 @@ pub struct InFlight {
     _body: Option<Rest>,
     /// The request's session, if it has one.
     session: Option<Hold>,
+    /// What it has reserved of the machine, if a hub has sent it.
+    job: Option<Job>,
 }
 
 /// A request that a native worker knows by its number; known no more once this is dropped.
@@ -94,7 +97,14 @@ impl InFlight {
             crowded: false,
             _body: None,
             session: None,
+            job: None,
         }
+    }
+
+    /// The same, for which something is reserved for as long.
+    pub fn of_job(mut self, job: Job) -> Self {
+        self.job = Some(job);
+        self
     }
 
     /// The same, of a session that lasts for at least as long.

@@ -65,6 +65,8 @@ pub async fn sendable(
         &peer.front.trusted,
         peer.address,
         &peer.address_text,
+        // Whom one has dialled one believes.
+        peer.offer.is_some(),
     );
     if let Some(prefix) = pool.prefix() {
         headers::add_prefix(&mut headers, prefix);

@@ -217,6 +217,18 @@ fn let_in_the_last(front: &Arc<Front>, last: &Last) {
     }
 }
 
+/// Enters a connection that this machine has dialled on the list; none if there are too few descriptors.
+pub fn enter_dialled(front: &Arc<Front>) -> Option<Entered> {
+    let descriptor = front.store.descriptors().take()?;
+    let connection = Arc::new(ConnectionState::dialled());
+    front.connections.enter(&connection);
+    Some(Entered {
+        front: front.clone(),
+        connection,
+        _descriptor: descriptor,
+    })
+}
+
 /// Whether there is room for a newcomer.
 #[derive(PartialEq, Eq)]
 enum Room {

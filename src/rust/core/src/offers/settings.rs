@@ -33,6 +33,17 @@ pub struct HubAddress {
     pub tls: bool,
 }
 
+impl HubAddress {
+    /// Host and port, as in a URL.
+    pub fn authority(&self) -> String {
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
+    }
+}
+
 /// Where clients fetch bodies that do not go through the hub.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RedirectSettings {

@@ -11,7 +11,7 @@ use super::listen::{is_unix, listen};
 use super::notify::Notify;
 use super::request::{too_late, PreparedPool, Request};
 use super::shared::{Ending, Phase, Shared};
-use super::task::ServerTask;
+use super::task::{ServerTask, Sockets};
 use super::{check_max_workers, system, PoolSettings, Settings};
 use crate::body::{self, Store};
 use crate::descriptors::Descriptors;
@@ -19,6 +19,7 @@ use crate::endpoint::Endpoint;
 use crate::environment::{Environment, SystemError};
 use crate::front::{Connections, Front, Fronts, Lifecycle};
 use crate::gates::Gates;
+use crate::offers::{HubStatus, HubsStatus, PreparedOffers};
 use crate::ops::access::AccessLog;
 use crate::ops::log::{Line, Log};
 use crate::ops::metrics::Metrics;
@@ -52,6 +53,8 @@ pub struct Server {
     /// Where workers dial in, and those of POTHEAD.
     workers: Option<Endpoint>,
     pothead: Option<Endpoint>,
+    /// If its workers' slots are offered to hubs.
+    hubs: Option<HubsStatus>,
     abandoned: bool,
 }
 
@@ -67,13 +70,6 @@ impl Server {
             settings.max_workers,
             least.map(|pool| pool.source.workers().min),
         )?;
-        if settings.offers.is_some() {
-            return Err(Failure::new("unsupported", "There are no hubs yet."));
-        }
-        let gates = settings
-            .offers
-            .as_ref()
-            .map(|offers| Gates::new(offers.gates.clone()));
         let environment = Environment::read();
         body::set_directory(environment.temporary_directory());
         let passed = activation::take(&environment)?;
@@ -98,6 +94,8 @@ impl Server {
             (None, Some(port)) => Some(listen("admin_", &settings.admin_host, port)?),
             (None, None) => None,
         };
+        let offers = settings.offers.map(PreparedOffers::new);
+        let gates = offers.as_ref().map(|offers| offers.gates().clone());
         let doors = settings.hub.as_ref().map(Doors::open).transpose()?;
         let endpoints: Vec<Endpoint> = listeners
             .iter()
@@ -152,6 +150,7 @@ impl Server {
             admin: admin.as_ref().map(|admin| admin.endpoint().clone()),
             gates,
             workers: doors.as_ref().map(|doors| doors.workers().clone()),
+            hubs: offers.as_ref().map(|offers| offers.status().clone()),
             pothead: doors.as_ref().and_then(|doors| doors.pothead().cloned()),
             abandoned: false,
         };
@@ -223,8 +222,12 @@ impl Server {
                 doors.is_some(),
                 notify,
             );
-            let admin = admin.map(|listener| (listener, admin_hosts));
-            runtime.block_on(task.run(prepared, events, asked, listeners, admin, doors));
+            let sockets = Sockets {
+                clients: listeners,
+                admin: admin.map(|listener| (listener, admin_hosts)),
+                doors,
+            };
+            runtime.block_on(task.run(prepared, events, asked, sockets, offers));
             // A connection that hangs must not keep the server from ending.
             runtime.shutdown_timeout(Duration::from_millis(100));
             finished.access.finish(LAST_LINES);
@@ -288,6 +291,11 @@ impl Server {
     /// Where workers of POTHEAD dial in.
     pub fn pothead_address(&self) -> Option<String> {
         self.pothead.as_ref().and_then(Endpoint::authority)
+    }
+
+    /// The hubs that its workers' slots are offered to.
+    pub fn hubs(&self) -> Vec<HubStatus> {
+        self.hubs.as_ref().map(HubsStatus::get).unwrap_or_default()
     }
 
     pub fn phase(&self) -> Phase {

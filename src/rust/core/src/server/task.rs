@@ -18,6 +18,7 @@ use super::system;
 use super::watching::Watched;
 use crate::front::{self, Bound, Front, Shutdown};
 use crate::lock::Refused;
+use crate::offers::PreparedOffers;
 use crate::ops::{self, Hosts};
 use crate::pool::Pool;
 use crate::sessions::Ending;
@@ -33,6 +34,14 @@ const PARTING: Duration = Duration::from_secs(1);
 
 /// Between two looks at the connections while they end.
 const LOOK: Duration = Duration::from_millis(5);
+
+/// What a server listens on, before there is a runtime.
+pub(super) struct Sockets {
+    pub(super) clients: Vec<Bound>,
+    pub(super) admin: Option<(Bound, Hosts)>,
+    /// Where workers dial in, if they do.
+    pub(super) doors: Option<Doors>,
+}
 
 /// What runs on the server's thread.
 pub(super) struct ServerTask {
@@ -87,10 +96,14 @@ impl ServerTask {
         pools: Vec<(Arc<Pool>, PreparedPool)>,
         mut events: mpsc::UnboundedReceiver<(u64, SourceEvent)>,
         mut asked: mpsc::UnboundedReceiver<(u64, Request)>,
-        listeners: Vec<Bound>,
-        admin: Option<(Bound, Hosts)>,
-        doors: Option<Doors>,
+        sockets: Sockets,
+        offers: Option<PreparedOffers>,
     ) {
+        let Sockets {
+            clients: listeners,
+            admin,
+            doors,
+        } = sockets;
         let (listeners, admin) = match (
             listeners
                 .into_iter()
@@ -108,6 +121,7 @@ impl ServerTask {
         };
         self.front.lifecycle.starting.store(true, Ordering::Relaxed);
         let _config = self.watch_config();
+        let first = pools.first().map(|(pool, _)| pool.clone());
         for (pool, prepared) in pools {
             self.start(pool, prepared);
         }
@@ -122,6 +136,9 @@ impl ServerTask {
             }
             // Workers come or do not: nothing has to be waited for.
             self.settle_start();
+        }
+        if let Some((offers, pool)) = offers.zip(first) {
+            tokio::spawn(offers.start(self.front.clone(), pool).run());
         }
         if let Some((admin, hosts)) = admin {
             tokio::spawn(ops::serve_admin(admin, hosts, self.front.clone()));

@@ -97,6 +97,11 @@ impl HubServer {
         .await;
     }
 
+    /// Waits until at least so many slots are there.
+    pub async fn at_least(&self, count: usize) {
+        until("slots are there", || self.slots().len() >= count).await;
+    }
+
     /// Ends it; what is in flight may finish.
     pub async fn stop(&mut self) {
         let id = self.server.ask(Request::Stop(Some(PATIENCE)));

@@ -8,6 +8,7 @@ pub mod dns;
 mod house;
 pub mod hub;
 pub mod local;
+pub mod machine;
 pub mod native;
 pub mod pod;
 pub mod replicas;

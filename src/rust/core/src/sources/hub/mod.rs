@@ -11,6 +11,7 @@ mod pool;
 mod settings;
 
 pub use door::{let_in_pothead, let_in_workers};
+pub use handshake::{NAME, PATH, PROTOCOL, ROUTE};
 pub use pool::HubPool;
 pub use settings::{HubSettings, Token};
 
