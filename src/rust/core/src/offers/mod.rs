@@ -5,10 +5,12 @@
 //! worker is the lock table's to say: with several hubs, the one that comes second is told that nobody is free, and asks
 //! for a turn.
 
+mod address;
 mod dial;
 mod link;
 mod settings;
 
+pub use address::is_loopback;
 pub use settings::{HubAddress, OffersSettings, RedirectSettings};
 
 use std::collections::{BTreeMap, BTreeSet};
