@@ -44,11 +44,7 @@ impl HubAddress {
 impl fmt::Display for HubAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = if self.tls { "tls://" } else { "" };
-        if self.host.contains(':') {
-            write!(f, "{scheme}[{}]:{}", self.host, self.port)
-        } else {
-            write!(f, "{scheme}{}:{}", self.host, self.port)
-        }
+        write!(f, "{scheme}{}", self.authority())
     }
 }
 

@@ -99,9 +99,12 @@ impl Server {
             (None, Some(port)) => Some(listen("admin_", &settings.admin_host, port)?),
             (None, None) => None,
         };
-        let offers = settings.offers.map(PreparedOffers::new);
+        let offers = settings.offers.map(PreparedOffers::new).transpose()?;
         let gates = offers.as_ref().map(|offers| offers.gates().clone());
-        let doors = settings.hub.as_ref().map(Doors::open).transpose()?;
+        let doors = settings.hub.as_ref();
+        let doors = doors
+            .map(|hub| Doors::open(hub, settings.tls.as_ref()))
+            .transpose()?;
         let endpoints: Vec<Endpoint> = listeners
             .iter()
             .map(|listener| listener.endpoint().clone())

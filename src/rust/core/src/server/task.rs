@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -24,6 +24,7 @@ use crate::pool::Pool;
 use crate::sessions::Ending;
 use crate::sources::local::{Resources, WorkerRange};
 use crate::sources::{Command, Failure, Notifier, Prepared, SourceContext, SourceEvent};
+use crate::tls::ServerTls;
 
 /// How long a stopped server may take to reap its workers after they were killed.
 const KILL_GRACE: Duration = Duration::from_secs(2);
@@ -58,6 +59,8 @@ pub(super) struct ServerTask {
     pub(super) config: Option<PathBuf>,
     /// Whether workers dial in.
     is_hub: bool,
+    /// What they shake hands with, if they speak TLS.
+    pub(super) worker_tls: OnceLock<Arc<ServerTls>>,
     notify: Arc<Notify>,
     /// One at a time: what is added, removed or replaced is not added, removed or replaced by two.
     changing: tokio::sync::Mutex<()>,
@@ -84,6 +87,7 @@ impl ServerTask {
             resources: Mutex::default(),
             config,
             is_hub,
+            worker_tls: OnceLock::new(),
             notify,
             changing: tokio::sync::Mutex::default(),
         };
@@ -427,7 +431,9 @@ impl ServerTask {
         let Some(tls) = &self.front.tls else {
             return Ok(());
         };
-        tls.reload().map_err(|failure| {
+        let of_workers = self.worker_tls.get().map(|tls| tls.reload());
+        let outcome = tls.reload().and(of_workers.unwrap_or(Ok(())));
+        outcome.map_err(|failure| {
             let kept = "What was read before stays in use.";
             Failure::new("reload", format!("{} {kept}", failure.message))
         })?;

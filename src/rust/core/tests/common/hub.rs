@@ -41,6 +41,7 @@ pub fn bare() -> Settings {
         config: None,
         hub: None,
         offers: None,
+        tls: None,
         pools: Vec::new(),
     }
 }
