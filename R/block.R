@@ -54,6 +54,7 @@ serve_until <- function(link, deadline, announce, call) {
       return("asked")
     }
     unfailing(link$reload(requested = poll$signal == "hup"))
+    unfailing(link$ask_gates())
     collect_garbage(link)
     if (seconds_now() >= deadline) {
       return("timeout")

@@ -98,8 +98,16 @@ start_progress <- function(link) {
 }
 
 say_ready <- function(link, poll) {
+  if (!is.null(link$worker_address)) {
+    say("Ready on ", link$url, quiet = link$quiet)
+    say("Workers dial in at ", link$worker_address, ": ", link$worker_call, quiet = link$quiet)
+    if (!is.null(link$pothead_address)) say("Those of POTHEAD at ", link$pothead_address, quiet = link$quiet)
+    return(invisible())
+  }
+  where <- if (!is.null(link$url)) paste0(" on ", link$url)
+  offered <- if (!is.null(link$hubs)) paste(": slots are offered to", paste(link$hubs, collapse = ", "))
   if (identical(link$workers, 0) && poll$total == 0) {
-    say("Ready on ", link$url, ": workers start when requests come", quiet = link$quiet)
+    say("Ready", where, ": workers start when requests come", quiet = link$quiet)
     return(invisible())
   }
   total <- link$workers %||% poll$total
@@ -112,14 +120,14 @@ say_ready <- function(link, poll) {
     count_of(total, "worker")
   }
   up_to <- if (isTRUE(link$most_workers > link$workers)) paste0(", up to ", link$most_workers)
-  say("Ready on ", link$url, " with ", some, whom, up_to, quiet = link$quiet)
+  say("Ready", where, " with ", some, whom, up_to, offered, quiet = link$quiet)
   if (!link$quiet) unfailing(for (page in docs_pages(link)) say("Docs at ", page))
 }
 
 # Where the apps' pages of documentation are, as far as their workers tell. Replicas do not.
 docs_pages <- function(link) {
   # A browser reaches no Unix socket by itself.
-  if (!startsWith(link$url, "http")) {
+  if (is.null(link$url) || !startsWith(link$url, "http")) {
     return(character())
   }
   docs <- check_result(server_docs(link$handle))

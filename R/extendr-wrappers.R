@@ -9,6 +9,22 @@ NULL
 #' @noRd
 usable_cores <- function() .Call(wrap__usable_cores)
 
+#' Whether this system tells what a gate of some kind is about.
+#' @noRd
+gate_is_told <- function(kind) .Call(wrap__gate_is_told, kind)
+
+#' The one form of a hub's address that is valid.
+#' @noRd
+hub_address <- function(text) .Call(wrap__hub_address, text)
+
+#' Whether what is sent to a hub's address, which is valid, can be read by others.
+#' @noRd
+hub_is_exposed <- function(text) .Call(wrap__hub_is_exposed, text)
+
+#' Whether only this machine reaches a host.
+#' @noRd
+host_is_loopback <- function(host) .Call(wrap__host_is_loopback, host)
+
 #' Prints lines, in order with those for the other stream. Never waits long, and never fails for want of a reader.
 #' @param stream "stdout" or "stderr".
 #' @param lines Raw vector.
@@ -142,6 +158,10 @@ server_command <- function(handle, command) .Call(wrap__server_command, handle, 
 #' The result of a command; waits at most `timeout_ms` for it.
 #' @noRd
 server_result <- function(handle, id, timeout_ms) .Call(wrap__server_result, handle, id, timeout_ms)
+
+#' What R says of a gate, whose place among all begins at 1.
+#' @noRd
+server_answer_gate <- function(handle, gate, open) .Call(wrap__server_answer_gate, handle, gate, open)
 
 #' Whether the server's thread runs.
 #' @noRd

@@ -6,6 +6,11 @@ new_link <- function(started, settings) {
   link$handle <- started$handle
   link$url <- started$url
   link$admin_url <- started$admin_url
+  # Where workers dial in, if they do, and hubs that slots are offered to.
+  link$worker_address <- started$worker_address
+  link$pothead_address <- started$pothead_address
+  link$worker_call <- if (!is.null(started$worker_address)) worker_call(started$worker_address, settings)
+  link$hubs <- settings[["hub"]]
   # Of what is served: the directory or file that its own workers run, or the URL of its replicas; of several pools, neither.
   pools <- settings$pools
   link$dir <- if (length(pools) == 1) pools[[1]]$file %||% pools[[1]]$dir
@@ -26,6 +31,8 @@ new_link <- function(started, settings) {
   # Reads the file again when a signal, or a change of it, asks for that.
   link$config_changed <- FALSE
   link$reload <- reload_on_request(link)
+  # Asks the conditions in R on which slots are offered.
+  link$ask_gates <- gatekeeper(link, settings[["gate"]])
   # The last lines of workers that were printed.
   link$shown <- character()
   # As of the last poll.
@@ -166,6 +173,8 @@ show_log_later <- function(reference) {
     # Nobody is there to take an error: the next use of the handle meets it again.
     running <- tryCatch(is_running(link), error = function(condition) FALSE)
     if (running) unfailing(link$reload(requested = FALSE))
+    # Nobody's Ctrl-C at the prompt is meant for this loop.
+    if (running) tryCatch(unfailing(link$ask_gates()), interrupt = function(condition) NULL)
     if (running) show_log_later(reference)
   }, delay = 0.25)
 }

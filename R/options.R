@@ -1,7 +1,7 @@
 # The settings: one list that defines them, one accessor that finds and checks a value, one table for the help page.
 
 # What takes settings.
-all_verbs <- c("run", "run_k8s")
+all_verbs <- c("run", "run_k8s", "run_hub", "run_worker")
 
 # A setting: what it takes (`kind`), its default, and what it does in the words of the help page. `default` is a
 # function where the value depends on the machine, and `shown` then says it in words. `verbs` take it; those in `defaults`
@@ -19,8 +19,9 @@ setting <- function(
 
 # Of workers that faucet starts itself.
 local_setting <- function(
-    ..., elsewhere = "Kubernetes runs the workers: it can be set in the pods, if they run {.fun faucet::run}.") {
-  setting(..., verbs = "run", elsewhere = elsewhere)
+    ..., verbs = c("run", "run_worker"),
+    elsewhere = "Kubernetes runs the workers: it can be set in the pods, if they run {.fun faucet::run}.") {
+  setting(..., verbs = verbs, elsewhere = elsewhere)
 }
 
 # Of replicas that others start.
@@ -31,6 +32,11 @@ replica_setting <- function(
 
 # A function, as the defaults of some ask the native side.
 setting_definitions <- function() {
+  c(own_definitions(), hub_definitions())
+}
+
+# But for those of workers that dial in: see hub-settings.R.
+own_definitions <- function() {
   list(
     workers = local_setting(
       "range", function() usable_cores(),
@@ -38,7 +44,7 @@ setting_definitions <- function() {
         "R processes to run. Two numbers, `c(least, most)`, let their number follow what there is to do: see `grow_after` and",
         "`shrink_after`. With `c(0, n)` the first request starts one, and waits for it. In an environment variable: `1:8`."
       ),
-      min = 1, max = 10000, shown = "usable cores",
+      min = 1, max = 10000, shown = "usable cores", defaults = list(run_worker = 1L),
       elsewhere = "Kubernetes runs the workers: scale the Deployment, as by {.code kubectl scale}."
     ),
     worker_type = local_setting(
@@ -94,7 +100,8 @@ setting_definitions <- function() {
       elsewhere = paste(
         "Replicas come and go by themselves. Let the cluster keep clients where they are, as by",
         "{.code sessionAffinity: ClientIP} of a Service."
-      )
+      ),
+      verbs = "run"
     ),
     slots = setting(
       "count", 50L,
@@ -102,14 +109,16 @@ setting_definitions <- function() {
         "Of `run()`: sessions for each worker, with `sticky`. Of `run_k8s()`: requests at a time for each replica. One that",
         "runs faucet tells how many workers it has, and that counts instead."
       ),
-      min = 1, max = 10000, defaults = list(run_k8s = 1L)
+      min = 1, max = 10000, defaults = list(run_k8s = 1L),
+      verbs = c("run", "run_k8s")
     ),
     session_timeout = local_setting(
       "duration", 60,
       paste(
         "How long a session without a request and without a WebSocket keeps its slot, with `sticky`: long enough to load a",
         "page anew, or to connect again. A client that has not come back with its cookie yet has 15 seconds at most."
-      )
+      ),
+      verbs = "run"
     ),
     drain_timeout = local_setting(
       "duration", 600,
@@ -117,7 +126,8 @@ setting_definitions <- function() {
         "How long a worker that leaves, at a reload or when it is recycled, waits for its sessions to end, with `sticky`. Then",
         "their WebSockets are closed."
       ),
-      infinite = TRUE
+      infinite = TRUE,
+      verbs = "run"
     ),
     refresh = replica_setting(
       "duration", NULL,
@@ -151,9 +161,9 @@ setting_definitions <- function() {
       "count", 8080L,
       paste(
         "Port to listen on. `0` takes any free one. The environment variable `PORT`, which platforms set for a program, comes",
-        "after `FAUCET_PORT`."
+        "after `FAUCET_PORT`, but not for `run_worker()`, which with `NULL` takes no requests but those of hubs."
       ),
-      min = 0, max = 65535, common = "PORT"
+      min = 0, max = 65535, common = "PORT", defaults = list(run_worker = NULL)
     ),
     tls = setting(
       "tls", NULL,
@@ -192,7 +202,8 @@ setting_definitions <- function() {
       "How long R may take to obey an interrupt, by `cancel` or `timeout`. Then the worker is replaced."
     ),
     boot_timeout = setting(
-      "duration", 60, "How long a worker may take to start. For [run_k8s()]: how long until the first replica takes requests."
+      "duration", 60, "How long a worker may take to start. For [run_k8s()]: how long until the first replica takes requests.",
+      verbs = c("run", "run_k8s", "run_worker")
     ),
     shutdown_timeout = setting("duration", 30, "How long requests in flight may take to finish when the server stops."),
     header_timeout = setting("duration", 10, "How long a client may take to send a request's head. Then it gets 408."),
@@ -328,7 +339,15 @@ setting_definitions <- function() {
 settings_of <- function(verb) {
   definitions <- Filter(function(definition) verb %in% definition$verbs, setting_definitions())
   lapply(definitions, function(definition) {
-    if (verb %in% names(definition$defaults)) definition$default <- definition$defaults[[verb]]
+    if (verb %in% names(definition$defaults)) {
+      definition["default"] <- list(definition$defaults[[verb]])
+      definition["shown"] <- list(NULL)
+      # What need not be there takes NULL, and nothing that was meant for another program.
+      if (is.null(definition$default)) {
+        definition$limits$null <- TRUE
+        definition["common"] <- list(NULL)
+      }
+    }
     definition
   })
 }
@@ -411,7 +430,7 @@ setting_variables <- function(name, definition = setting_definitions()[[name]]) 
 
 #' All settings of a server
 #'
-#' Every setting is an argument of [run()], of [run_k8s()], or of both, by its name. One that is not given
+#' Every setting is an argument of [run()], [run_k8s()], [run_hub()] or [run_worker()], or of several of them, by its name. One that is not given
 #' is looked for in R's options and then in the environment, so that the same code runs with other
 #' settings elsewhere: argument, then `options(faucet.NAME = )`, then the environment variable
 #' `FAUCET_NAME`, then the default. For `port` there is one more place before the default: the environment variable `PORT`, if
@@ -422,6 +441,8 @@ setting_variables <- function(name, definition = setting_definitions()[[name]]) 
 #' - A *number* is a whole one. It may be given as text, too, as by `Sys.getenv()`: `"8080"`.
 #' - *seconds* are numbers above 0.
 #' - *bytes* are numbers, or strings such as `"512KB"`, `"16MB"` or `"1.5GB"`; a KB is 1024 bytes.
+#' - A *name* has up to 64 visible ASCII characters, a *secret* up to 1024, without spaces. A secret is shown nowhere.
+#' - A *hub* is `"host"` or `"host:port"` (port 4040 unless it is given), or with TLS `"tls://host:port"`.
 #' - An *address* is an IP address, with a port after a colon if it is not 53: `"10.0.0.10"`, `"[fd00::10]:5353"`.
 #' - *files* of `tls` are a list, or in a configuration file a map, with `cert`, `key` and, if it is wanted, `client_ca`; in the
 #'   environment, each has a variable of its own.
@@ -442,7 +463,7 @@ setting_variables <- function(name, definition = setting_definitions()[[name]]) 
 #'
 #' @name faucet-options
 #' @aliases faucet-settings
-#' @seealso [run()], [run_k8s()]
+#' @seealso [run()], [run_k8s()], [run_hub()], [run_worker()]
 #' @examples
 #' old <- options(faucet.workers = 2, faucet.queue_timeout = 5)
 #' # faucet::run("api") would now start 2 workers

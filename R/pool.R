@@ -165,8 +165,7 @@ resolve_pool <- function(route, what, given = list(), call = NULL) {
 }
 
 # The same of what `pool()` was told: `what` it serves, and settings of its own.
-complete_pool <- function(route, pool, given, call = NULL) {
-  verb <- if (is.null(pool$what$url)) "run" else "run_k8s"
+complete_pool <- function(route, pool, given, verb = if (is.null(pool$what$url)) "run" else "run_k8s", call = NULL) {
   known <- intersect(pool_settings, names(settings_of(verb)))
   shared <- given[intersect(names(given), known)]
   settings <- resolve_settings(utils::modifyList(shared, pool$given, keep.null = TRUE), verb, call = call)
@@ -181,13 +180,14 @@ complete_pool <- function(route, pool, given, call = NULL) {
   }
   served <- served(pool$what, call = call)
   if (verb == "run") settings <- settle_sticky(settings, pool$given, served$shiny, call = call)
+  if (verb == "run_worker") refuse_shiny(served$shiny, call = call)
   c(list(route = route), settings[known], served[names(served) != "shiny"])
 }
 
 # The only pool of a server, at the root.
-only_pool <- function(what, given, call = NULL) {
+only_pool <- function(what, given, ..., call = NULL) {
   own <- given[intersect(names(given), pool_settings)]
-  list(complete_pool("/", list(what = what, given = own), given, call = call))
+  list(complete_pool("/", list(what = what, given = own), given, ..., call = call))
 }
 
 # What tells the native side what a pool serves.

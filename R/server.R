@@ -1,11 +1,11 @@
 #' A running server
 #'
 #' @description
-#' The handle that [run()] and [run_k8s()] return: it tells how the server is doing, changes it, and stops it.
+#' The handle that [run()], [run_k8s()], [run_hub()] and [run_worker()] return: it tells how the server is doing, changes it, and stops it.
 #'
 #' A server belongs to the R process that started it. It ends when `$stop()` is called, when the handle is
-#' garbage collected, and when the process ends, however it ends. Workers that [run()] started end with it; replicas
-#' of [run_k8s()] go on.
+#' garbage collected, and when the process ends, however it ends. Workers that [run()] or [run_worker()] started end with it;
+#' replicas of [run_k8s()] go on, and so do workers that dialled in at [run_hub()].
 #'
 #' Methods that wait can be interrupted with Ctrl-C: what they started then goes on by itself.
 #'
@@ -19,11 +19,12 @@
 #'   another reload is under way; or the files of `tls` cannot be used, and what was read before stays in use. Field
 #'   `lines`: the last lines that R wrote.
 #' - `faucet_error_lookup`: the name that `$reload()` looked up again led to nothing. The replicas that are known serve on.
-#' - `faucet_error_unsupported`: `$scale()` of [run_k8s()]: Kubernetes starts and stops the replicas.
+#' - `faucet_error_unsupported`: `$scale()` of [run_k8s()] or [run_hub()], which do not start their workers; `$add_pool()` and
+#'   `$remove_pool()` of [run_hub()], whose pools are made by the routes of its workers, or of [run_worker()], which has one.
 #' - `faucet_error_timeout`: requests were still in flight when the time of `$drain()` was over.
 #' - `faucet_error_stopped`: the server has stopped, or is about to.
 #'
-#' @seealso [run()] and [run_k8s()], which make one.
+#' @seealso [run()], [run_k8s()], [run_hub()] and [run_worker()], which make one.
 #' @examples
 #' \dontrun{
 #' server <- run("api", workers = 2, port = 0, block = FALSE)
@@ -36,7 +37,7 @@ faucet_server <- R6::R6Class(
   "faucet_server",
   cloneable = FALSE,
   public = list(
-    #' @description Made by [run()] and [run_k8s()], not by users.
+    #' @description Made by [run()] and the like, not by users.
     #' @param link The session's end of the server.
     initialize = function(link) {
       private$link <- link
@@ -48,6 +49,7 @@ faucet_server <- R6::R6Class(
     #'   - `pool` (character): the route of its pool, `"/"` if there is only one.
     #'   - `worker` (integer): its number, in its pool.
     #'   - `pid` (integer): its process. `NA` while it has none, and for replicas.
+    #'   - `name` (character): what it calls itself, if it has dialled in. `NA` otherwise.
     #'   - `address` (character): where it listens, such as `"10.0.0.7:8000"`, or the path of its socket. `NA` while it does
     #'     not.
     #'   - `state` (character): `"starting"`; `"ready"`; `"busy"`, which has a request; `"suspended"`, which is a replica that
@@ -70,6 +72,7 @@ faucet_server <- R6::R6Class(
         pool = status$pool,
         worker = status$worker,
         pid = status$pid,
+        name = status$name,
         address = status$address,
         state = status$state,
         worker_type = status$worker_type,
@@ -105,6 +108,7 @@ faucet_server <- R6::R6Class(
     #' @return The handle, invisibly.
     scale = function(n, pool = NULL) {
       call <- rlang::current_env()
+      refuse_change(private$link, "workers", call)
       n <- check_setting(n, "n", setting_definitions()$workers, call = call)
       private$command(list(name = "scale", n = n, pool = private$check_pool(pool, call)), call)
     },
@@ -131,6 +135,7 @@ faucet_server <- R6::R6Class(
     #' @return The handle, invisibly.
     add_pool = function(route, pool) {
       call <- rlang::current_env()
+      refuse_change(private$link, "pools", call)
       settings <- resolve_pool(route, pool, private$link$given %||% list(), call = call)
       private$command(list(name = "add_pool", settings = settings), call)
     },
@@ -142,6 +147,7 @@ faucet_server <- R6::R6Class(
     #' @return The handle, invisibly.
     remove_pool = function(route, timeout = NULL) {
       call <- rlang::current_env()
+      refuse_change(private$link, "pools", call)
       route <- check_route(route, call = call)
       private$command(
         list(name = "remove_pool", pool = route, timeout = private$check_timeout(timeout, call)), call
@@ -198,10 +204,16 @@ faucet_server <- R6::R6Class(
     }
   ),
   active = list(
-    #' @field url Address of the server, such as `"http://127.0.0.1:8080"`, or `"unix:/run/app.sock"`.
+    #' @field url Address of the server, such as `"http://127.0.0.1:8080"`, or `"unix:/run/app.sock"`. `NULL` for [run_worker()]
+    #'   without a port.
     url = function(value) {
       if (!missing(value)) read_only("url")
       private$link$url
+    },
+    #' @field worker_address Where workers dial in, such as `"127.0.0.1:4040"`; `NULL` if it is no [run_hub()].
+    worker_address = function(value) {
+      if (!missing(value)) read_only("worker_address")
+      private$link$worker_address
     },
     #' @field admin_url Address of `/metrics` and `/status`, or `NULL` without an admin port.
     admin_url = function(value) {
@@ -257,13 +269,25 @@ read_only <- function(field) {
   abort("option", "{.field {field}} of a server cannot be set.", option = field)
 }
 
-# Of replicas, which may be a thousand, so many are shown.
+# Of workers elsewhere, which may be a thousand, so many are shown.
 most_replicas <- 20
 
 foreign_handle <- "This handle belongs to another R process."
 
 format_title <- function(link) {
-  paste0(cli::col_grey("<faucet_server> "), cli::style_bold(link$url))
+  paste0(cli::col_grey("<faucet_server> "), if (is.null(link$url)) "without clients of its own" else cli::style_bold(link$url))
+}
+
+# What goes on between hubs and workers.
+format_dialling <- function(link) {
+  if (!is.null(link$worker_address)) {
+    c(
+      paste("workers dial in at", link$worker_address),
+      if (!is.null(link$pothead_address)) paste("those of POTHEAD at", link$pothead_address)
+    )
+  } else if (!is.null(link$hubs)) {
+    paste("slots are offered to", paste(link$hubs, collapse = ", "))
+  }
 }
 
 format_server <- function(link) {
@@ -273,7 +297,8 @@ format_server <- function(link) {
   }
   several <- length(status$pools) > 1
   what <- if (several) paste("pools", paste(status$pools, collapse = ", ")) else link$dir %||% link$replicas
-  head <- c(format_title(link), if (!is.null(what)) cli::col_grey(what))
+  details <- c(what, format_dialling(link))
+  head <- c(format_title(link), if (!is.null(details)) cli::col_grey(details))
   if (!is_running(link)) {
     return(c(head, "stopped"))
   }
@@ -282,12 +307,12 @@ format_server <- function(link) {
 
 format_running <- function(link, status, lookup) {
   counts <- paste0(format_counts(link, status), ", ", sum(status$in_flight), " in flight, ", status$queue, " waiting")
-  table <- if (is.null(link$replicas)) {
-    columns <- worker_columns(status)
-    format_table(if (length(status$pools) > 1) c(list(pool = status$pool), columns) else columns)
-  } else {
-    format_table(replica_columns(status), most_replicas)
-  }
+  are_elsewhere <- !is.null(link$replicas) || !is.null(link$worker_address)
+  columns <- if (are_elsewhere) replica_columns(status) else worker_columns(status)
+  table <- format_table(
+    if (length(status$pools) > 1) c(list(pool = status$pool), columns) else columns,
+    if (are_elsewhere) most_replicas else Inf
+  )
   c(counts, format_lookup(lookup), table)
 }
 
@@ -298,6 +323,9 @@ format_counts <- function(link, status) {
   suspended <- sum(status$state == "suspended")
   failed <- status$state == "failed"
   noun <- if (is.null(link$replicas)) "worker" else "replica"
+  if (count == 0 && !is.null(link$worker_address)) {
+    return("no workers yet")
+  }
   if (count == 0 && is.null(link$replicas)) {
     return("no workers: the next request starts one")
   }
@@ -344,8 +372,9 @@ worker_columns <- function(status) {
 }
 
 replica_columns <- function(status) {
-  list(
+  columns <- list(
     worker = status$worker,
+    name = if (!all(is.na(status$name))) or_dash(status$name),
     address = or_dash(status$address),
     state = status$state,
     worker_type = or_dash(status$worker_type),
@@ -354,6 +383,7 @@ replica_columns <- function(status) {
     requests = format(status$requests, scientific = FALSE, trim = TRUE),
     found = format_time(status$started)
   )
+  Filter(Negate(is.null), columns)
 }
 
 # The first rows, and how many more there are.

@@ -106,18 +106,31 @@ refuse_partial_names <- function(verb, fun, typed, envir, call) {
 
 # What a verb takes besides its settings.
 arguments_of <- function(verb) {
-  switch(verb, run = c("dir", "app", "block"), run_k8s = c("url", "block"))
+  switch(verb,
+    run = c("dir", "app", "block"), run_k8s = c("url", "block"), run_hub = "block",
+    run_worker = c("dir", "app", "gate", "block")
+  )
 }
 
-# For what only another verb takes: what to do with this one.
+# For what only other verbs take: what to do with this one.
 hint_elsewhere <- function(name, verb) {
-  if (name %in% names(setting_definitions())) {
-    setting_definitions()[[name]]$elsewhere
+  definition <- setting_definitions()[[name]]
+  if (!is.null(definition)) {
+    # What there is to say in words is about Kubernetes, or about this machine.
+    if (verb %in% dial_in_verbs) takers(definition$verbs) else definition$elsewhere
+  } else if (verb == "run_hub") {
+    takers(Filter(function(other) name %in% arguments_of(other), all_verbs))
+  } else if (name == "gate") {
+    takers("run_worker")
   } else if (verb == "run_k8s" && name %in% arguments_of("run")) {
     "{.fun run_k8s} serves what runs in pods already; {.fun run} serves a directory or an app."
-  } else if (verb == "run" && name %in% arguments_of("run_k8s")) {
-    "{.fun run} serves a directory or an app; {.fun run_k8s} serves what runs at a URL."
+  } else if (name %in% arguments_of("run_k8s")) {
+    paste0("{.fun ", verb, "} serves a directory or an app; {.fun run_k8s} serves what runs at a URL.")
   }
+}
+
+takers <- function(verbs) {
+  if (length(verbs) > 0) paste0("It is for ", paste0("{.fun ", verbs, "}", collapse = " and "), ".")
 }
 
 # The known name that takes the fewest edits, if they are few enough to be a slip, or that begins with this one. Where there

@@ -16,6 +16,7 @@ parse_setting <- function(text, definition) {
     duration = ,
     size = number(trimws(text)),
     range = parse_range(text),
+    hubs = ,
     strings = Filter(nzchar, trimws(strsplit(text, ",", fixed = TRUE)[[1]])),
     flag = parse_flag(text),
     text
@@ -57,6 +58,11 @@ check_setting <- function(value, name, definition, source = c("argument", "optio
     url_path = check_url_path,
     dns = check_dns,
     tls = check_tls,
+    hubs = check_hubs,
+    name = check_name,
+    route = check_path_prefix,
+    redirect = check_redirect,
+    secret = check_secret,
     flag = check_flag
   )
   # Bytes that are no text make R's own functions fail.
@@ -67,7 +73,14 @@ check_setting <- function(value, name, definition, source = c("argument", "optio
   }
 
   takes <- describe_setting(definition)
-  got <- if (definition$kind == "tls" && is.list(value)) describe_list(value) else describe_value(value)
+  is_secret <- definition$kind == "secret"
+  got <- if (is_secret) {
+    "this one"
+  } else if (definition$kind == "tls" && is.list(value)) {
+    describe_list(value)
+  } else {
+    describe_value(value)
+  }
   option <- paste0("faucet.", name)
   variable <- setting_variables(name, definition)
   where <- switch(
@@ -78,7 +91,7 @@ check_setting <- function(value, name, definition, source = c("argument", "optio
   )
   abort(
     "option", paste(where, "must be {takes}, not {got}."),
-    option = name, source = source, value = value, call = call
+    option = name, source = source, value = if (!is_secret) value, call = call
   )
 }
 
@@ -238,12 +251,18 @@ describe_setting <- function(definition) {
     choice = paste0("one of ", paste0("\"", limits$choices, "\"", collapse = ", ")),
     path = "the path of a file",
     url_path = "a path like \"/health\"",
+    hubs = "addresses like \"hub:4040\" or \"tls://hub.example.com:4040\"",
+    name = "a name of up to 64 visible ASCII characters without spaces",
+    route = "a path like \"/model-a\"",
+    redirect = "a URL like \"http://worker-host:8081\", without a path",
+    secret = "one string of up to 1024 visible ASCII characters without spaces",
     dns = "the address of a DNS server like \"10.0.0.10\" or \"127.0.0.1:5353\"",
     tls = "a list of the paths of files, like list(cert = \"cert.pem\", key = \"key.pem\"),",
     flag = "TRUE or FALSE"
   )
   what <- sub(",$", "", what)
-  if (isTRUE(limits$null)) paste(what, "or NULL") else what
+  # That of `hub` is that there is none.
+  if (isTRUE(limits$null) && definition$kind != "hubs") paste(what, "or NULL") else what
 }
 
 # By what is in it.

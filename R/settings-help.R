@@ -44,7 +44,12 @@ setting_unit <- function(definition) {
     strings = "strings",
     choice = paste0("`\"", limits$choices, "\"`", collapse = ", "),
     path = ,
+    route = ,
     url_path = "path",
+    redirect = "URL",
+    hubs = "hubs",
+    name = "name",
+    secret = "secret",
     dns = "address",
     tls = "files",
     flag = "`TRUE`, `FALSE`"

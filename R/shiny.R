@@ -74,3 +74,13 @@ settle_sticky <- function(settings, own, shiny, call = NULL) {
   }
   settings
 }
+
+# Of a machine whose workers dial in: a hub sends each request to whoever is free.
+refuse_shiny <- function(shiny, call = NULL) {
+  if (shiny) {
+    abort("unsupported", c(
+      "A Shiny app keeps its clients in one process, and a hub sends each request to whichever worker is free.",
+      i = "{.fun run} serves it."
+    ), call = call)
+  }
+}

@@ -8,7 +8,7 @@ test_that("the handle tells how the server is doing", {
   status <- wait_for_workers(server, 2)
   expect_identical(class(status), "data.frame")
   columns <- c(
-    "pool", "worker", "pid", "address", "state", "worker_type", "slots", "in_flight", "sessions", "requests", "restarts",
+    "pool", "worker", "pid", "name", "address", "state", "worker_type", "slots", "in_flight", "sessions", "requests", "restarts",
     "memory", "started", "boot", "next_try"
   )
   expect_named(status, columns)

@@ -52,7 +52,8 @@ test_that("each verb takes its own settings, and has its own defaults", {
     "give_up_after", "grow_after", "shrink_after", "max_workers", "watch",
     "sticky", "session_timeout", "drain_timeout"
   )
-  common <- setdiff(names(setting_definitions()), c(own, local))
+  of_hubs <- names(hub_definitions())
+  common <- setdiff(names(setting_definitions()), c(own, local, of_hubs))
   expect_setequal(names(resolve()), c(common, local))
   settings <- resolve(verb = "run_k8s")
   expect_setequal(names(settings), c(common, own))
@@ -64,6 +65,21 @@ test_that("each verb takes its own settings, and has its own defaults", {
   expect_null(settings$dns)
   expect_identical(settings$boot_timeout, 60)
   expect_true(settings$cancel)
+
+  hub <- resolve(verb = "run_hub")
+  of_hub <- c("worker_port", "worker_host", "pothead_port", "forget_after", "token", "insecure")
+  expect_setequal(names(hub), c(setdiff(common, c("slots", "boot_timeout")), of_hub))
+  expect_identical(hub[c("host", "port", "worker_host", "worker_port")], list(
+    host = "127.0.0.1", port = 8080L, worker_host = "127.0.0.1", worker_port = 4040L
+  ))
+  worker <- resolve(verb = "run_worker")
+  sessions <- c("sticky", "slots", "session_timeout", "drain_timeout")
+  of_worker <- c("token", "insecure", setdiff(of_hubs, of_hub))
+  expect_setequal(names(worker), c(setdiff(c(common, local), sessions), of_worker))
+  expect_identical(worker$workers, 1L)
+  expect_identical(worker$route, "/")
+  expect_identical(worker$name, Sys.info()[["nodename"]])
+  expect_null(worker$port)
 })
 
 test_that("an argument wins over an option, an option over the environment, that over the default", {
@@ -126,7 +142,9 @@ test_that("what Kubernetes sets for a service called faucet is not a setting", {
 
 test_that("PORT is the port where nothing of faucet's own is set", {
   withr::local_envvar(PORT = "5000", FAUCET_PORT = NA)
-  for (verb in all_verbs) expect_identical(resolve(verb = verb)$port, 5000L)
+  for (verb in setdiff(all_verbs, "run_worker")) expect_identical(resolve(verb = verb)$port, 5000L)
+  # It need not have one.
+  expect_null(resolve(verb = "run_worker")$port)
   expect_null(resolve()$admin_port)
   withr::local_envvar(FAUCET_PORT = "tcp://10.0.0.7:80")
   expect_identical(resolve()$port, 5000L)
@@ -275,7 +293,7 @@ test_that("an environment that R cannot list is no error", {
 test_that("the help page's table has every setting, who takes it, its option and its variable", {
   table <- settings_table()
   expect_match(table, "| `host` | all | string | `\"127.0.0.1\"`; of `run_k8s`: `\"0.0.0.0\"` |", fixed = TRUE)
-  expect_match(table, "| `workers` | `run` |", fixed = TRUE)
+  expect_match(table, "| `workers` | `run`, `run_worker` |", fixed = TRUE)
   expect_match(table, "| `refresh` | `run_k8s` |", fixed = TRUE)
   for (name in names(setting_definitions())) {
     expect_match(table, paste0("| `", name, "` |"), fixed = TRUE)

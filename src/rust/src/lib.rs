@@ -6,6 +6,7 @@
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
 mod answer;
+mod hubs;
 mod interrupts;
 mod memory;
 mod outlet;
@@ -32,6 +33,7 @@ fn usable_cores() -> i32 {
 extendr_module! {
     mod faucet;
     fn usable_cores;
+    use hubs;
     use outlet;
     use serve;
     use server;

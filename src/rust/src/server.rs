@@ -69,6 +69,8 @@ fn server_start(settings: List) -> List {
             panics::report_to(server.log());
             let url = server.url().map_or(r!(NULL), Robj::from);
             let admin = server.admin_url().map_or(r!(NULL), Robj::from);
+            let workers = server.worker_address().map_or(r!(NULL), Robj::from);
+            let pothead = server.pothead_address().map_or(r!(NULL), Robj::from);
             let handle = Handle {
                 server,
                 pid: std::process::id(),
@@ -77,6 +79,8 @@ fn server_start(settings: List) -> List {
                 ("handle", ExternalPtr::new(handle).into()),
                 ("url", url),
                 ("admin_url", admin),
+                ("worker_address", workers),
+                ("pothead_address", pothead),
             ])
         }
     }
@@ -165,6 +169,10 @@ fn server_status(handle: Robj) -> List {
             .iter()
             .map(|(_, worker)| Some(printable::text(worker.address.as_deref()?).into_owned()))
             .collect();
+        let name: Vec<Option<String>> = workers
+            .iter()
+            .map(|(_, worker)| Some(printable::text(worker.name.as_deref()?).into_owned()))
+            .collect();
         let kind: Vec<Option<&str>> = workers
             .iter()
             .map(|(_, worker)| worker.kind.map(Kind::name))
@@ -175,6 +183,7 @@ fn server_status(handle: Robj) -> List {
             ("pool", texts(pool)),
             ("worker", whole(&|worker| Some(worker.worker))),
             ("pid", whole(&|worker| worker.pid)),
+            ("name", name.into()),
             ("address", address.into()),
             ("state", state.into()),
             ("worker_type", kind.into()),
@@ -323,6 +332,21 @@ fn server_result(handle: Robj, id: f64, timeout_ms: i32) -> List {
     }
 }
 
+/// What R says of a gate, whose place among all begins at 1.
+/// @noRd
+#[extendr]
+fn server_answer_gate(handle: Robj, gate: i32, open: bool) -> List {
+    answer(with(handle, |server| {
+        if let Some(gate) = usize::try_from(gate)
+            .ok()
+            .and_then(|gate| gate.checked_sub(1))
+        {
+            server.answer_gate(gate, open);
+        }
+        good([])
+    }))
+}
+
 /// Whether the server's thread runs.
 /// @noRd
 #[extendr]
@@ -341,5 +365,6 @@ extendr_module! {
     fn server_lookup;
     fn server_command;
     fn server_result;
+    fn server_answer_gate;
     fn server_is_running;
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use extendr_api::prelude::*;
 use faucet_core::front::{Limits, Networks, TrustedProxies};
 use faucet_core::memory;
+use faucet_core::offers::{HubAddress, RedirectSettings};
 use faucet_core::ops::access::Format;
 use faucet_core::ops::log_file::LogFile;
 use faucet_core::ops::status::Kind;
@@ -21,6 +22,7 @@ use faucet_core::tls::{ServerTls, TlsSettings};
 use faucet_core::worker::native::Cancelling;
 
 use crate::answer::failure;
+use crate::hubs;
 
 /// The longest time that is not endless: three centuries.
 const LONGEST: f64 = 1e10;
@@ -71,7 +73,7 @@ impl<'a> Named<'a> {
     }
 
     /// A whole number, saturating; none for `Inf`.
-    fn whole(&self, name: &str) -> Result<Option<u64>, Failure> {
+    pub fn whole(&self, name: &str) -> Result<Option<u64>, Failure> {
         let number = self.number(name)?;
         Ok(number.is_finite().then_some(number.max(0.0) as u64))
     }
@@ -101,11 +103,11 @@ impl<'a> Named<'a> {
         })
     }
 
-    fn flag(&self, name: &str) -> Result<bool, Failure> {
+    pub fn flag(&self, name: &str) -> Result<bool, Failure> {
         self.take(name, "TRUE or FALSE", Robj::as_bool)
     }
 
-    fn strings(&self, name: &str) -> Result<Vec<String>, Failure> {
+    pub fn strings(&self, name: &str) -> Result<Vec<String>, Failure> {
         self.take(name, "a character vector", Robj::as_string_vector)
     }
 
@@ -129,7 +131,7 @@ impl<'a> Named<'a> {
         self.0.get(name).is_some_and(|value| !value.is_null())
     }
 
-    fn port(&self, name: &str) -> Result<u16, Failure> {
+    pub fn port(&self, name: &str) -> Result<u16, Failure> {
         u16::try_from(self.count(name)?)
             .map_err(|_| failure("option", format!("`{name}` must be a port.")))
     }
@@ -162,6 +164,16 @@ pub fn read(list: &List) -> Result<Settings, Failure> {
         _ => None,
     };
     let pools = named.list("pools")?;
+    let hub = if named.is_given("worker_port") {
+        Some(hubs::hub(&named)?)
+    } else {
+        None
+    };
+    let offers = if named.is_given("hub") {
+        Some(hubs::offers(&named)?)
+    } else {
+        None
+    };
     Ok(Settings {
         host: named.string("host")?,
         port: named.if_any("port", Named::port)?,
@@ -189,8 +201,8 @@ pub fn read(list: &List) -> Result<Settings, Failure> {
             .if_any("watched_config", Named::string)?
             .map(PathBuf::from),
         pools: read_pools(&pools)?,
-        hub: None,
-        offers: None,
+        hub,
+        offers,
         tls: tls(&named)?,
     })
 }
@@ -233,18 +245,23 @@ pub fn read_pool(list: &List) -> Result<PoolSettings, Failure> {
     let sticky = named.if_any("sticky", Named::flag)?.unwrap_or(false);
     let sessions = match source {
         Source::Local(_) if sticky => Some(sessions(&named)?),
-        Source::Local(_) | Source::Replicas(_) => None,
+        Source::Local(_) | Source::Replicas(_) | Source::Hub => None,
     };
     Ok(PoolSettings {
         route,
-        limits: PoolLimits {
-            queue: named.count("queue")? as usize,
-            queue_timeout: named.seconds("queue_timeout")?,
-            timeout: named.seconds("timeout")?,
-            max_body: named.whole("max_body")?.unwrap_or(u64::MAX),
-        },
+        limits: pool_limits(&named)?,
         source,
         sessions,
+    })
+}
+
+/// Of a pool's requests.
+pub fn pool_limits(named: &Named) -> Result<PoolLimits, Failure> {
+    Ok(PoolLimits {
+        queue: named.count("queue")? as usize,
+        queue_timeout: named.seconds("queue_timeout")?,
+        timeout: named.seconds("timeout")?,
+        max_body: named.whole("max_body")?.unwrap_or(u64::MAX),
     })
 }
 
@@ -331,6 +348,8 @@ fn option_problem(name: &str, text: &str) -> Robj {
         "url" => Target::parse(text).err(),
         "route" => Route::parse(text).err().map(|error| error.to_string()),
         "dns" => name_server(text).err(),
+        "hub" => HubAddress::parse(text).err(),
+        "redirect" => RedirectSettings::parse(text, None, None).err(),
         "fronts" => Networks::parse(&text.split(',').collect::<Vec<_>>())
             .err()
             .map(|error| error.to_string()),

@@ -24,6 +24,17 @@ impl Endpoint {
         })
     }
 
+    /// The address and port, as someone on this machine can use them; none of a Unix socket.
+    pub fn authority(&self) -> Option<String> {
+        match self {
+            Self::Tcp(address) if address.ip().is_unspecified() => {
+                Some(SocketAddr::from((Ipv4Addr::LOCALHOST, address.port())).to_string())
+            }
+            Self::Tcp(address) => Some(address.to_string()),
+            Self::Unix(_) | Self::Abstract(_) => None,
+        }
+    }
+
     /// As a client on this machine can use it, also one that is to speak TLS.
     pub fn url(&self, is_tls: bool) -> String {
         let url = self.to_string();

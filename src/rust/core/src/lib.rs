@@ -9,6 +9,7 @@
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
 pub mod body;
+mod cgroup;
 pub mod client_address;
 mod clock;
 pub mod descriptors;
@@ -17,6 +18,7 @@ pub mod environment;
 pub mod front;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
+pub mod gates;
 mod heads;
 pub mod lock;
 pub mod memory;

@@ -13,6 +13,7 @@ use super::cause::Cause;
 use super::client_stream::ClientStream;
 use super::connection_state::Phase;
 use super::listener::Entered;
+use super::offer::WITHDRAWAL;
 use super::raw_head::RawHead;
 use super::service::Peer;
 use crate::body::Charge;
@@ -148,6 +149,11 @@ impl ClientIo {
         }
         // The connection is closed either way.
         let _ = self.stream.try_write(&self.peer.reject(cause));
+    }
+
+    /// Takes the connection back while nothing is asked on it, as far as its socket takes that at once.
+    pub fn withdraw(&self) {
+        let _ = self.stream.try_write(WITHDRAWAL);
     }
 
     fn note_write<T>(&self, polled: &Poll<T>) {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use bytes::Bytes;
 use hyper::body::{Body, Incoming};
 use hyper::header::{HeaderValue, TRANSFER_ENCODING};
 use hyper::server::conn::http1;
@@ -22,6 +23,7 @@ use super::connection_state::{ConnectionState, Phase, Shutdown};
 use super::departure::{departed, IS_WATCHED};
 use super::http2;
 use super::listener::{linger, Entered};
+use super::offer::Offer;
 use super::raw_head::{Doubt, Framing, RawHead};
 use super::service::{Peer, Serving};
 use super::turn::ConnectionTurn;
@@ -72,12 +74,13 @@ pub async fn serve(stream: ClientStream, address: ClientAddress, entered: Entere
     let address_text = HeaderValue::from_str(&address.to_string())
         .unwrap_or_else(|_| HeaderValue::from_static("unknown"));
     let peer = Arc::new(Peer {
+        offer: None,
         is_front: front.fronts.include(address),
         front: front.clone(),
         connection: connection.clone(),
         address,
         address_text,
-        scheme: HeaderValue::from_static(if stream.is_tls() { "https" } else { "http" }),
+        scheme: scheme_of(&stream),
         turn: ConnectionTurn::default(),
     });
     stream.set_nodelay();
@@ -89,10 +92,40 @@ pub async fn serve(stream: ClientStream, address: ClientAddress, entered: Entere
     };
     match first {
         Ok(Ok(true)) => http2::serve(peer, (stream, entered)).await,
-        Ok(Ok(false)) => serve_http1(peer, (stream, entered)).await,
+        Ok(Ok(false)) => serve_http1(peer, (stream, entered), Bytes::new()).await,
         // It closed, or said nothing: there is nobody to answer.
         Ok(Err(_)) | Err(_) => {}
     }
+}
+
+/// By which requests come.
+fn scheme_of(stream: &ClientStream) -> HeaderValue {
+    HeaderValue::from_static(if stream.is_tls() { "https" } else { "http" })
+}
+
+/// Serves a hub that this machine has dialled, which has sent `unread` already, until either side ends it.
+pub async fn serve_dialled(
+    stream: ClientStream,
+    unread: Bytes,
+    address: ClientAddress,
+    offer: Offer,
+    entered: Entered,
+) {
+    let connection = entered.connection.clone();
+    let address_text = HeaderValue::from_str(&address.to_string())
+        .unwrap_or_else(|_| HeaderValue::from_static("unknown"));
+    let peer = Arc::new(Peer {
+        offer: Some(offer),
+        scheme: scheme_of(&stream),
+        is_front: true,
+        front: entered.front.clone(),
+        connection: connection.clone(),
+        address,
+        address_text,
+        turn: ConnectionTurn::default(),
+    });
+    connection.note_front();
+    serve_http1(peer, (stream, entered), unread).await;
 }
 
 /// Looks at the first bytes without taking them, unless the handshake has settled it. No method other than the preface's begins with `PRI`.
@@ -145,10 +178,16 @@ impl Service<Request<Incoming>> for Handler {
     }
 }
 
-async fn serve_http1(peer: Arc<Peer>, (stream, entered): (ClientStream, Entered)) {
+async fn serve_http1(peer: Arc<Peer>, (stream, entered): (ClientStream, Entered), unread: Bytes) {
     let head = Arc::new(RawHead::default());
     let stream = Arc::new(stream);
     let mut io = ClientIo::new((stream.clone(), entered), peer.clone(), head.clone());
+    if !unread.is_empty() {
+        peer.connection.head_began();
+        head.append(&unread);
+        io.unread(unread);
+    }
+    let mut withdrawn = false;
     while let Some(kept) = converse(&peer, &stream, io, &head).await {
         io = match kept {
             Kept::Crowded(io) => io,
@@ -156,6 +195,9 @@ async fn serve_http1(peer: Arc<Peer>, (stream, entered): (ClientStream, Entered)
             Kept::Quiet(io) => {
                 if peer.connection.phase() == Phase::Head && !peer.connection.is_ending() {
                     io.reject_now(Cause::HeaderTimeout);
+                } else if peer.connection.is_dialled() && peer.connection.phase() == Phase::Idle {
+                    io.withdraw();
+                    withdrawn = true;
                 }
                 stream.say_goodbye();
                 // It is the last that has the socket.
@@ -166,8 +208,10 @@ async fn serve_http1(peer: Arc<Peer>, (stream, entered): (ClientStream, Entered)
     }
     // Whoever is closed for others was not answered. In a tunnel, the socket lives on.
     if peer.connection.shutdown() != Shutdown::Immediate {
-        if let Some(stream) = Arc::into_inner(stream) {
-            part(&peer.front, stream);
+        match Arc::into_inner(stream) {
+            Some(stream) if withdrawn => linger(&peer.front.connections, stream),
+            Some(stream) => part(&peer.front, stream),
+            None => {}
         }
     }
 }
@@ -219,9 +263,13 @@ async fn converse(
     let mut departed = pin!(departed(stream, departure));
     let waker = Waker::from(connection.clone());
     departure.stir();
-    let mut crowded = false;
+    let (mut crowded, mut withdrawn) = (false, false);
     let ended = run(connection, limits, |cx, ends| {
         let mut http = Pin::new(&mut http);
+        if ends && connection.is_dialled() && connection.phase() == Phase::Idle {
+            withdrawn = true;
+            return Poll::Ready(());
+        }
         if ends {
             http.as_mut().graceful_shutdown();
         }
@@ -242,7 +290,7 @@ async fn converse(
     })
     .await;
     let timed_out = match ended {
-        Ended::Over if crowded => false,
+        Ended::Over if crowded || withdrawn => false,
         Ended::Over | Ended::Ordered => return None,
         Ended::Expired => true,
         Ended::Quiet => false,

@@ -72,6 +72,8 @@ pub struct ConnectionState {
     asked: AtomicBool,
     /// Whether the client is another faucet's front.
     front: AtomicBool,
+    /// Whether this side has dialled.
+    dialled: AtomicBool,
     pub departure: Departure,
     task: Mutex<Option<Waker>>,
 }
@@ -94,6 +96,7 @@ impl Default for ConnectionState {
             shutdown: AtomicU8::new(Shutdown::None as u8),
             asked: AtomicBool::new(false),
             front: AtomicBool::new(false),
+            dialled: AtomicBool::new(false),
             departure: Departure::default(),
             task: Mutex::new(None),
         }
@@ -101,6 +104,19 @@ impl Default for ConnectionState {
 }
 
 impl ConnectionState {
+    /// Of a connection that this side has dialled, for requests that may come at any time.
+    pub fn dialled() -> Self {
+        Self {
+            phase: AtomicU8::new(Phase::Idle as u8),
+            dialled: AtomicBool::new(true),
+            ..Self::default()
+        }
+    }
+
+    pub fn is_dialled(&self) -> bool {
+        self.dialled.load(Ordering::Relaxed)
+    }
+
     pub fn phase(&self) -> Phase {
         match self.phase.load(Ordering::Relaxed) {
             0 => Phase::Head,
@@ -210,6 +226,7 @@ impl ConnectionState {
         }
         match self.phase() {
             Phase::Head => Some(after(since, limits.header_timeout)),
+            Phase::Idle if self.is_dialled() => None,
             Phase::Idle => {
                 let idle = limits.idle_timeout.map(|patience| after(since, patience));
                 match self.incomplete.load(Ordering::Relaxed) {
@@ -249,7 +266,7 @@ impl ConnectionState {
     /// Whoever has sent one complete request that is not answered, to the last byte, stays, and so does a tunnel (`None`).
     pub fn incomplete_since(&self) -> Option<u64> {
         match self.phase() {
-            Phase::Head | Phase::Idle if self.is_sending() => None,
+            Phase::Head | Phase::Idle if self.is_sending() || self.is_dialled() => None,
             Phase::Head | Phase::Idle => Some(self.since.load(Ordering::Relaxed)),
             Phase::Busy => (self.is_receiving()
                 && self.receiving.load(Ordering::Relaxed) == self.requests.load(Ordering::Relaxed))
@@ -317,18 +334,24 @@ impl ConnectionState {
         self.front.store(true, Ordering::Relaxed);
     }
 
+    /// Whether a request has come.
+    pub fn has_asked(&self) -> bool {
+        self.asked.load(Ordering::Relaxed)
+    }
+
     pub fn is_front(&self) -> bool {
         self.front.load(Ordering::Relaxed)
     }
 
     /// Whether a request may be on its way that its client could not know to be too late.
     fn may_be_asking(&self) -> bool {
-        self.is_front() || !self.asked.load(Ordering::Relaxed)
+        // On one that was dialled, the answer tells.
+        !self.is_dialled() && (self.is_front() || !self.asked.load(Ordering::Relaxed))
     }
 
     /// Whether the end has to wait for this client, at most `patience` for one that has not said anything yet.
     pub fn is_awaited(&self, patience: Duration) -> bool {
-        if self.phase() == Phase::Tunnel {
+        if self.phase() == Phase::Tunnel || self.is_dialled() {
             return false;
         }
         let since = self.since.load(Ordering::Relaxed);

@@ -132,8 +132,8 @@ pub async fn exchange(
         .await;
     }
     let length = body.size_hint().exact();
-    // faucet's server knows what HEAD is, and when it streams.
-    let ours = native || in_flight.remote.as_ref().is_some_and(Remote::is_faucet);
+    // faucet's server knows what HEAD is, and when it streams; and so does whoever keeps to the protocol of slots.
+    let ours = native || in_flight.remote.as_ref().is_some_and(Remote::is_exact);
     let streamed = ours && !bodiless && parts.headers.contains_key(STREAM);
     let body_memory = terms.body_memory;
     let fits = |length| length <= body_memory && (length <= LITTLE || !store.is_full());

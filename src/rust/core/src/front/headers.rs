@@ -180,16 +180,18 @@ pub fn is_forwarded(headers: &HeaderMap) -> bool {
     })
 }
 
-/// Adds `X-Forwarded-*`, of a peer that came by `scheme`; returns the client's address. What a peer that is not trusted says is replaced.
+/// Adds `X-Forwarded-*`, of a peer that came by `scheme`; returns the client's address. What a peer says that is neither
+/// trusted nor `vouched` for is replaced.
 pub fn forward(
     headers: &mut HeaderMap,
     trusted: &TrustedProxies,
+    vouched: bool,
     peer: ClientAddress,
     peer_text: &HeaderValue,
     scheme: &HeaderValue,
 ) -> ClientAddress {
     let host = headers.get(header::HOST).cloned();
-    if !trusted.contains(peer) {
+    if !vouched && !trusted.contains(peer) {
         let claims: Vec<HeaderName> = headers
             .keys()
             .filter(|name| is_claim(name))
@@ -301,6 +303,7 @@ mod tests {
         let client = forward(
             &mut headers,
             &TrustedProxies::default(),
+            false,
             peer,
             &HeaderValue::from_static("10.0.0.9"),
             &HeaderValue::from_static("https"),
@@ -322,6 +325,7 @@ mod tests {
         let client = forward(
             &mut headers,
             &trusted,
+            false,
             IpAddr::from([127, 0, 0, 1]).into(),
             &HeaderValue::from_static("127.0.0.1"),
             &HeaderValue::from_static("http"),

@@ -8,6 +8,7 @@ use hyper::HeaderMap;
 use tokio::time::Instant;
 
 use crate::body::Rest;
+use crate::gates::Job;
 use crate::lock::{Lease, Suspender, Ticket};
 use crate::ops::Ops;
 use crate::sessions::Hold;
@@ -32,6 +33,7 @@ pub struct InFlight {
     numbered: Option<Numbered>,
     /// The request's number at its worker.
     number: u64,
+    _spent: Spent,
     lease: Lease<Worker>,
     /// If the worker is remote.
     far: Option<Arc<Ops>>,
@@ -41,6 +43,8 @@ pub struct InFlight {
     _body: Option<Rest>,
     /// The request's session, if it has one.
     session: Option<Hold>,
+    /// What it has reserved of the machine, if a hub has sent it.
+    job: Option<Job>,
 }
 
 /// A request that a native worker knows by its number; known no more once this is dropped.
@@ -50,6 +54,20 @@ impl Drop for Numbered {
     fn drop(&mut self) {
         if let Some(native) = &self.0.worker.native {
             native.end(self.0.number);
+        }
+    }
+}
+
+/// A slot whose connection is used up is set aside before its lease is given back: nothing can be sent to it.
+struct Spent(Option<Box<(Arc<Worker>, Suspender<Worker>)>>);
+
+impl Drop for Spent {
+    fn drop(&mut self) {
+        if let Some(slot) = &self.0 {
+            let (worker, suspender) = &**slot;
+            if worker.is_gone() {
+                suspender.suspend();
+            }
         }
     }
 }
@@ -66,15 +84,27 @@ impl InFlight {
             })
         });
         let far = lease.remote.as_ref().map(|_| ops.clone());
+        let spent = Spent(lease.dialled.is_some().then(|| {
+            let slot = (lease.worker().clone(), lease.suspender());
+            Box::new(slot)
+        }));
         Self {
             numbered,
             number,
+            _spent: spent,
             lease,
             far,
             crowded: false,
             _body: None,
             session: None,
+            job: None,
         }
+    }
+
+    /// The same, for which something is reserved for as long.
+    pub fn of_job(mut self, job: Job) -> Self {
+        self.job = Some(job);
+        self
     }
 
     /// The same, of a session that lasts for at least as long.

@@ -63,6 +63,8 @@ pub async fn sendable(
     record.client = headers::forward(
         &mut headers,
         &peer.front.trusted,
+        // Whom one has dialled one believes.
+        peer.offer.is_some(),
         peer.address,
         &peer.address_text,
         &peer.scheme,

@@ -125,6 +125,16 @@ impl Connections {
         self.closing.notify_waiters();
     }
 
+    /// Resolves when the door is closed.
+    pub async fn closed(&self) {
+        let mut closing = pin!(self.closing.notified());
+        // Before the look, so that nothing is missed between look and wait.
+        closing.as_mut().enable();
+        if !self.is_closed() {
+            closing.await;
+        }
+    }
+
     fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Relaxed)
     }
@@ -161,9 +171,7 @@ impl Connections {
 pub async fn accept(front: Arc<Front>, listener: impl Into<Listener>) {
     let listener = listener.into();
     let door = front.clone();
-    let mut closing = pin!(door.connections.closing.notified());
-    // Before the look, so that nothing is missed between look and wait.
-    closing.as_mut().enable();
+    let mut closing = pin!(door.connections.closed());
     let mut told: Option<Instant> = None;
     while !door.connections.is_closed() {
         let accepted = tokio::select! {
@@ -177,7 +185,7 @@ pub async fn accept(front: Arc<Front>, listener: impl Into<Listener>) {
                     tokio::task::yield_now().await;
                 }
             }
-            Err(error) if is_the_clients(&error) => {}
+            Err(error) if is_the_other_sides(&error) => {}
             Err(error) => {
                 if told.map_or(true, |told| told.elapsed() > NEWS) {
                     told = Some(Instant::now());
@@ -202,11 +210,23 @@ fn let_in_the_last(front: &Arc<Front>, last: &Last) {
             Ok((stream, address)) => {
                 let _ = let_in(front, stream, address);
             }
-            Err(error) if is_the_clients(&error) => {}
+            Err(error) if is_the_other_sides(&error) => {}
             // Nobody is left, or there is no room for them.
             Err(_) => return,
         }
     }
+}
+
+/// Enters a connection that this machine has dialled on the list; none if there are too few descriptors.
+pub fn enter_dialled(front: &Arc<Front>) -> Option<Entered> {
+    let descriptor = front.store.descriptors().take()?;
+    let connection = Arc::new(ConnectionState::dialled());
+    front.connections.enter(&connection);
+    Some(Entered {
+        front: front.clone(),
+        connection,
+        _descriptor: descriptor,
+    })
 }
 
 /// Whether there is room for a newcomer.
@@ -299,7 +319,7 @@ pub fn part_with(connections: &Connections, stream: ClientStream, word: Vec<u8>)
 }
 
 /// The connection was gone before it was accepted.
-fn is_the_clients(error: &io::Error) -> bool {
+pub fn is_the_other_sides(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::ConnectionAborted

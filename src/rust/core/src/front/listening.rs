@@ -121,6 +121,17 @@ impl Bound {
     /// To be called in a runtime.
     ///
     /// # Errors
+    /// The runtime has no room for it, or it is a Unix socket.
+    pub fn into_tcp(self) -> io::Result<TcpListener> {
+        match self.endpoint {
+            Endpoint::Tcp(_) => TcpListener::from_std(self.socket.into()),
+            _ => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    /// To be called in a runtime.
+    ///
+    /// # Errors
     /// The runtime has no room for it.
     pub fn into_listener(self) -> io::Result<Listener> {
         let socket = match self.endpoint {

@@ -26,6 +26,7 @@ mod limits;
 mod listener;
 mod listening;
 mod networks;
+mod offer;
 mod pump;
 mod queue;
 mod raw_head;
@@ -46,13 +47,15 @@ use std::time::{Duration, SystemTime};
 
 pub use cause::{Cause, FAUCET_ERROR};
 pub use client_stream::ClientStream;
-pub use connection_state::Shutdown;
+pub use connection::serve_dialled;
+pub use connection_state::{ConnectionState, Phase, Shutdown};
 pub use fronts::Fronts;
 pub use headers::TrustedProxies;
 pub use limits::Limits;
-pub use listener::{accept, Connections};
+pub use listener::{accept, enter_dialled, is_the_other_sides, Connections, Entered};
 pub use listening::{bind, Bound, Listener};
 pub use networks::{Networks, NotAnAddress};
+pub use offer::Offer;
 pub use queue::expire;
 
 use crate::body::Store;

@@ -19,6 +19,7 @@ use super::exchange::{Answer, AnswerBody, Failed};
 use super::headers::{self, X_REQUEST_ID};
 use super::in_flight::{BreakOff, Cancellation, InFlight};
 use super::incoming::{discard, sendable, take_upgrade};
+use super::offer::Offer;
 use super::queue;
 use super::record::{Call, Record};
 use super::reply::Reply;
@@ -54,6 +55,8 @@ pub struct Peer {
     pub is_front: bool,
     /// The worker that waits for the next request.
     pub turn: ConnectionTurn,
+    /// If this machine has dialled it: the client is a hub.
+    pub offer: Option<Offer>,
 }
 
 impl Peer {
@@ -372,6 +375,11 @@ async fn forward(
     } else {
         Instant::now()
     };
+    let mut job = match &peer.offer {
+        None => None,
+        Some(offer) if had_turn => Some(offer.begin_turn()),
+        Some(offer) => Some(offer.begin(&pool.table)?),
+    };
     let mut ticket = None;
     let mut attempts = 0;
     loop {
@@ -398,6 +406,9 @@ async fn forward(
         record.worker = Some(lease.id);
         let remote = lease.remote.is_some();
         let mut in_flight = InFlight::new(lease, &pool.ops);
+        if let Some(job) = job.take() {
+            in_flight = in_flight.of_job(job);
+        }
         if let Some(hold) = session.as_ref().and_then(|session| session.hold()) {
             in_flight = in_flight.of_session(hold);
         }

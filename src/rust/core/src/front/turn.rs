@@ -68,7 +68,19 @@ pub async fn wait(peer: &Arc<Peer>, pool: &Arc<Pool>, arrived: Instant) -> Resul
     // One that was not used would be waited for.
     drop(peer.turn.take());
     let place = Place::take(&peer.front, peer.address).ok_or(Cause::QueueFull)?;
-    let acquire = queue::acquire(&pool.table, None, arrived);
+    let acquire = async {
+        let Some(offer) = &peer.offer else {
+            return queue::acquire(&pool.table, None, arrived).await;
+        };
+        loop {
+            offer.open(&pool.table).await;
+            let acquired = queue::acquire(&pool.table, None, arrived).await;
+            // Meanwhile others may have begun.
+            if acquired.0.is_err() || offer.admits_turn(&pool.table) {
+                return acquired;
+            }
+        }
+    };
     let mut waiting = pin!(tokio::time::timeout(PATIENCE, acquire));
     let lease = std::future::poll_fn(|cx| {
         // Once a shutdown is asked for, the next request would be refused.

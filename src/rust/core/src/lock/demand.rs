@@ -1,4 +1,4 @@
-//! Seeing that requests wait: for a source that can have more workers.
+//! Seeing that requests wait, for a source that can have more workers; or that workers do, for whoever brings requests.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -38,6 +38,34 @@ impl<W> Future for LongerThan<W> {
             .table
             .with(|state, _| state.is_longer(self.limit, cx.waker()));
         if longer {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    }
+}
+
+/// Resolves when more leases than a number could be given. Dropping it stops the waiting.
+#[must_use = "nothing is watched until this is awaited"]
+pub struct RoomierThan<W> {
+    table: Arc<Table<W>>,
+    limit: usize,
+}
+
+impl<W> RoomierThan<W> {
+    pub(super) fn new(table: Arc<Table<W>>, limit: usize) -> Self {
+        Self { table, limit }
+    }
+}
+
+impl<W> Future for RoomierThan<W> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let roomier = self
+            .table
+            .with(|state, _| state.is_roomier(self.limit, cx.waker()));
+        if roomier {
             Poll::Ready(())
         } else {
             Poll::Pending

@@ -6,7 +6,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use super::acquire::{Acquire, Ticket};
-use super::demand::{Demand, LongerThan};
+use super::demand::{Demand, LongerThan, RoomierThan};
 use super::drain::{Drained, Idle};
 use super::lease::Lease;
 use super::named::Named;
@@ -99,6 +99,8 @@ pub(super) struct State<W> {
     idle: Vec<Waker>,
     /// Who is told when the queue is longer than this.
     watched: Option<(usize, Waker)>,
+    /// Who is told when more leases than this could be given.
+    room_watched: Option<(usize, Waker)>,
 }
 
 /// Wakers collected under the lock, woken after it. Most changes wake one.
@@ -173,6 +175,7 @@ impl<W> Table<W> {
                 leases: 0,
                 idle: Vec::new(),
                 watched: None,
+                room_watched: None,
             }),
         })
     }
@@ -393,6 +396,21 @@ impl<W> Table<W> {
         self.lock().all_waiting()
     }
 
+    /// Leases that exist.
+    pub fn leases(&self) -> usize {
+        self.lock().leases
+    }
+
+    /// Leases that could be given now.
+    pub fn room(&self) -> usize {
+        self.lock().room()
+    }
+
+    /// Resolves when more than `limit` leases could be given. One task at a time may wait for that.
+    pub fn roomier_than(self: &Arc<Self>, limit: usize) -> RoomierThan<W> {
+        RoomierThan::new(self.clone(), limit)
+    }
+
     /// Whether a newcomer would have a worker at once.
     pub fn has_room(&self) -> bool {
         let state = self.lock();
@@ -609,6 +627,11 @@ impl<W> State<W> {
                 if !std::mem::replace(&mut member.listed, true) {
                     self.free.push(id);
                 }
+                if matches!(self.room_watched, Some((limit, _)) if self.room() > limit) {
+                    if let Some((_, watcher)) = self.room_watched.take() {
+                        wakes.push(watcher);
+                    }
+                }
                 return;
             };
             // Someone waits, so this member was full or not serving until now: it is not listed.
@@ -641,6 +664,20 @@ impl<W> State<W> {
         let longer = self.waiting.len() > limit;
         self.watched = (!longer).then(|| (limit, waker.clone()));
         longer
+    }
+
+    /// Slots that are free, of those who serve.
+    fn room(&self) -> usize {
+        let free = self.free.iter().filter_map(|id| self.members.get(id));
+        free.map(|member| member.slots.saturating_sub(member.in_flight) as usize)
+            .sum()
+    }
+
+    /// Registers `waker` for room for more than `limit` leases; `true` when it is so now.
+    pub(super) fn is_roomier(&mut self, limit: usize, waker: &Waker) -> bool {
+        let roomier = self.room() > limit;
+        self.room_watched = (!roomier).then(|| (limit, waker.clone()));
+        roomier
     }
 
     /// Registers `waker` for the end of a drain; `true` when it has ended.

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::gates::GateSettings;
 use crate::pool::Route;
 use crate::sources::hub::Token;
 
@@ -15,6 +16,8 @@ pub struct OffersSettings {
     pub name: String,
     /// The path prefix that its slots serve; the root for all paths.
     pub route: Route,
+    /// When they are offered.
+    pub gates: GateSettings,
     /// Certificates (PEM) of those who vouch for the hubs', in place of the system's.
     pub ca: Option<PathBuf>,
     /// Where clients fetch bodies that do not go through the hub.
@@ -28,6 +31,17 @@ pub struct HubAddress {
     pub host: String,
     pub port: u16,
     pub tls: bool,
+}
+
+impl HubAddress {
+    /// Host and port, as in a URL.
+    pub fn authority(&self) -> String {
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
+    }
 }
 
 /// Where clients fetch bodies that do not go through the hub.

@@ -12,7 +12,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::status::{LookupState, PoolStatus, ServerStatus, STATES};
+use super::status::{LookupState, PoolStatus, ServerStatus, State, STATES};
 
 /// Upper bounds in seconds: from a fast route of one worker to R's long computations.
 const BUCKETS: [f64; 14] = [
@@ -76,6 +76,18 @@ struct ByDecision {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfferOutcome {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BySlot {
+    pool: Name,
+    worker: Name,
+    state: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Reason {
     reason: &'static str,
 }
@@ -103,6 +115,8 @@ pub struct Metrics {
     workers: Family<ByState, Gauge>,
     unserved: Family<ByPool, Gauge<f64, AtomicU64>>,
     connections: Gauge,
+    offers: Family<OfferOutcome, Counter>,
+    slots: Family<BySlot, Gauge>,
     tls_failures: Family<Reason, Counter>,
     tunnels: Family<ByPool, Gauge>,
     sessions: Family<ByPool, Gauge>,
@@ -174,6 +188,18 @@ impl Default for Metrics {
             "Turns that were asked for, as another faucet's front does, by outcome",
             turns.clone(),
         );
+        let offers = Family::<OfferOutcome, Counter>::default();
+        registry.register(
+            "offers",
+            "Slots that workers that dial in have offered, by outcome",
+            offers.clone(),
+        );
+        let slots = Family::<BySlot, Gauge>::default();
+        registry.register(
+            "slots",
+            "Slots of workers that have dialled in, by worker and by whether they are taken",
+            slots.clone(),
+        );
         let connections = Gauge::default();
         registry.register("connections", "Client connections now", connections.clone());
         let tls_failures = Family::<Reason, Counter>::default();
@@ -212,6 +238,8 @@ impl Default for Metrics {
             workers,
             unserved,
             connections,
+            offers,
+            slots,
             tls_failures,
             tunnels,
             sessions,
@@ -302,6 +330,11 @@ impl PoolMetrics {
 }
 
 impl Metrics {
+    /// A worker has dialled in, or tried to.
+    pub fn offer(&self, outcome: &'static str) {
+        self.offers.get_or_create(&OfferOutcome { outcome }).inc();
+    }
+
     /// What the pool with this name counts; one that comes back counts on.
     pub fn of_pool(&self, name: &Arc<str>) -> PoolMetrics {
         let pool = Name(name.clone());
@@ -335,6 +368,7 @@ impl Metrics {
         self.queue_length.clear();
         self.workers.clear();
         self.unserved.clear();
+        self.slots.clear();
         self.tunnels.clear();
         self.sessions.clear();
         for status in &status.pools {
@@ -363,6 +397,22 @@ impl Metrics {
                 state: state.name(),
             };
             self.workers.get_or_create(&by_state).inc_by(count as i64);
+        }
+        for worker in &status.workers {
+            let Some(name) = &worker.name else {
+                continue;
+            };
+            let state = match worker.state {
+                State::Ready => "offered",
+                State::Busy => "taken",
+                _ => continue,
+            };
+            let by_slot = BySlot {
+                pool: pool.clone(),
+                worker: Name(name.clone()),
+                state,
+            };
+            self.slots.get_or_create(&by_slot).inc();
         }
         let unserved = status.unserved.unwrap_or_default();
         self.unserved

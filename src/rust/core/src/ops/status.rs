@@ -81,6 +81,8 @@ impl Kind {
 pub struct WorkerStatus {
     pub worker: u32,
     pub pid: Option<u32>,
+    /// What it calls itself, if it has dialled in.
+    pub name: Option<Arc<str>>,
     /// Where it listens, while it does.
     pub address: Option<String>,
     pub state: State,
@@ -235,6 +237,7 @@ impl PoolStatus {
                 "pool": &*self.pool,
                 "worker": worker.worker,
                 "pid": worker.pid,
+                "name": worker.name.as_deref(),
                 "address": worker.address,
                 "state": worker.state.name(),
                 "worker_type": worker.kind.map(Kind::name),

@@ -6,17 +6,20 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::activation;
+use super::hub::Doors;
 use super::listen::{is_unix, listen};
 use super::notify::Notify;
 use super::request::{too_late, PreparedPool, Request};
 use super::shared::{Ending, Phase, Shared};
-use super::task::ServerTask;
+use super::task::{ServerTask, Sockets};
 use super::{check_max_workers, system, PoolSettings, Settings};
 use crate::body::{self, Store};
 use crate::descriptors::Descriptors;
 use crate::endpoint::Endpoint;
 use crate::environment::{Environment, SystemError};
 use crate::front::{Connections, Front, Fronts, Lifecycle};
+use crate::gates::Gates;
+use crate::offers::{HubStatus, HubsStatus, PreparedOffers};
 use crate::ops::access::AccessLog;
 use crate::ops::log::{Line, Log};
 use crate::ops::metrics::Metrics;
@@ -48,6 +51,13 @@ pub struct Server {
     /// Whether they speak TLS there.
     is_tls: bool,
     admin: Option<Endpoint>,
+    /// If it offers slots to hubs.
+    gates: Option<Arc<Gates>>,
+    /// Where workers dial in, and those of POTHEAD.
+    workers: Option<Endpoint>,
+    pothead: Option<Endpoint>,
+    /// If its workers' slots are offered to hubs.
+    hubs: Option<HubsStatus>,
     abandoned: bool,
 }
 
@@ -63,9 +73,6 @@ impl Server {
             settings.max_workers,
             least.map(|pool| pool.source.workers().min),
         )?;
-        if settings.hub.is_some() || settings.offers.is_some() {
-            return Err(Failure::new("unsupported", "There are no hubs yet."));
-        }
         let environment = Environment::read();
         body::set_directory(environment.temporary_directory());
         let tls = settings.tls.as_ref().map(ServerTls::load).transpose()?;
@@ -92,6 +99,12 @@ impl Server {
             (None, Some(port)) => Some(listen("admin_", &settings.admin_host, port)?),
             (None, None) => None,
         };
+        let offers = settings.offers.map(PreparedOffers::new).transpose()?;
+        let gates = offers.as_ref().map(|offers| offers.gates().clone());
+        let doors = settings.hub.as_ref();
+        let doors = doors
+            .map(|hub| Doors::open(hub, settings.tls.as_ref()))
+            .transpose()?;
         let endpoints: Vec<Endpoint> = listeners
             .iter()
             .map(|listener| listener.endpoint().clone())
@@ -150,6 +163,10 @@ impl Server {
             endpoint: endpoints.first().cloned(),
             is_tls: tls.is_some(),
             admin: admin.as_ref().map(|admin| admin.endpoint().clone()),
+            gates,
+            workers: doors.as_ref().map(|doors| doors.workers().clone()),
+            hubs: offers.as_ref().map(|offers| offers.status().clone()),
+            pothead: doors.as_ref().and_then(|doors| doors.pothead().cloned()),
             abandoned: false,
         };
         let mut prepared = Vec::new();
@@ -216,10 +233,20 @@ impl Server {
             if is_passed.1 {
                 tracing::info!("the admin port is one that systemd has opened: `admin_host` and `admin_port` do not count");
             }
-            let (task, events) =
-                ServerTask::new(shared, front, settings.max_workers, settings.config, notify);
-            let admin = admin.map(|listener| (listener, admin_hosts));
-            runtime.block_on(task.run(prepared, events, asked, listeners, admin));
+            let (task, events) = ServerTask::new(
+                shared,
+                front,
+                settings.max_workers,
+                settings.config,
+                doors.is_some(),
+                notify,
+            );
+            let sockets = Sockets {
+                clients: listeners,
+                admin: admin.map(|listener| (listener, admin_hosts)),
+                doors,
+            };
+            runtime.block_on(task.run(prepared, events, asked, sockets, offers));
             // A connection that hangs must not keep the server from ending.
             runtime.shutdown_timeout(Duration::from_millis(100));
             finished.access.finish(LAST_LINES);
@@ -267,6 +294,28 @@ impl Server {
     /// Where operators connect.
     pub fn admin_url(&self) -> Option<String> {
         self.admin.as_ref().map(Endpoint::to_string)
+    }
+
+    /// What R says of one of its gates, by its place among all: see [`Gates::answer`].
+    pub fn answer_gate(&self, gate: usize, open: bool) {
+        if let Some(gates) = &self.gates {
+            gates.answer(gate, open);
+        }
+    }
+
+    /// Where workers dial in: a host and a port.
+    pub fn worker_address(&self) -> Option<String> {
+        self.workers.as_ref().and_then(Endpoint::authority)
+    }
+
+    /// Where workers of POTHEAD dial in.
+    pub fn pothead_address(&self) -> Option<String> {
+        self.pothead.as_ref().and_then(Endpoint::authority)
+    }
+
+    /// The hubs that its workers' slots are offered to.
+    pub fn hubs(&self) -> Vec<HubStatus> {
+        self.hubs.as_ref().map(HubsStatus::get).unwrap_or_default()
     }
 
     pub fn phase(&self) -> Phase {

@@ -26,8 +26,9 @@ pub(super) fn is_unix(host: &str) -> bool {
     Endpoint::unix(host).is_some()
 }
 
+/// The same for a name or an address.
 #[allow(clippy::disallowed_methods)]
-fn listen_tcp(prefix: &str, host: &str, port: u16) -> Result<Bound, Failure> {
+pub(super) fn listen_tcp(prefix: &str, host: &str, port: u16) -> Result<Bound, Failure> {
     let named = |error: io::Error| {
         let (class, hint) = match error.kind() {
             io::ErrorKind::AddrInUse => (

@@ -3,6 +3,7 @@
 mod activation;
 mod changes;
 mod handle;
+mod hub;
 mod listen;
 mod notify;
 mod request;

@@ -3,12 +3,13 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::Instrument;
 
+use super::hub::Doors;
 use super::notify::Notify;
 use super::request::{too_late, PreparedPool, Request};
 use super::running::{AllRunning, Progress, Running};
@@ -17,11 +18,13 @@ use super::system;
 use super::watching::Watched;
 use crate::front::{self, Bound, Front, Shutdown};
 use crate::lock::Refused;
+use crate::offers::PreparedOffers;
 use crate::ops::{self, Hosts};
 use crate::pool::Pool;
 use crate::sessions::Ending;
 use crate::sources::local::{Resources, WorkerRange};
 use crate::sources::{Command, Failure, Notifier, Prepared, SourceContext, SourceEvent};
+use crate::tls::ServerTls;
 
 /// How long a stopped server may take to reap its workers after they were killed.
 const KILL_GRACE: Duration = Duration::from_secs(2);
@@ -32,6 +35,14 @@ const PARTING: Duration = Duration::from_secs(1);
 
 /// Between two looks at the connections while they end.
 const LOOK: Duration = Duration::from_millis(5);
+
+/// What a server listens on, before there is a runtime.
+pub(super) struct Sockets {
+    pub(super) clients: Vec<Bound>,
+    pub(super) admin: Option<(Bound, Hosts)>,
+    /// Where workers dial in, if they do.
+    pub(super) doors: Option<Doors>,
+}
 
 /// What runs on the server's thread.
 pub(super) struct ServerTask {
@@ -46,6 +57,10 @@ pub(super) struct ServerTask {
     resources: Mutex<Option<Arc<Resources>>>,
     /// The configuration file, if it is watched.
     pub(super) config: Option<PathBuf>,
+    /// Whether workers dial in.
+    is_hub: bool,
+    /// What they shake hands with, if they speak TLS.
+    pub(super) worker_tls: OnceLock<Arc<ServerTls>>,
     notify: Arc<Notify>,
     /// One at a time: what is added, removed or replaced is not added, removed or replaced by two.
     changing: tokio::sync::Mutex<()>,
@@ -58,6 +73,7 @@ impl ServerTask {
         front: Arc<Front>,
         max_workers: Option<u32>,
         config: Option<PathBuf>,
+        is_hub: bool,
         notify: Arc<Notify>,
     ) -> (Arc<Self>, mpsc::UnboundedReceiver<(u64, SourceEvent)>) {
         let (events, heard) = mpsc::unbounded_channel();
@@ -70,6 +86,8 @@ impl ServerTask {
             max_workers,
             resources: Mutex::default(),
             config,
+            is_hub,
+            worker_tls: OnceLock::new(),
             notify,
             changing: tokio::sync::Mutex::default(),
         };
@@ -82,9 +100,14 @@ impl ServerTask {
         pools: Vec<(Arc<Pool>, PreparedPool)>,
         mut events: mpsc::UnboundedReceiver<(u64, SourceEvent)>,
         mut asked: mpsc::UnboundedReceiver<(u64, Request)>,
-        listeners: Vec<Bound>,
-        admin: Option<(Bound, Hosts)>,
+        sockets: Sockets,
+        offers: Option<PreparedOffers>,
     ) {
+        let Sockets {
+            clients: listeners,
+            admin,
+            doors,
+        } = sockets;
         let (listeners, admin) = match (
             listeners
                 .into_iter()
@@ -105,6 +128,7 @@ impl ServerTask {
         }
         self.front.lifecycle.starting.store(true, Ordering::Relaxed);
         let _config = self.watch_config();
+        let first = pools.first().map(|(pool, _)| pool.clone());
         for (pool, prepared) in pools {
             self.start(pool, prepared);
         }
@@ -112,6 +136,17 @@ impl ServerTask {
             tokio::spawn(front::accept(self.front.clone(), listener));
         }
         tokio::spawn(self.notify.clone().run(self.front.clone()));
+        if let Some(doors) = doors {
+            if let Err(failure) = self.serve_hub(doors) {
+                self.shared.set_phase(Phase::Failed(failure));
+                return;
+            }
+            // Workers come or do not: nothing has to be waited for.
+            self.settle_start();
+        }
+        if let Some((offers, pool)) = offers.zip(first) {
+            tokio::spawn(offers.start(self.front.clone(), pool).run());
+        }
         if let Some((admin, hosts)) = admin {
             tokio::spawn(ops::serve_admin(admin, hosts, self.front.clone()));
         }
@@ -282,7 +317,7 @@ impl ServerTask {
             return;
         }
         let mut failures = Vec::new();
-        let mut ready = false;
+        let mut ready = self.is_hub;
         for running in self.running.lock().values() {
             match &*running.progress.borrow() {
                 Progress::Starting => return,
@@ -396,7 +431,9 @@ impl ServerTask {
         let Some(tls) = &self.front.tls else {
             return Ok(());
         };
-        tls.reload().map_err(|failure| {
+        let of_workers = self.worker_tls.get().map(|tls| tls.reload());
+        let outcome = tls.reload().and(of_workers.unwrap_or(Ok(())));
+        outcome.map_err(|failure| {
             let kept = "What was read before stays in use.";
             Failure::new("reload", format!("{} {kept}", failure.message))
         })?;

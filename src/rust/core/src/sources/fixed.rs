@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::replicas::{Members, Usage};
+use super::members::{Members, Usage};
 use super::Roster;
 use crate::lock::Table;
 use crate::worker::Worker;

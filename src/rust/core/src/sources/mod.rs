@@ -1,11 +1,12 @@
 //! Where workers come from. A source adds workers to a lock table and takes them away; the front
 //! does not know which source it serves.
 
-mod backoff;
+pub mod backoff;
 mod failure;
 pub mod fixed;
 pub mod hub;
 pub mod local;
+pub mod members;
 pub mod replicas;
 mod roster;
 mod source;

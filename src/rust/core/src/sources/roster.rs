@@ -236,6 +236,7 @@ impl Roster {
                 WorkerStatus {
                     worker: entry.id,
                     pid: entry.pid,
+                    name: worker.and_then(|worker| Some(worker.dialled.as_ref()?.name.clone())),
                     state: match entry.state {
                         State::Ready if in_flight > 0 => State::Busy,
                         state => state,

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::hub::HubPool;
 use super::local::{LocalSettings, Resources, Supervisor, WorkerRange};
 use super::replicas::{Replicas, Settings as ReplicasSettings};
 use super::{Failure, Roster};
@@ -96,12 +97,15 @@ pub enum Source {
     Local(LocalSettings),
     /// Whatever a name resolves to.
     Replicas(ReplicasSettings),
+    /// Workers that dial in.
+    Hub,
 }
 
 /// A source with all that it needs from the system.
 pub enum Prepared {
     Local(LocalSettings, Arc<Resources>),
     Replicas(ReplicasSettings),
+    Hub(HubPool),
 }
 
 impl Source {
@@ -109,7 +113,7 @@ impl Source {
     pub fn workers(&self) -> WorkerRange {
         match self {
             Self::Local(settings) => settings.workers,
-            Self::Replicas(_) => WorkerRange::fixed(0),
+            Self::Replicas(_) | Self::Hub => WorkerRange::fixed(0),
         }
     }
 
@@ -117,7 +121,7 @@ impl Source {
     pub fn watched(&self) -> Option<&Path> {
         match self {
             Self::Local(settings) => settings.watch.then_some(settings.dir.as_path()),
-            Self::Replicas(_) => None,
+            Self::Replicas(_) | Self::Hub => None,
         }
     }
 
@@ -161,6 +165,7 @@ impl Source {
         Ok(match self {
             Self::Local(settings) => Prepared::Local(settings, resources()?),
             Self::Replicas(settings) => Prepared::Replicas(settings),
+            Self::Hub => return Err(io::Error::other("a hub makes its pools itself")),
         })
     }
 }
@@ -177,6 +182,7 @@ impl Prepared {
                 let (replicas, handle) = Replicas::new(settings, context);
                 (Box::pin(replicas.run()), handle)
             }
+            Self::Hub(pool) => pool.start(context),
         }
     }
 }

@@ -15,12 +15,14 @@ use hyper::header::UPGRADE;
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 
+use super::dialled::InUse;
 use super::silence::Silence;
 use super::stream::{Handle, Stream, Wire};
 use super::Address;
 use crate::body::BufferedBody;
 use crate::clock::coarse_millis;
 use crate::descriptors::{Descriptor, Descriptors};
+use crate::front::ClientStream;
 use crate::heads::ROOM_FOR_HEADERS;
 
 /// How long opening a connection may take. Workers are near: what takes longer is broken.
@@ -123,6 +125,8 @@ pub struct Connection {
     turn: bool,
     /// Since when it is not in use, on the coarse clock; 0 if nobody wants to know.
     resting: u64,
+    /// If a worker has dialled it.
+    slot: Option<InUse>,
 }
 
 impl Connection {
@@ -131,6 +135,18 @@ impl Connection {
         let (stream, wire, handle) = tokio::time::timeout(CONNECT_TIMEOUT, Stream::open(address))
             .await
             .map_err(|_| io::ErrorKind::TimedOut)??;
+        Self::over(stream, wire, handle).await
+    }
+
+    /// Over what a worker has dialled.
+    pub(super) async fn dialled(stream: ClientStream, slot: InUse) -> io::Result<Self> {
+        let (stream, wire, handle) = Stream::dialled(stream)?;
+        let mut connection = Self::over(stream, wire, handle).await?;
+        connection.slot = Some(slot);
+        Ok(connection)
+    }
+
+    async fn over(stream: Stream, wire: Arc<Wire>, handle: Handle) -> io::Result<Self> {
         let (sender, driver) = http1::Builder::new()
             .handshake(TokioIo::new(stream))
             .await
@@ -145,6 +161,7 @@ impl Connection {
             used: false,
             turn: false,
             resting: 0,
+            slot: None,
         })
     }
 
@@ -228,7 +245,8 @@ impl Connection {
         }
         // Nobody reads on.
         self.driver = Driver::Over(None);
-        let why = if !self.wire.sent() {
+        let closed_before = || self.slot.is_some() && self.wire.was_closed_before(&self.handle);
+        let why = if !self.wire.sent() || closed_before() {
             SendFailed::Unsent
         } else if self.used && !self.wire.received() {
             SendFailed::Stale
@@ -323,6 +341,16 @@ impl Connection {
             self.handle.acknowledge();
         }
         polled
+    }
+
+    /// Resolves when it ends while nothing is asked of it.
+    pub(super) fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.driver.poll(cx);
+        if matches!(self.driver, Driver::Over(_)) {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
     }
 
     /// Whether the connection can carry the next request: alive, and nothing left over from the last one.

@@ -1,6 +1,7 @@
 //! One worker as the front sees it: its address, its connections, its counters.
 
 mod connection;
+mod dialled;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
 mod interim;
@@ -10,6 +11,7 @@ pub mod remote;
 mod silence;
 mod stream;
 mod tunnels;
+mod unacknowledged;
 
 use std::io;
 use std::net::SocketAddr;
@@ -22,10 +24,11 @@ use self::stream::Handle;
 use crate::ops::status::Kind;
 
 pub use connection::{Connection, Outgoing, SendFailed, Silent};
+pub use dialled::Dialled;
 pub use methods::is_known_to_http_workers;
 pub use native::Native;
 pub use remote::Remote;
-pub(crate) use stream::widen;
+pub(crate) use stream::{watch_slot, widen};
 pub use tunnels::{TunnelGuard, Tunnels};
 
 /// After how long without use a connection to another machine is not used again: its other side may be about to close
@@ -42,12 +45,14 @@ pub enum Address {
     Tcp(SocketAddr),
     /// A socket in the file system.
     Unix(PathBuf),
+    /// Nowhere: it has dialled from there.
+    Dialled(SocketAddr),
 }
 
 impl std::fmt::Display for Address {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Tcp(address) => address.fmt(f),
+            Self::Tcp(address) | Self::Dialled(address) => address.fmt(f),
             Self::Unix(path) => path.display().fmt(f),
         }
     }
@@ -104,6 +109,8 @@ pub struct Worker {
     pub native: Option<Native>,
     /// If it is reached over a network.
     pub remote: Option<Remote>,
+    /// If it has dialled in.
+    pub dialled: Option<Arc<Dialled>>,
     /// Whether several requests at a time may be sent to it, though it is no faucet.
     concurrent: bool,
     /// WebSocket and other upgraded connections through this worker.
@@ -136,6 +143,7 @@ impl Worker {
             address,
             native: None,
             remote: None,
+            dialled: None,
             concurrent: false,
             tunnels: Tunnels::default(),
             connections: Mutex::default(),
@@ -164,6 +172,18 @@ impl Worker {
     pub fn with_remote(mut self, remote: Remote) -> Self {
         self.remote = Some(remote);
         self
+    }
+
+    /// The same worker, which is one slot that was dialled in with.
+    pub fn with_dialled(mut self, dialled: Arc<Dialled>) -> Self {
+        self.dialled = Some(dialled);
+        self
+    }
+
+    /// Whether nothing can be sent to it any more.
+    pub fn is_gone(&self) -> bool {
+        let dialled = self.dialled.as_ref();
+        dialled.is_some_and(|dialled| dialled.is_gone())
     }
 
     /// The same worker, to which several requests at a time may be sent.
@@ -234,7 +254,10 @@ impl Worker {
     /// # Errors
     /// What the system says.
     pub async fn connect(&self) -> io::Result<Connection> {
-        let connection = Connection::open(&self.address).await?;
+        let connection = match &self.dialled {
+            None => Connection::open(&self.address).await?,
+            Some(dialled) => dialled.open().await?,
+        };
         let mut lines = self.lines();
         if lines.cut {
             return Err(io::ErrorKind::NotConnected.into());
@@ -242,7 +265,8 @@ impl Worker {
         lines.open.retain(|handle| handle.strong_count() > 0);
         lines.open.push(Arc::downgrade(connection.handle()));
         drop(lines);
-        if self.remote.is_some() {
+        // A slot is watched from its beginning.
+        if self.remote.is_some() && self.dialled.is_none() {
             connection.watch_other_side();
         }
         Ok(connection)
@@ -250,6 +274,9 @@ impl Worker {
 
     /// A kept-alive connection, the one used last, if there is one. For a lease's holder.
     pub fn take_connection(&self) -> Option<Connection> {
+        if let Some(dialled) = &self.dialled {
+            return dialled.take();
+        }
         let connection = self.kept().pop()?;
         if self.remote.is_some() && connection.has_rested(REST) {
             // And so have the others. Who is near tells when it closes one; from far that may take too long.
@@ -261,6 +288,9 @@ impl Worker {
 
     /// Keeps a connection for the next lease.
     pub fn keep_connection(&self, mut connection: Connection) {
+        if let Some(dialled) = &self.dialled {
+            return dialled.keep(connection);
+        }
         if self.remote.is_some() {
             connection.rests();
         }
@@ -273,6 +303,9 @@ impl Worker {
 
     /// Closes all kept-alive connections: for a worker that nothing new is sent to.
     pub fn close_connections(&self) {
+        if let Some(dialled) = &self.dialled {
+            dialled.close();
+        }
         let kept = std::mem::take(&mut *self.kept());
         drop(kept);
     }

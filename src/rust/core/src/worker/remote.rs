@@ -54,6 +54,8 @@ pub struct Remote {
     /// Whether it is to give up requests that nobody waits for: then the connection is closed. Only a faucet
     /// notices.
     cancel: bool,
+    /// Whether the connection is all that there is of it: one that is closed is noticed by any worker.
+    is_slot: bool,
 }
 
 impl Remote {
@@ -61,6 +63,15 @@ impl Remote {
         Self {
             workers: AtomicU32::new(0),
             cancel,
+            is_slot: false,
+        }
+    }
+
+    /// Of a slot that a worker has dialled in with.
+    pub fn of_slot(cancel: bool) -> Self {
+        Self {
+            is_slot: true,
+            ..Self::new(cancel)
         }
     }
 
@@ -69,9 +80,14 @@ impl Remote {
         self.workers.load(Ordering::Relaxed) > 0
     }
 
+    /// Whether it sends no more than HTTP asks for.
+    pub fn is_exact(&self) -> bool {
+        self.is_slot || self.is_faucet()
+    }
+
     /// Whether an exchange may be broken off: what becomes of it is the other side's to see to.
     pub fn may_break_off(&self) -> bool {
-        self.cancel && self.is_faucet()
+        self.cancel && (self.is_slot || self.is_faucet())
     }
 
     /// How many workers it has said to have.
@@ -202,6 +218,20 @@ async fn ask_for_turn(worker: &Worker, authority: &str) -> io::Result<TurnOutcom
         worker.keep_connection(connection);
     }
     Ok(outcome)
+}
+
+/// Gives a turn back by asking for something else, and keeps the connection if it can be used again.
+pub async fn give_turn_back(worker: &Worker, mut connection: Connection, authority: &str) {
+    let asked = async {
+        let response = get(&mut connection, &worker.address, authority, READY).await;
+        match response {
+            Ok(response) => skip(&mut connection, &mut response.into_body()).await,
+            Err(_) => false,
+        }
+    };
+    if matches!(tokio::time::timeout(PROBE_PATIENCE, asked).await, Ok(true)) {
+        worker.keep_connection(connection);
+    }
 }
 
 /// Looks whether a worker is there: whether it takes connections and, if there is a path, answers it well. One that runs

@@ -12,7 +12,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::interim::{Interim, Sight};
+use super::unacknowledged::unacknowledged;
 use super::Address;
+use crate::front::ClientStream;
 
 /// What has happened on the wire since the last [`restart`](Wire::restart). It decides whether a
 /// request may be sent again, and when to acknowledge.
@@ -34,6 +36,10 @@ pub(super) struct Wire {
     blocked: AtomicBool,
     /// How often bytes have moved, either way.
     moved: AtomicU64,
+    /// Bytes.
+    written: AtomicU64,
+    /// The other side has closed it.
+    ended: AtomicBool,
 }
 
 impl Wire {
@@ -42,6 +48,7 @@ impl Wire {
         self.received.store(false, Ordering::Relaxed);
         self.owes_ack.store(false, Ordering::Relaxed);
         self.expecting.store(true, Ordering::Relaxed);
+        self.written.store(0, Ordering::Relaxed);
     }
 
     pub(super) fn sent(&self) -> bool {
@@ -77,6 +84,15 @@ impl Wire {
         self.moved.store(moved.wrapping_add(1), Ordering::Relaxed);
     }
 
+    /// Whether nothing that was written has come to the other side, which has closed the connection before: the end of a
+    /// stream acknowledges all that came. After a reset that cannot be told.
+    pub(super) fn was_closed_before(&self, handle: &Handle) -> bool {
+        let written = self.written.load(Ordering::Relaxed);
+        self.ended.load(Ordering::Relaxed)
+            && !self.received()
+            && unacknowledged(&handle.socket).is_some_and(|bytes| bytes >= written)
+    }
+
     fn note_read(&self) {
         self.received.store(true, Ordering::Relaxed);
         self.owes_ack.store(true, Ordering::Relaxed);
@@ -84,9 +100,12 @@ impl Wire {
     }
 
     fn note_write(&self, polled: &Poll<io::Result<usize>>) {
-        if matches!(polled, Poll::Ready(Ok(written)) if *written > 0) {
+        if let Poll::Ready(Ok(written @ 1..)) = polled {
             self.sent.store(true, Ordering::Relaxed);
             self.note_move();
+            let before = self.written.load(Ordering::Relaxed);
+            self.written
+                .store(before + *written as u64, Ordering::Relaxed);
         }
         self.blocked.store(polled.is_pending(), Ordering::Relaxed);
     }
@@ -127,11 +146,28 @@ impl Handle {
     }
 }
 
+/// Has the system notice within ten seconds when the other side of a slot has vanished without a word: nobody looks at one
+/// that is not used.
+pub(crate) fn watch_slot(socket: socket2::SockRef<'_>) {
+    let keepalive = socket2::TcpKeepalive::new()
+        .with_time(SLOT_QUIET)
+        .with_interval(SLOT_PROBES)
+        .with_retries(2);
+    let _ = socket.set_tcp_keepalive(&keepalive);
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    let _ = socket.set_tcp_user_timeout(Some(SLOT_VANISHED));
+}
+
 /// After how long without a word the system asks whether the other machine is there, how often, and for how long it
 /// may leave anything unanswered.
 const QUIET: Duration = Duration::from_secs(15);
 const PROBES: Duration = Duration::from_secs(5);
 const VANISHED: Duration = Duration::from_secs(30);
+
+/// The same for slots of workers that dial in.
+const SLOT_QUIET: Duration = Duration::from_secs(3);
+const SLOT_PROBES: Duration = Duration::from_secs(2);
+const SLOT_VANISHED: Duration = Duration::from_secs(8);
 
 /// What a Unix socket holds before its writer has to wait, in bytes; the system may allow less. A large body then
 /// changes hands less often.
@@ -146,6 +182,7 @@ pub(crate) fn widen(stream: &UnixStream) {
 enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
+    Dialled(ClientStream),
 }
 
 /// A worker's socket.
@@ -172,7 +209,18 @@ impl Stream {
                 widen(&stream);
                 Socket::Unix(stream)
             }
+            // It dials itself.
+            Address::Dialled(_) => return Err(io::ErrorKind::NotConnected.into()),
         };
+        Self::over(socket)
+    }
+
+    /// Over a connection that a worker has dialled.
+    pub(super) fn dialled(stream: ClientStream) -> io::Result<(Self, Arc<Wire>, Handle)> {
+        Self::over(Socket::Dialled(stream))
+    }
+
+    fn over(socket: Socket) -> io::Result<(Self, Arc<Wire>, Handle)> {
         let handle = match &socket {
             Socket::Tcp(stream) => Handle {
                 socket: socket2::SockRef::from(stream).try_clone()?,
@@ -181,6 +229,10 @@ impl Stream {
             Socket::Unix(stream) => Handle {
                 socket: socket2::SockRef::from(stream).try_clone()?,
                 tcp: false,
+            },
+            Socket::Dialled(stream) => Handle {
+                socket: socket2::SockRef::from(stream).try_clone()?,
+                tcp: true,
             },
         };
         let wire = Arc::new(Wire {
@@ -191,6 +243,8 @@ impl Stream {
             nonsense: AtomicBool::new(false),
             blocked: AtomicBool::new(false),
             moved: AtomicU64::new(0),
+            written: AtomicU64::new(0),
+            ended: AtomicBool::new(false),
         });
         let stream = Self {
             socket,
@@ -228,10 +282,18 @@ impl AsyncRead for Stream {
         let polled = match &mut self.socket {
             Socket::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             Socket::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+            Socket::Dialled(stream) => Pin::new(stream).poll_read(cx, buf),
         };
         let this = &mut *self;
         let came = &buf.filled()[before..];
-        if !came.is_empty() {
+        if came.is_empty() && polled.is_ready() {
+            // The latter if what was sent has been refused since.
+            let ended = match &polled {
+                Poll::Ready(Err(error)) => error.kind() == io::ErrorKind::BrokenPipe,
+                _ => true,
+            };
+            this.wire.ended.store(ended, Ordering::Relaxed);
+        } else if !came.is_empty() {
             this.wire.note_read();
             if this.wire.expecting.load(Ordering::Relaxed) {
                 match this.interim.look(came) {
@@ -260,6 +322,7 @@ impl AsyncWrite for Stream {
         let polled = match &mut self.socket {
             Socket::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
             Socket::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
+            Socket::Dialled(stream) => Pin::new(stream).poll_write(cx, buf),
         };
         self.wire.note_write(&polled);
         polled
@@ -280,6 +343,7 @@ impl AsyncWrite for Stream {
         let polled = match &mut self.socket {
             Socket::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Socket::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Socket::Dialled(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         };
         self.wire.note_write(&polled);
         polled
@@ -297,6 +361,7 @@ impl AsyncWrite for Stream {
         match &mut self.socket {
             Socket::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Socket::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Socket::Dialled(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

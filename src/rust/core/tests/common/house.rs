@@ -14,7 +14,7 @@ use faucet_core::ops::{log::Log, metrics::Metrics, Ops};
 use faucet_core::pool::{Membership, Pool, PoolLimits, Pools, Route};
 use faucet_core::sessions::SessionLimits;
 use faucet_core::sources::fixed;
-use faucet_core::sources::replicas::{Members, Usage};
+use faucet_core::sources::members::{Members, Usage};
 use faucet_core::tls::ServerTls;
 use faucet_core::worker::{Address, Worker};
 use tokio::net::TcpListener;

@@ -6,7 +6,9 @@
 mod client;
 pub mod dns;
 mod house;
+pub mod hub;
 pub mod local;
+pub mod machine;
 pub mod native;
 pub mod pod;
 pub mod replicas;
@@ -17,7 +19,7 @@ pub mod wire2;
 
 pub use client::{Client, Incomplete, Response};
 pub use house::{add_sticky, far, house, House, Plan};
-pub use upstream::{Gate, Seen, Upstream, Wire};
+pub use upstream::{dial, shake, Gate, Seen, Upstream, Wire};
 
 use std::future::Future;
 use std::time::{Duration, Instant};

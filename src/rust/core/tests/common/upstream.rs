@@ -102,6 +102,17 @@ pub struct Wire {
 }
 
 impl Wire {
+    fn over(stream: TcpStream, counts: &Arc<Counts>) -> Self {
+        counts.connections.fetch_add(1, Ordering::SeqCst);
+        counts.open.fetch_add(1, Ordering::SeqCst);
+        Self {
+            stream,
+            buffer: Vec::new(),
+            flight: None,
+            _opened: Opened(counts.clone()),
+        }
+    }
+
     pub async fn raw(&mut self, bytes: impl AsRef<[u8]>) {
         // The front may be gone by then; tests look at what it did.
         let _ = self.stream.write_all(bytes.as_ref()).await;
@@ -234,6 +245,29 @@ impl Upstream {
         }
     }
 
+    /// A worker that offers `slots` slots to a hub; `headers` are those of its handshake, without the end.
+    pub async fn dialling<F, Fut>(hub: SocketAddr, slots: usize, headers: &str, handler: F) -> Self
+    where
+        F: Fn(Seen, Wire) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Option<Wire>> + Send + 'static,
+    {
+        let counts = Arc::new(Counts::default());
+        let handler: Handler = Arc::new(move |seen, wire| Box::pin(handler(seen, wire)));
+        let mut connections = JoinSet::new();
+        for number in 0..slots {
+            let stream = dial(hub, headers).await;
+            let wire = Wire::over(stream, &counts);
+            connections.spawn(converse(wire, handler.clone(), counts.clone(), number));
+        }
+        // Dropping the set with this task closes all connections.
+        let task = tokio::spawn(async move { while connections.join_next().await.is_some() {} });
+        Self {
+            address: hub,
+            counts,
+            task: task.abort_handle(),
+        }
+    }
+
     /// Answers every request with its own target.
     pub async fn echo() -> Self {
         Self::start(|seen: Seen, wire: Wire| async move { wire.ok(seen.target).await }).await
@@ -310,18 +344,43 @@ impl Drop for Upstream {
     }
 }
 
+/// Dials a hub and shakes hands: from then on the hub asks.
+pub async fn dial(hub: SocketAddr, headers: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(hub).await.expect("a hub");
+    let (head, _) = shake(&mut stream, headers).await;
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    stream
+}
+
+/// Offers a slot; the head of the answer, and its body.
+pub async fn shake(stream: &mut TcpStream, headers: &str) -> (String, String) {
+    let request = format!(
+        "GET /slot HTTP/1.1\r\nHost: hub\r\nConnection: Upgrade\r\nUpgrade: faucet-slot/1\r\n{headers}\r\n"
+    );
+    stream
+        .write_all(request.as_bytes())
+        .await
+        .expect("it listens");
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.expect("an answer"));
+    }
+    let head = String::from_utf8(head).expect("text");
+    let (_, lines) = head.split_once("\r\n").expect("a status line");
+    let length = parse_headers(lines);
+    let length =
+        find(&length, "content-length").map_or(0, |length| length.parse().expect("a number"));
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).await.expect("a body");
+    (head, String::from_utf8(body).expect("text"))
+}
+
 async fn serve(listener: TcpListener, handler: Handler, counts: Arc<Counts>) {
     // Dropping the set with this task closes all connections.
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
-        let number = counts.connections.fetch_add(1, Ordering::SeqCst);
-        counts.open.fetch_add(1, Ordering::SeqCst);
-        let wire = Wire {
-            stream,
-            buffer: Vec::new(),
-            flight: None,
-            _opened: Opened(counts.clone()),
-        };
+        let number = counts.connections.load(Ordering::SeqCst);
+        let wire = Wire::over(stream, &counts);
         connections.spawn(converse(wire, handler.clone(), counts.clone(), number));
     }
 }

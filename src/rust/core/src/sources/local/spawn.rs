@@ -21,7 +21,7 @@ use crate::signals;
 
 /// All that processes are told by their front. One that is itself a worker has been told the same by its own, and must not
 /// pass it on: its workers would serve another app, or end as other processes do.
-const TOLD: [&str; 12] = [
+const TOLD: [&str; 13] = [
     "FAUCET_APP",
     "FAUCET_FILE",
     "FAUCET_FORK",
@@ -32,6 +32,7 @@ const TOLD: [&str; 12] = [
     "FAUCET_SERVER_PORT",
     "FAUCET_SOCKET",
     "FAUCET_TEMPLATE",
+    "FAUCET_TOKEN",
     "FAUCET_WORKER_TYPE",
     "FAUCET_WORKER_ID",
 ];

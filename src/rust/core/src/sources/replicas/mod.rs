@@ -8,12 +8,9 @@
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
 mod lookup;
-mod members;
-mod replica;
 mod target;
 
 pub use lookup::{look_up, Found, NotFound};
-pub use members::{Consequence, Event, Members, Usage};
 pub use target::{Host, Target};
 
 use std::collections::BTreeSet;
@@ -26,6 +23,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::mpsc;
 use tokio::time::{sleep_until, Instant};
 
+use super::members::{Consequence, Event, Members, Usage};
 use super::{Command, Failure, Notifier, Reply, Roster, SourceContext, SourceEvent, SourceHandle};
 use crate::ops::status::{LookupState, LookupStatus};
 use crate::ops::Ops;
@@ -35,9 +33,6 @@ const SHORTEST_REFRESH: Duration = Duration::from_secs(5);
 
 /// Between two lookups that were asked for by what happened.
 const LOOKUP_PAUSE: Duration = Duration::from_secs(1);
-
-/// How long tunnels may take to close when the server stops.
-const TUNNEL_GRACE: Duration = Duration::from_secs(5);
 
 /// Where replicas are found and how they are used.
 #[derive(Clone, Debug, PartialEq)]
@@ -135,7 +130,7 @@ impl Replicas {
                 command = self.commands.recv() => match command {
                     None | Some(Command::Kill) => break,
                     Some(Command::Stop(reply)) => {
-                        self.say_goodbye().await;
+                        self.members.say_goodbye(&mut self.commands).await;
                         // Before the answer, after which nobody is to see one.
                         self.members.forget_all();
                         let _ = reply.send(Ok(()));
@@ -176,16 +171,6 @@ impl Replicas {
             }
         }
         self.members.forget_all();
-    }
-
-    /// Lets tunnels end in order, unless there is no time for that.
-    async fn say_goodbye(&mut self) {
-        let killed =
-            async { while !matches!(self.commands.recv().await, None | Some(Command::Kill)) {} };
-        tokio::select! {
-            _ = tokio::time::timeout(TUNNEL_GRACE, self.members.close_tunnels()) => {}
-            () = killed => {}
-        }
     }
 
     fn entered(&mut self) {

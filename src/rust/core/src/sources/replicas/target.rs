@@ -16,6 +16,44 @@ pub enum Host {
     Service(String),
 }
 
+impl Host {
+    /// Reads a name or an address (of IPv6, in brackets), and the port after it, which may be missing.
+    ///
+    /// # Errors
+    /// What is wrong with it, as a sentence.
+    pub fn of_authority(authority: &str) -> Result<(Self, Option<u16>), String> {
+        let (host, port) = split_port(authority)?;
+        if let Some(bare) = host
+            .strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'))
+        {
+            let address = bare
+                .parse()
+                .map_err(|_| format!("[{bare}] is no IPv6 address."))?;
+            return Ok((Self::Address(IpAddr::V6(address).to_canonical()), port));
+        }
+        let name = host.to_ascii_lowercase();
+        if let Ok(address) = name.parse::<IpAddr>() {
+            return Ok((Self::Address(address), port));
+        }
+        check_name(&name)?;
+        let bare = name.strip_suffix('.').unwrap_or(&name);
+        if bare == "localhost" || bare.ends_with(".localhost") {
+            return Ok((Self::Loopback, port));
+        }
+        Ok((Self::Name(name), port))
+    }
+
+    /// Whether it is this machine for sure, by an address that no other reaches.
+    pub fn is_loopback(&self) -> bool {
+        match self {
+            Self::Address(address) => address.is_loopback(),
+            Self::Loopback => true,
+            Self::Name(_) | Self::Service(_) => false,
+        }
+    }
+}
+
 /// A parsed URL of replicas.
 ///
 /// `http://NAME[:PORT]`, `http://ADDRESS[:PORT]` (an IPv6 address in brackets), or `srv+http://NAME`. The port is 80
@@ -51,43 +89,23 @@ impl Target {
         if authority.contains('@') {
             return Err("It must have no user name.".into());
         }
-        let (host, port) = split_port(authority)?;
         let target = |host, port| Self {
             host,
             port,
             url: url.strip_suffix('/').unwrap_or(url).to_owned(),
             authority: authority.to_owned(),
         };
-        if let Some(bare) = host
-            .strip_prefix('[')
-            .and_then(|host| host.strip_suffix(']'))
-        {
-            let address = bare
-                .parse()
-                .map_err(|_| format!("[{bare}] is no IPv6 address."))?;
-            return Ok(target(
-                Host::Address(IpAddr::V6(address).to_canonical()),
-                port.unwrap_or(80),
-            ));
-        }
-        let name = host.to_ascii_lowercase();
         if service {
+            let (name, port) = split_port(authority)?;
             if port.is_some() {
                 return Err("With srv+http:// the ports come from the SRV records.".into());
             }
+            let name = name.to_ascii_lowercase();
             check_name(&name)?;
             return Ok(target(Host::Service(name), 0));
         }
-        let port = port.unwrap_or(80);
-        if let Ok(address) = name.parse::<IpAddr>() {
-            return Ok(target(Host::Address(address), port));
-        }
-        check_name(&name)?;
-        let bare = name.strip_suffix('.').unwrap_or(&name);
-        if bare == "localhost" || bare.ends_with(".localhost") {
-            return Ok(target(Host::Loopback, port));
-        }
-        Ok(target(Host::Name(name), port))
+        let (host, port) = Host::of_authority(authority)?;
+        Ok(target(host, port.unwrap_or(80)))
     }
 
     pub fn host(&self) -> &Host {

@@ -45,6 +45,7 @@ pub(super) async fn answers_ever(worker: &Worker) -> Result<(), &'static str> {
         match &worker.address {
             Address::Tcp(address) => ask(TcpStream::connect(address).await?).await,
             Address::Unix(path) => ask(UnixStream::connect(path).await?).await,
+            Address::Dialled(_) => Err(io::ErrorKind::NotConnected.into()),
         }
     };
     match ping.await {

@@ -1,4 +1,4 @@
-//! One replica: an address, how it stands, and what is being done about it.
+//! One member: an address, how it stands, and what is being done about it.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +12,7 @@ use crate::ops::status::State;
 use crate::sources::{backoff, Entry};
 use crate::worker::Worker;
 
-/// Between two looks at a replica that cannot be reached.
+/// Between two looks at a member that cannot be reached.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// How long the death of a process takes: the system may close its connections before it stops listening, and a look in
@@ -67,13 +67,13 @@ impl Doubt {
     }
 }
 
-/// One replica.
-pub struct Replica {
+/// One member.
+pub struct Member {
     pub id: u32,
     pub address: SocketAddr,
     pub worker: Arc<Worker>,
     /// Absent until it has joined.
-    pub member: Option<MemberId>,
+    pub place: Option<MemberId>,
     pub standing: Standing,
     /// Whether the log tells of its joining.
     pub announced: bool,
@@ -89,13 +89,13 @@ pub struct Replica {
     task: Option<AbortHandle>,
 }
 
-impl Replica {
+impl Member {
     pub fn new(id: u32, address: SocketAddr, worker: Arc<Worker>, doubt: Doubt) -> Self {
         Self {
             id,
             address,
             worker,
-            member: None,
+            place: None,
             standing: Standing::Joining,
             announced: false,
             failures: 0,
@@ -108,8 +108,8 @@ impl Replica {
     }
 
     /// It is in the lock table now.
-    pub fn enter(&mut self, member: MemberId) {
-        self.member = Some(member);
+    pub fn enter(&mut self, place: MemberId) {
+        self.place = Some(place);
         self.standing = Standing::Serving;
         self.joined = Some(self.found.1.elapsed());
         self.task = None;
@@ -176,7 +176,7 @@ impl Replica {
     }
 }
 
-impl Drop for Replica {
+impl Drop for Member {
     fn drop(&mut self) {
         self.give_up();
     }

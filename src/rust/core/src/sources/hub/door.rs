@@ -1,0 +1,189 @@
+//! Where workers dial in: who is let in, and how long getting in may take.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::AbortHandle;
+
+use super::handshake::{shake_hands, Refusal};
+use super::{Hub, Token};
+use crate::descriptors::Descriptor;
+use crate::environment::SystemError;
+use crate::front::{is_the_other_sides, ClientStream, Front};
+use crate::pool::Route;
+use crate::tls::ServerTls;
+use crate::worker::{watch_slot, Dialled};
+
+/// How long a handshake may take, with that of TLS.
+const HANDSHAKE: Duration = Duration::from_secs(5);
+
+/// How many may be under way; for one more, the oldest ends.
+const MOST_HANDSHAKES: usize = 512;
+
+/// After an accept error that is not the worker's fault.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+
+/// Between two lines in the log about the same trouble.
+const NEWS: Duration = Duration::from_secs(10);
+
+/// Handshakes that are under way, the oldest first.
+#[derive(Default)]
+struct UnderWay(VecDeque<AbortHandle>);
+
+impl UnderWay {
+    fn begin(&mut self, handshake: AbortHandle) {
+        if self.0.len() >= MOST_HANDSHAKES {
+            self.0.retain(|handshake| !handshake.is_finished());
+        }
+        if self.0.len() >= MOST_HANDSHAKES {
+            if let Some(oldest) = self.0.pop_front() {
+                oldest.abort();
+            }
+        }
+        self.0.push_back(handshake);
+    }
+}
+
+/// Something that the log tells of once in a while.
+#[derive(Default)]
+struct News(Mutex<Option<Instant>>);
+
+impl News {
+    fn is_due(&self) -> bool {
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = told.map_or(true, |told| told.elapsed() > NEWS);
+        if due {
+            *told = Some(Instant::now());
+        }
+        due
+    }
+}
+
+/// Takes workers until the server takes no more clients.
+pub async fn let_in_workers(
+    front: Arc<Front>,
+    hub: Arc<Hub>,
+    token: Option<Token>,
+    tls: Option<Arc<ServerTls>>,
+    listener: TcpListener,
+) {
+    let token = Arc::new(token);
+    let refused = Arc::new(News::default());
+    let mut under_way = UnderWay::default();
+    accept(front.clone(), listener, |stream, peer, descriptors| {
+        let (front, hub, token) = (front.clone(), hub.clone(), token.clone());
+        let (refused, tls) = (refused.clone(), tls.clone());
+        let handshake = async move {
+            let unavailable = if front.lifecycle.draining.load(Ordering::Relaxed) {
+                Some("the hub is shutting down")
+            } else {
+                None
+            };
+            let shaken = async {
+                let stream = match tls {
+                    None => ClientStream::Tcp(stream),
+                    Some(tls) => tls.accept(stream).await?,
+                };
+                shake_hands(stream, token.as_ref().as_ref(), unavailable).await
+            };
+            let outcome = match tokio::time::timeout(HANDSHAKE, shaken).await {
+                Err(_) => "timeout",
+                Ok(Err(_)) => "broken_off",
+                Ok(Ok(Err(refusal))) => {
+                    if refused.is_due() {
+                        tell(&refusal, peer);
+                    }
+                    refusal.name()
+                }
+                Ok(Ok(Ok((hello, stream)))) => {
+                    let slot = Dialled::new(hello.name, peer, stream, false, descriptors);
+                    match hub.offer(hello.route, slot) {
+                        Ok(()) => "accepted",
+                        Err(_) => {
+                            if refused.is_due() {
+                                tracing::warn!("{peer} offers a slot for one more route, and there are as many as there may be");
+                            }
+                            "too_many_routes"
+                        }
+                    }
+                }
+            };
+            front.metrics.offer(outcome);
+        };
+        under_way.begin(tokio::spawn(handshake).abort_handle());
+    })
+    .await;
+}
+
+fn tell(refusal: &Refusal, peer: SocketAddr) {
+    match refusal {
+        Refusal::Unauthorized => {
+            tracing::warn!("{peer} offers a slot without the token: it is refused");
+        }
+        Refusal::Malformed(why) => {
+            tracing::warn!("{peer} offers no slot as it should: {why}");
+        }
+        Refusal::Unavailable(_) => {}
+    }
+}
+
+/// Takes workers of POTHEAD until the server takes no more clients: each connection is a slot at once, for one request.
+pub async fn let_in_pothead(front: Arc<Front>, hub: Arc<Hub>, listener: TcpListener) {
+    accept(front.clone(), listener, |stream, peer, descriptors| {
+        let stream = ClientStream::Tcp(stream);
+        let name = peer.ip().to_string().into();
+        let slot = Dialled::new(name, peer, stream, true, descriptors);
+        let outcome = match hub.offer(Route::root(), slot) {
+            Ok(()) => "accepted",
+            Err(_) => "too_many_routes",
+        };
+        front.metrics.offer(outcome);
+    })
+    .await;
+}
+
+/// Accepts until the [door is closed](crate::front::Connections::close_door). Nothing that a worker or the system does ends
+/// this loop.
+async fn accept(
+    front: Arc<Front>,
+    listener: TcpListener,
+    mut take: impl FnMut(TcpStream, SocketAddr, (Descriptor, Descriptor)),
+) {
+    let news = News::default();
+    let mut closed = pin!(front.connections.closed());
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = closed.as_mut() => return,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) if is_the_other_sides(&error) => continue,
+            Err(error) => {
+                if news.is_due() {
+                    tracing::warn!("cannot accept workers: {}", SystemError(&error));
+                }
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let descriptors = front.store.descriptors();
+        let Some(taken) = descriptors.take().zip(descriptors.take()) else {
+            if news.is_due() {
+                tracing::warn!("a worker cannot be let in: too few descriptors are left");
+            }
+            front.metrics.offer("no_room");
+            continue;
+        };
+        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+        // Loses at most some latency.
+        let _ = stream.set_nodelay(true);
+        watch_slot((&stream).into());
+        take(stream, peer, taken);
+    }
+}

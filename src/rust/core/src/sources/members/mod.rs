@@ -1,0 +1,539 @@
+//! Workers on other machines: who is known, and what is done when something happens to one.
+
+mod member;
+mod turns;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, Semaphore};
+
+use self::member::{Doubt, Member, Standing};
+use crate::lock::Table;
+use crate::sources::{Command, Roster};
+use crate::worker::remote::{probe, Remote, TurnOutcome};
+use crate::worker::{Address, Dialled, Report, Unwanted, Worker};
+
+/// How many members are looked at in the same moment.
+const LOOKS_AT_ONCE: usize = 64;
+
+/// Of so many members that are found at once, each has a line in the log when it joins.
+const FEW: usize = 16;
+
+/// How long tunnels may take to close when the server stops.
+const TUNNEL_GRACE: Duration = Duration::from_secs(5);
+
+/// How members are used.
+pub struct Usage {
+    pub slots: u32,
+    /// Whether they are reached over a network, and then whether requests that nobody waits for may be broken off.
+    pub remote: Option<bool>,
+    /// What our own requests have as their `Host`.
+    pub authority: String,
+    pub ready_path: Option<String>,
+    /// Whether all addresses lead to the same process.
+    pub exclusive: bool,
+}
+
+/// What happens to a member.
+pub enum Event {
+    /// The front has something to say.
+    Reported(Report),
+    /// It was looked at.
+    Probed(Result<(), String>),
+    /// A turn was asked for.
+    Turned(TurnOutcome),
+    /// It was left alone for a while.
+    Rested,
+    /// It has left, and nothing is in flight any more.
+    Drained,
+    /// It was a slot, and has no connection any more.
+    Gone,
+}
+
+/// What that means for whoever looks members up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Consequence {
+    None,
+    /// It serves, for the first time.
+    Entered,
+    /// It cannot be reached: maybe there are others by now.
+    Lost,
+}
+
+/// The members of one server.
+pub struct Members {
+    usage: Usage,
+    table: Arc<Table<Worker>>,
+    roster: Arc<Roster>,
+    events: mpsc::UnboundedSender<(u64, Event)>,
+    members: BTreeMap<u64, Member>,
+    by_address: HashMap<SocketAddr, u64>,
+    wanted: BTreeSet<SocketAddr>,
+    next: u64,
+    /// Numbers of slots that are gone, to be used again.
+    free_ids: BTreeSet<u32>,
+    looks: Arc<Semaphore>,
+    /// Why a member could not join, of the last one.
+    refusal: Option<String>,
+    /// The log tells that this front gets no turns.
+    told: bool,
+}
+
+impl Members {
+    /// No members yet. What happens to them comes out of the other end.
+    pub fn new(
+        usage: Usage,
+        table: Arc<Table<Worker>>,
+        roster: Arc<Roster>,
+    ) -> (Self, mpsc::UnboundedReceiver<(u64, Event)>) {
+        let (events, happened) = mpsc::unbounded_channel();
+        let members = Self {
+            usage,
+            table,
+            roster,
+            events,
+            members: BTreeMap::new(),
+            by_address: HashMap::new(),
+            wanted: BTreeSet::new(),
+            next: 0,
+            free_ids: BTreeSet::new(),
+            looks: Arc::new(Semaphore::new(LOOKS_AT_ONCE)),
+            refusal: None,
+            told: false,
+        };
+        (members, happened)
+    }
+
+    /// Addresses in use.
+    pub fn wanted(&self) -> usize {
+        self.wanted.len()
+    }
+
+    /// Why the last member that could not join could not.
+    pub fn refusal(&self) -> Option<&str> {
+        self.refusal.as_deref()
+    }
+
+    /// Has a member at each of these addresses and at no other; how many are new, and how many leave.
+    pub fn want(&mut self, wanted: BTreeSet<SocketAddr>) -> (usize, usize) {
+        let gone: Vec<u64> = self
+            .members
+            .iter()
+            .filter(|(_, member)| !wanted.contains(&member.address))
+            .filter(|(_, member)| member.standing != Standing::Leaving)
+            .map(|(key, _)| *key)
+            .collect();
+        let new = wanted.difference(&self.wanted).count();
+        self.wanted = wanted;
+        for key in &gone {
+            self.leave(*key);
+        }
+        self.join_missing();
+        (new, gone.len())
+    }
+
+    /// A member that leaves keeps its address until it is gone: its process must not have two locks.
+    fn join_missing(&mut self) {
+        if self.usage.exclusive && !self.members.is_empty() {
+            return;
+        }
+        let missing: Vec<SocketAddr> = self
+            .wanted
+            .iter()
+            .filter(|address| !self.by_address.contains_key(address))
+            .copied()
+            .collect();
+        let few = missing.len() <= FEW;
+        for address in missing {
+            let key = self.add(address);
+            if let (true, Some(member)) = (few, self.members.get_mut(&key)) {
+                member.announced = true;
+            }
+            self.look_at(key);
+        }
+    }
+
+    /// Adds a member that is there for certain.
+    pub fn enter_unseen(&mut self, address: SocketAddr) {
+        let key = self.add(address);
+        self.wanted.insert(address);
+        self.enter(key);
+    }
+
+    /// Adds a slot that a worker has dialled in with.
+    pub fn take_slot(&mut self, slot: Arc<Dialled>) {
+        let key = self.next;
+        self.next += 1;
+        let id = self.free_ids.pop_first().unwrap_or_else(|| {
+            // As many as there were at a time.
+            u32::try_from(self.members.len() + 1).unwrap_or(u32::MAX)
+        });
+        let (peer, watched) = (slot.peer, slot.clone());
+        let (worker, doubt) = self.worker(id, key, Address::Dialled(peer));
+        let remote = Remote::of_slot(self.usage.remote.unwrap_or(true));
+        let worker = worker.with_remote(remote).with_dialled(slot);
+        let mut member = Member::new(id, peer, Arc::new(worker), doubt);
+        member.enter(self.table.add(member.worker.clone(), 1));
+        self.roster.put(member.entry());
+        self.members.insert(key, member);
+        let events = self.events.clone();
+        tokio::spawn(async move {
+            watched.gone().await;
+            let _ = events.send((key, Event::Gone));
+        });
+    }
+
+    /// The slot that is gone by this event.
+    pub fn slot_gone(&self, key: u64, event: &Event) -> Option<&Arc<Dialled>> {
+        matches!(event, Event::Gone)
+            .then(|| self.members.get(&key)?.worker.dialled.as_ref())
+            .flatten()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    fn add(&mut self, address: SocketAddr) -> u64 {
+        let key = self.next;
+        self.next += 1;
+        let id = u32::try_from(self.next).unwrap_or(u32::MAX);
+        let (mut worker, doubt) = self.worker(id, key, Address::Tcp(address));
+        if let Some(cancel) = self.usage.remote {
+            worker = worker.with_remote(Remote::new(cancel));
+        }
+        let member = Member::new(id, address, Arc::new(worker), doubt);
+        self.roster.put(member.entry());
+        self.members.insert(key, member);
+        self.by_address.insert(address, key);
+        key
+    }
+
+    fn worker(&self, id: u32, key: u64, address: Address) -> (Worker, Doubt) {
+        let (doubt, events) = (Doubt::default(), self.events.clone());
+        let reporter = {
+            let doubt = doubt.clone();
+            move |worker: &Worker, report| {
+                if report != Report::Served || doubt.settle() {
+                    // Fails only when this source is gone.
+                    let _ = events.send((worker.generation, Event::Reported(report)));
+                }
+            }
+        };
+        (Worker::new(id, key, address, Box::new(reporter)), doubt)
+    }
+
+    fn enter(&mut self, key: u64) {
+        if let Some(member) = self.members.get_mut(&key) {
+            // Before it is given out: whoever asks then is told that it is there.
+            let remote = member.worker.remote.as_ref();
+            let slots = remote.and_then(Remote::workers).unwrap_or(self.usage.slots);
+            let place = self.table.add(member.worker.clone(), slots);
+            member.enter(place);
+            self.roster.put(member.entry());
+        }
+    }
+
+    fn leave(&mut self, key: u64) {
+        let Some(member) = self.members.get_mut(&key) else {
+            return;
+        };
+        member.give_up();
+        match member.place {
+            None => self.forget(key),
+            Some(place) => {
+                member.standing = Standing::Leaving;
+                self.roster.put(member.entry());
+                member.worker.close_connections();
+                let (drained, events) = (self.table.drain(place), self.events.clone());
+                tokio::spawn(async move {
+                    drained.await;
+                    let _ = events.send((key, Event::Drained));
+                });
+            }
+        }
+    }
+
+    fn forget(&mut self, key: u64) {
+        if let Some(member) = self.members.remove(&key) {
+            match member.worker.dialled {
+                None => drop(self.by_address.remove(&member.address)),
+                Some(_) => drop(self.free_ids.insert(member.id)),
+            }
+            self.roster.forget(member.id, key);
+            member.worker.close_connections();
+        }
+    }
+
+    /// Lets tunnels end in order, unless there is no time for that.
+    pub async fn say_goodbye(&self, commands: &mut mpsc::UnboundedReceiver<Command>) {
+        let killed =
+            async { while !matches!(commands.recv().await, None | Some(Command::Kill)) {} };
+        tokio::select! {
+            _ = tokio::time::timeout(TUNNEL_GRACE, self.close_tunnels()) => {}
+            () = killed => {}
+        }
+    }
+
+    /// A slot is gone: nothing can be sent to it. Its tunnel, if it has become one, lives on.
+    fn part(&mut self, key: u64) {
+        let Some(member) = self.members.get_mut(&key) else {
+            return;
+        };
+        member.give_up();
+        if let Some(place) = member.place.take() {
+            self.table.remove(place);
+        }
+        if member.worker.tunnels.count() == 0 {
+            return self.forget(key);
+        }
+        member.standing = Standing::Leaving;
+        self.roster.put(member.entry());
+        let (worker, events) = (member.worker.clone(), self.events.clone());
+        tokio::spawn(async move {
+            worker.tunnels.closed().await;
+            let _ = events.send((key, Event::Drained));
+        });
+    }
+
+    /// Tells all tunnels to close; resolves when they have.
+    fn close_tunnels(&self) -> impl Future<Output = ()> + Send {
+        let members = self.members.values();
+        let workers: Vec<_> = members.map(|member| member.worker.clone()).collect();
+        for worker in &workers {
+            worker.tunnels.drain();
+        }
+        async move {
+            for worker in workers {
+                worker.tunnels.closed().await;
+            }
+        }
+    }
+
+    /// The end: nobody is a worker any more, and nothing is open but what is in flight.
+    pub fn forget_all(&mut self) {
+        for (key, member) in std::mem::take(&mut self.members) {
+            if let Some(place) = member.place {
+                self.table.remove(place);
+            }
+            self.roster.forget(member.id, key);
+            member.worker.close_connections();
+        }
+        self.by_address.clear();
+    }
+
+    /// Does what is to be done.
+    pub fn handle(&mut self, key: u64, event: Event) -> Consequence {
+        match event {
+            Event::Reported(report) => self.reported(key, report),
+            Event::Probed(outcome) => self.probed(key, outcome),
+            Event::Turned(outcome) => self.turned(key, outcome),
+            Event::Rested => {
+                self.rested(key);
+                Consequence::None
+            }
+            Event::Gone => {
+                self.part(key);
+                Consequence::None
+            }
+            Event::Drained => {
+                self.forget(key);
+                self.join_missing();
+                Consequence::None
+            }
+        }
+    }
+
+    fn reported(&mut self, key: u64, report: Report) -> Consequence {
+        let Some(member) = self.members.get_mut(&key) else {
+            return Consequence::None;
+        };
+        if let Some(slot) = &member.worker.dialled {
+            if slot.is_gone() {
+                if matches!(report, Report::Stuck(Unwanted::Deadline, _)) {
+                    tracing::warn!(worker = member.id, address = %member.address, "passed its deadline, and its slot is closed");
+                }
+                self.part(key);
+                return Consequence::Lost;
+            }
+        }
+        match (report, member.place) {
+            // A slot is one, however many workers there are.
+            (Report::Slots(_) | Report::NoFaucet, _) if member.worker.dialled.is_some() => {}
+            (Report::Slots(slots), Some(place)) => self.table.resize(place, slots),
+            (Report::NoFaucet, Some(place)) => self.table.resize(place, self.usage.slots),
+            _ => {}
+        }
+        match (report, member.standing) {
+            (Report::Unreachable, Standing::Serving | Standing::Occupied | Standing::Stuck) => {
+                tracing::warn!(worker = member.id, address = %member.address, "is unreachable");
+                self.lose(key);
+                Consequence::Lost
+            }
+            (Report::Stuck(why, _), Standing::Serving | Standing::Occupied) => {
+                self.stuck(key, why);
+                Consequence::None
+            }
+            // It was set aside, and nothing says that it does not serve.
+            (Report::Doubtful, Standing::Serving) => {
+                self.resume(key);
+                Consequence::None
+            }
+            // Its late answer was none.
+            (Report::Doubtful, Standing::Stuck) => {
+                self.lose(key);
+                Consequence::Lost
+            }
+            (Report::Occupied, Standing::Serving) => {
+                member.standing = Standing::Occupied;
+                self.ask_for_turn(key, Duration::ZERO);
+                Consequence::None
+            }
+            (Report::TurnRefused, Standing::Serving | Standing::Occupied) => {
+                member.standing = Standing::Occupied;
+                self.ask_again_later(key);
+                Consequence::None
+            }
+            // Its late answer has come, and was none. Only now it is known that faucet runs there.
+            (Report::Occupied, Standing::Stuck) if !member.is_looked_after() => {
+                self.ask_for_turn(key, Duration::ZERO);
+                Consequence::None
+            }
+            (Report::Served, standing) => {
+                member.failures = 0;
+                if standing == Standing::Stuck && !member.is_looked_after() {
+                    tracing::info!(worker = member.id, address = %member.address, "has answered");
+                    self.resume(key);
+                }
+                Consequence::None
+            }
+            _ => Consequence::None,
+        }
+    }
+
+    /// It has passed a deadline. Where faucet runs, a turn tells whether it still works; elsewhere only its answer does.
+    fn stuck(&mut self, key: u64, why: Unwanted) {
+        let Some(member) = self.members.get_mut(&key) else {
+            return;
+        };
+        if why == Unwanted::Deadline {
+            tracing::warn!(worker = member.id, address = %member.address, "passed its deadline and is set aside");
+        }
+        member.standing = Standing::Stuck;
+        self.roster.put(member.entry());
+        let place = member.place;
+        if let Some(place) = place {
+            self.table.suspend(place);
+        }
+        if member.worker.is_faucet() {
+            member.fail();
+            self.ask_for_turn(key, Duration::ZERO);
+            return;
+        }
+        member.watch();
+        // It may have answered while the news was on its way: then it has nothing more to answer.
+        if place.map(|place| self.table.in_flight(place)) == Some(0) {
+            self.resume(key);
+        }
+    }
+
+    /// Sets it aside and looks at it until it can be reached again.
+    fn lose(&mut self, key: u64) {
+        if let Some(member) = self.members.get_mut(&key) {
+            if member.worker.dialled.is_some() {
+                // Nobody can be asked whether it comes back. Tells of its end once more, which is no news.
+                member.worker.close_connections();
+                return self.part(key);
+            }
+            member.fail();
+            member.standing = Standing::Lost;
+            self.roster.put(member.entry());
+            member.worker.close_connections();
+            if let Some(place) = member.place {
+                self.table.suspend(place);
+            }
+            self.look_at(key);
+        }
+    }
+
+    fn probed(&mut self, key: u64, outcome: Result<(), String>) -> Consequence {
+        let Some(member) = self.members.get_mut(&key) else {
+            return Consequence::None;
+        };
+        let joining = member.standing == Standing::Joining;
+        match outcome {
+            Ok(()) if joining => {
+                if member.announced {
+                    tracing::info!(worker = member.id, address = %member.address, "joins");
+                }
+                self.enter(key);
+                Consequence::Entered
+            }
+            Ok(()) if member.standing == Standing::Lost => {
+                tracing::info!(worker = member.id, address = %member.address, "is reachable again");
+                member.came_back();
+                self.resume(key);
+                Consequence::None
+            }
+            Err(problem) if joining || member.standing == Standing::Lost => {
+                if joining {
+                    if member.announced && member.failures == 0 {
+                        tracing::info!(worker = member.id, address = %member.address, "is not ready yet: {problem}");
+                    }
+                    self.refusal = Some(format!("{}: {problem}", member.address));
+                }
+                member.fail();
+                self.look_at(key);
+                Consequence::None
+            }
+            // It has begun to leave meanwhile.
+            Ok(()) | Err(_) => Consequence::None,
+        }
+    }
+
+    fn resume(&mut self, key: u64) {
+        if let Some(member) = self.members.get_mut(&key) {
+            let quietly = member.standing == Standing::Occupied;
+            member.standing = Standing::Serving;
+            member.give_up();
+            if !quietly {
+                self.roster.put(member.entry());
+            }
+            if let Some(place) = member.place {
+                self.table.resume(place);
+            }
+        }
+    }
+
+    /// After its pause; the outcome is an event.
+    fn look_at(&mut self, key: u64) {
+        let Some(member) = self.members.get(&key) else {
+            return;
+        };
+        let (pause, worker) = (member.pause(), member.worker.clone());
+        let (looks, authority) = (self.looks.clone(), self.usage.authority.clone());
+        let path = self.usage.ready_path.clone();
+        self.begin(key, async move {
+            tokio::time::sleep(pause).await;
+            // Never closed.
+            let _place = looks.acquire_owned().await.ok();
+            Event::Probed(probe(&worker, &authority, path.as_deref()).await)
+        });
+    }
+
+    fn begin(&mut self, key: u64, work: impl Future<Output = Event> + Send + 'static) {
+        let events = self.events.clone();
+        let task = tokio::spawn(async move {
+            let event = work.await;
+            let _ = events.send((key, event));
+        });
+        if let Some(member) = self.members.get_mut(&key) {
+            member.busy_with(task.abort_handle());
+        }
+    }
+}

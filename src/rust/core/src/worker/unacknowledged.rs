@@ -1,0 +1,40 @@
+//! How much of what was written the other machine's system has not taken.
+
+// One ioctl that no crate has.
+#![allow(unsafe_code)]
+
+use std::os::fd::AsFd;
+
+/// Bytes written to a TCP socket that the other side has not acknowledged; `None` where the system does not tell.
+#[cfg(all(
+    any(target_os = "linux", target_os = "android"),
+    any(
+        target_arch = "x86_64",
+        target_arch = "x86",
+        target_arch = "aarch64",
+        target_arch = "arm",
+        target_arch = "riscv64"
+    )
+))]
+pub(super) fn unacknowledged(socket: impl AsFd) -> Option<u64> {
+    use rustix::ioctl::{ioctl, Getter, Opcode};
+    /// `SIOCOUTQ` of tcp(7).
+    const OUTQ: Opcode = 0x5411;
+    // SAFETY: it writes one int, and nothing else.
+    let bytes = unsafe { ioctl(socket, Getter::<OUTQ, std::ffi::c_int>::new()) };
+    bytes.ok().and_then(|bytes| u64::try_from(bytes).ok())
+}
+
+#[cfg(not(all(
+    any(target_os = "linux", target_os = "android"),
+    any(
+        target_arch = "x86_64",
+        target_arch = "x86",
+        target_arch = "aarch64",
+        target_arch = "arm",
+        target_arch = "riscv64"
+    )
+)))]
+pub(super) fn unacknowledged(_: impl AsFd) -> Option<u64> {
+    None
+}
