@@ -131,7 +131,7 @@
 #' ended; one that fails is counted in `faucet_tls_failures_total`, and the log has a line at most every 10 seconds. Apps see
 #' `X-Forwarded-Proto: https`, in native workers also as `req$rook.url_scheme`, and the cookie of a session (`sticky`) is for TLS
 #' alone. TLS is for `port`: a Unix socket has none, and the admin port has none either, so leave that on loopback or a
-#' Unix socket.
+#' Unix socket. [run_hub()] speaks it to workers that dial in, too, and asks them for no certificate: they have a token.
 #'
 #' @section Under systemd:
 #' The server tells systemd (`Type=notify`) when it is ready, reloads and stops, how many workers there are, and, with
