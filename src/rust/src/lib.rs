@@ -8,6 +8,7 @@
 mod answer;
 mod interrupts;
 mod memory;
+mod metric;
 mod outlet;
 mod panics;
 mod serve;
@@ -32,6 +33,7 @@ fn usable_cores() -> i32 {
 extendr_module! {
     mod faucet;
     fn usable_cores;
+    use metric;
     use outlet;
     use serve;
     use server;

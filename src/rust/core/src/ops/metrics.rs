@@ -1,6 +1,7 @@
 //! Counters and histograms, as OpenMetrics.
 
 use std::fmt::Write;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +12,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
+
+use crate::app_metrics::{AppMetrics, Counted as CountedProcess};
 
 use super::status::{LookupState, PoolStatus, ServerStatus, STATES};
 
@@ -102,6 +105,8 @@ pub struct Metrics {
     sessions: Family<ByPool, Gauge>,
     log_dropped: Counter<u64, AtomicU64>,
     log_dropped_seen: AtomicU64,
+    /// What the apps count.
+    apps: AppMetrics,
 }
 
 impl Default for Metrics {
@@ -204,6 +209,7 @@ impl Default for Metrics {
             sessions,
             log_dropped,
             log_dropped_seen: AtomicU64::new(0),
+            apps: AppMetrics::default(),
         }
     }
 }
@@ -220,6 +226,7 @@ pub struct PoolMetrics {
     ok: Counter,
     duration: Histogram,
     queue_wait: Histogram,
+    apps: AppMetrics,
 }
 
 impl PoolMetrics {
@@ -281,6 +288,11 @@ impl PoolMetrics {
         self.counted.lookups.get_or_create(&outcome).inc();
     }
 
+    /// A process will begin whose app may count in a file of that path. It is counted until this is dropped.
+    pub fn process(&self, path: PathBuf) -> CountedProcess {
+        self.apps.process(&self.pool.0, path)
+    }
+
     /// A turn was asked for.
     pub fn turn(&self, outcome: &'static str) {
         let outcome = self.by_outcome(outcome);
@@ -308,10 +320,16 @@ impl Metrics {
             ok,
             duration,
             queue_wait,
+            apps: self.apps.clone(),
         }
     }
 
-    /// All of them as text, in OpenMetrics' form. Gauges are read from `status` now.
+    /// What the apps count, which is read where it holds nobody up.
+    pub fn apps(&self) -> &AppMetrics {
+        &self.apps
+    }
+
+    /// All of our own as text, in OpenMetrics' form. Gauges are read from `status` now.
     pub fn render(&self, status: &ServerStatus, connections: usize, log_dropped: u64) -> String {
         // Those of pools that are gone go with them.
         self.queue_length.clear();
