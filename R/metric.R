@@ -10,14 +10,15 @@
 #' Metrics are made once, where the app is loaded, and used in its handlers. To make one again that is there, by the same name
 #' and of the same kind, gives the same one.
 #'
-#' - A *counter* only goes up: `$inc(..., by = 1)`. Prometheus sees its name with `_total` at the end.
-#' - A *gauge* goes up and down: `$set(value, ...)`, `$inc(..., by = 1)`, `$dec(..., by = 1)`.
+#' - A *counter* only goes up: `$inc(by = 1, ...)`. Prometheus sees its name with `_total` at the end.
+#' - A *gauge* goes up and down: `$set(value, ...)`, `$inc(by = 1, ...)`, `$dec(by = 1, ...)`.
 #' - A *histogram* tells how many values fall into which range: `$observe(value, ...)`.
 #' - Each has `$value(...)`: what this process has counted in one series, a number, or of a histogram its `count` and `sum`.
 #'
 #' @section Labels:
 #' What `...` stands for are labels, each with a name: `orders$inc(country = "de")`. A character vector with names is a set of
-#' labels, too: `orders$inc(c(country = "de"))`. A value is one string, number, logical or factor; `NULL`, `NA` and `""` are as good
+#' labels, too: `orders$inc(c(country = "de"))`, and so labels called `by` or `value` are given. A number without a name comes
+#' first: `orders$inc(2, country = "de")`. A value is one string, number, logical or factor; `NULL`, `NA` and `""` are as good
 #' as no label. Names consist of letters (a-z, A-Z), digits and `_`; `pool`, `le` and `quantile` are taken, and so is what
 #' begins with `__`.
 #'
@@ -28,7 +29,7 @@
 #' @section Where it counts:
 #' In workers of all types, and in those that are forked with `preload`, which begin with zeros. Elsewhere (in a template, in
 #' processes that a worker starts or forks, in a plain session or a test) it counts in memory only.
-#' To count takes a few microseconds, and never waits for anyone.
+#' To count takes microseconds, and waits for nobody.
 #'
 #' If two processes have different metrics of one name, that which was there first is shown until no worker has it any more. So
 #' a reload may change a metric, and it begins anew.
@@ -64,7 +65,7 @@
 #'
 #' # Here they count in memory
 #' orders$inc(country = "de")
-#' orders$inc(country = "fr", by = 2)
+#' orders$inc(2, country = "fr")
 #' orders
 metric_counter <- function(name, help = "") {
   new_metric("counter", name, help)
@@ -118,29 +119,42 @@ define_metric <- function(definition, call) {
   ), call = call)
 }
 
-raise_metric_failure <- function(failure, call) {
-  argument <- attr(failure, "argument")
+# `number`: what the function calls it.
+raise_metric_failure <- function(failure, call, number = NULL) {
+  at <- attr(failure, "argument")
   message <- failure$message
-  abort("option", "{.arg {argument}}: {message}.", option = argument, call = call)
+  if (at == "labels") {
+    abort("option", "{message}.", option = at, call = call)
+  }
+  argument <- if (at == "value") number else at
+  abort("option", "{.arg {argument}} {message}.", option = argument, call = call)
 }
 
 # What its functions hold is plain, so that they work in any process: an app may be saved and read elsewhere.
 metric_object <- function(definition) {
   force(definition)
-  change <- function(how, number, labels, argument, call) {
+  change <- function(how, number, given, argument, call) {
+    parts <- split_number(given)
+    if (!is.null(parts$number)) number <- parts$number
+    if (rlang::is_missing(number)) {
+      abort("option", "{.arg {argument}} must be given: one number.", option = argument, call = call)
+    }
     if (!is.numeric(number) || length(number) != 1 || is.na(number)) {
       got <- describe_value(number)
-      abort("option", "{.arg {argument}} must be one number, not {got}.", option = argument, call = call)
+      abort("option", c(
+        "{.arg {argument}} must be one number, not {got}.",
+        i = if (is.character(number)) "Labels have names: {.code (country = \"de\")}."
+      ), option = argument, call = call)
     }
-    change_metric(definition, how, number, metric_labels(labels, call), call)
+    change_metric(definition, how, number, metric_labels(parts$labels, call), argument, call)
   }
+  # What comes behind `...` is taken by its whole name alone: a label `b` is not taken for `by`.
   functions <- list(
-    inc = function(..., by = 1) change("add", by, list(...), "by", rlang::current_env()),
-    dec = function(..., by = 1) change("subtract", by, list(...), "by", rlang::current_env()),
-    # `.value` is no name of a label, so that no label is taken for it.
-    set = function(.value, ...) change("set", .value, list(...), "value", rlang::current_env()),
-    observe = function(.value, ...) change("observe", .value, list(...), "value", rlang::current_env()),
-    value = function(...) metric_value(definition, metric_labels(list(...), rlang::current_env()))
+    inc = function(..., by = 1) change("add", by, list(...), "by", environment()),
+    dec = function(..., by = 1) change("subtract", by, list(...), "by", environment()),
+    set = function(..., value) change("set", value, list(...), "value", environment()),
+    observe = function(..., value) change("observe", value, list(...), "value", environment()),
+    value = function(...) metric_value(definition, metric_labels(list(...), environment()))
   )
   own <- switch(definition$kind, counter = "inc", gauge = c("set", "inc", "dec"), histogram = "observe")
   structure(
@@ -150,7 +164,7 @@ metric_object <- function(definition) {
   )
 }
 
-change_metric <- function(definition, how, number, labels, call) {
+change_metric <- function(definition, how, number, labels, argument, call) {
   if (how == "subtract") {
     how <- "add"
     number <- -number
@@ -165,11 +179,17 @@ change_metric <- function(definition, how, number, labels, call) {
   } else if (is.null(changed$message)) {
     # It was made in another process.
     define_metric(definition, call)
-    change_metric(definition, how, number, labels, call)
+    change_metric(definition, how, number, labels, argument, call)
   } else {
-    raise_metric_failure(changed, call)
+    raise_metric_failure(changed, call, argument)
   }
   invisible()
+}
+
+# What was given without a name may be the number, and comes first.
+split_number <- function(given) {
+  has_number <- length(given) > 0 && !nzchar(rlang::names2(given)[[1]]) && !rlang::is_named(given[[1]])
+  if (has_number) list(number = given[[1]], labels = given[-1]) else list(labels = given)
 }
 
 # What was given as labels, as a character vector with names.
@@ -178,13 +198,16 @@ metric_labels <- function(given, call) {
     return(rlang::set_names(character(), character()))
   }
   is_named <- nzchar(rlang::names2(given))
+  if (all(is_named) && all(vapply(given, is.character, NA)) && all(lengths(given) == 1) && !anyNA(given)) {
+    # As nearly always, and it is called often.
+    return(valid_text(unlist(given)))
+  }
   sets <- vapply(given, function(value) is.character(value) && rlang::is_named(value), NA)
   if (!all(is_named | sets)) {
     got <- describe_value(given[!(is_named | sets)][[1]])
     abort("option", c(
       "Labels must have names, unlike {got}.",
-      i = "As in {.code $inc(country = \"de\")}, or {.code $inc(c(country = \"de\"))}.",
-      i = "How many is said by name: {.code $inc(by = 2)}."
+      i = "As in {.code $inc(country = \"de\")}, or {.code $inc(c(country = \"de\"))}."
     ), option = "labels", call = call)
   }
   given <- c(given[is_named], unlist(lapply(given[!is_named], as.list), recursive = FALSE))
@@ -209,10 +232,12 @@ label_text <- function(value) {
 
 # UTF-8, whatever it was. Bytes that are no text are shown as such.
 valid_text <- function(text) {
-  text <- enc2utf8(text)
-  bad <- !validUTF8(text)
-  text[bad] <- iconv(text[bad], "UTF-8", "UTF-8", sub = "byte")
-  text
+  utf8 <- enc2utf8(text)
+  bad <- !validUTF8(utf8)
+  if (any(bad)) utf8[bad] <- iconv(utf8[bad], "UTF-8", "UTF-8", sub = "byte")
+  # Which enc2utf8() takes away.
+  names(utf8) <- names(text)
+  utf8
 }
 
 metric_value <- function(definition, labels) {
