@@ -121,37 +121,39 @@ test_that("neither a child of a worker nor too many series count for it", {
 
 test_that("what a worker puts in the place of its file costs nobody the page", {
   skip_on_cran()
-  server <- local_server(local_app("metric"), workers = 1, admin_port = 0)
-  wait_for_workers(server, 1)
   spoil <- list(
-    fifo = function(file) processx::run("mkfifo", file),
-    link = function(file) file.symlink("/dev/zero", file),
-    garbage = function(file) writeBin(as.raw(sample(0:255, 1e5, replace = TRUE)), file),
-    nothing = function(file) file.create(file),
-    folder = function(file) dir.create(file)
+    function(file) processx::run("mkfifo", file),
+    function(file) file.symlink("/dev/zero", file),
+    function(file) writeBin(as.raw(sample(0:255, 1e5, replace = TRUE)), file),
+    function(file) file.create(file),
+    function(file) dir.create(file)
   )
-  total <- 0
-  for (how in names(spoil)) {
-    # Before anybody looks, or it is open already.
-    file <- json(request(server, "/file"))$file
-    unlink(file)
-    spoil[[how]](file)
-    expect_identical(request(server$admin_url, "/metrics")$status, 200L, info = how)
-    expect_identical(counted(server), total, info = how)
-    expect_identical(counted(server, "faucet_requests_total", "status=\"200\"") > 0, TRUE)
-    pid <- server$status()$pid
-    tools::pskill(pid, tools::SIGKILL)
-    wait_until(!pid %in% server$status()$pid)
-    wait_for_workers(server, 1)
-    wait_until(counted(server) == total + 1)
-    # The one that is there has counted once, and is about to be spoilt when it is open.
-    writeBin(as.raw(rep(255, 4096)), json(request(server, "/file"))$file)
-    expect_identical(counted(server), total)
-    pid <- server$status()$pid
-    tools::pskill(pid, tools::SIGKILL)
-    wait_until(!pid %in% server$status()$pid)
-    wait_for_workers(server, 1)
+  n <- length(spoil)
+  server <- local_server(local_app("metric"), workers = n + 1, admin_port = 0)
+  wait_for_workers(server, n + 1)
+  # As many requests at once go to as many workers.
+  files <- wait_until({
+    clients <- crowd()
+    for (i in seq_len(n + 1)) clients$add(server, paste0("/file?ms=300&", i))
+    files <- unique(vapply(clients$wait(), function(answer) json(answer)$file, ""))
+    if (length(files) == n + 1) files
+  })
+  # Nobody has looked yet, or they would be open already.
+  for (i in seq_len(n)) {
+    unlink(files[[i]])
+    spoil[[i]](files[[i]])
   }
+  expect_identical(request(server$admin_url, "/metrics")$status, 200L)
+  expect_identical(counted(server), 1)
+  # The last one is open.
+  writeBin(as.raw(rep(255, 4096)), files[[n + 1]])
+  expect_identical(counted(server), 0)
+  expect_gt(counted(server, "faucet_requests_total", "status=\"200\""), n)
+  pids <- server$status()$pid
+  for (pid in pids) tools::pskill(pid, tools::SIGKILL)
+  wait_until(!any(pids %in% server$status()$pid))
+  wait_for_workers(server, n + 1)
+  expect_identical(counted(server), n + 1)
 })
 
 test_that("pools are told apart, and an app that is an object counts with metrics of the session", {

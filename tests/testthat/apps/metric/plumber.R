@@ -27,7 +27,10 @@ function() {
 
 #* @get /file
 #* @serializer unboxedJSON
-function() list(file = Sys.getenv("FAUCET_METRICS"))
+function(ms = 0) {
+  Sys.sleep(as.numeric(ms) / 1000)
+  list(file = Sys.getenv("FAUCET_METRICS"))
+}
 
 #* @get /many
 #* @serializer unboxedJSON
