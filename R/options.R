@@ -168,8 +168,8 @@ own_definitions <- function() {
     tls = setting(
       "tls", NULL,
       paste(
-        "Speak TLS (HTTPS) on `port`: `list(cert = \"cert.pem\", key = \"key.pem\")`, with `client_ca = \"ca.pem\"` only to clients",
-        "that have a certificate by that CA. Files in PEM form; see [run()]."
+        "Speak TLS (HTTPS) on `port`: `list(cert = \"cert.pem\", key = \"key.pem\")`. With `client_ca = \"ca.pem\"`, only to",
+        "clients that have a certificate by that CA. Files in PEM form; see [run()]."
       ),
       null = TRUE, parts = c("cert", "key", "client_ca")
     ),

@@ -12,7 +12,10 @@ test_that("a server with TLS is reached by https, also by HTTP/2, and says so", 
   expect_identical(request(server, "/pid", cainfo = ca)$status, 200L)
   expect_error(request(server, "/pid"), "certificate")
   for (version in c("--http1.1", "--http2")) {
-    shown <- processx::run("curl", c("-s", version, "--cacert", ca, "-o", "/dev/null", "-w", "%{http_version} %{http_code}", paste0(server$url, "/pid")))
+    shown <- processx::run(
+      "curl",
+      c("-s", version, "--cacert", ca, "-o", "/dev/null", "-w", "%{http_version} %{http_code}", paste0(server$url, "/pid"))
+    )
     expect_identical(shown$stdout, if (version == "--http2") "2 200" else "1.1 200")
   }
   # Without TLS.
@@ -68,10 +71,12 @@ test_that("R is interrupted when a client leaves", {
   app <- local_app("cancel")
   server <- local_server(app, workers = 1, worker_type = "native", tls = tls_of(dir))
   for (version in c("--http1.1", "--http2")) {
-    curl <- processx::process$new(
-      "curl", c("-s", version, "--cacert", file.path(dir, "ca.pem"), paste0(server$url, "/work?id=1", version, "&kind=sleep&ms=60000"))
-    )
     id <- paste0("1", version)
+    path <- paste0("/work?id=", id, "&kind=sleep&ms=60000")
+    curl <- processx::process$new(
+      "curl", c("-s", version, "--cacert", file.path(dir, "ca.pem"), paste0(server$url, path))
+    )
+    withr::defer(curl$kill())
     wait_until(file.exists(file.path(app, paste0("begun-", id))), what = "the request to begin")
     curl$kill()
     wait_until(file.exists(file.path(app, paste0("broken-", id))), what = "the interrupt")
@@ -147,7 +152,10 @@ test_that("a certificate that has expired is a warning in the log", {
 test_that("a front of replicas speaks TLS to its clients", {
   dir <- local_certificates()
   behind <- local_server(local_app("basic"), workers = 1)
-  front <- faucet::run_k8s(behind$url, port = 0, host = "127.0.0.1", block = FALSE, quiet = TRUE, access_log = "none", tls = tls_of(dir))
+  front <- faucet::run_k8s(
+    behind$url,
+    port = 0, host = "127.0.0.1", block = FALSE, quiet = TRUE, access_log = "none", tls = tls_of(dir)
+  )
   withr::defer(suppressMessages(front$stop(timeout = 1)))
   expect_match(front$url, "^https://")
   expect_identical(request(front, "/pid", cainfo = file.path(dir, "ca.pem"))$status, 200L)

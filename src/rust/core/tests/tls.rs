@@ -2,17 +2,19 @@
 
 mod common;
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
 use common::native::{Control, NativeWorker, PATIENT};
 use common::tls::{blocking, dial, expired, self_signed, server, Authority, Files, Identity};
-use common::{house, pattern, until, within, Client, House, Seen, Upstream, Wire, SOON};
+use common::{house, pattern, until, within, Client, Dice, House, Seen, Upstream, Wire, SOON};
 use faucet_core::front::ClientStream;
 use faucet_core::tls::{ClientTls, ServerTls, TlsSettings};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
 
 const NAMES: [&str; 2] = ["localhost", "127.0.0.1"];
 
@@ -70,6 +72,64 @@ async fn a_slow_client_gets_a_large_body_whole_and_holds_no_worker() {
     worker.arrived(1).await;
     house.idle().await;
     assert!(client.response().await.body == body);
+}
+
+/// Passes bytes on, some at a time.
+async fn crumble(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, seed: u64) -> io::Result<()> {
+    let mut dice = Dice::new(seed);
+    let mut bytes = vec![0; 20_000];
+    loop {
+        let size = dice.below(15);
+        let most = 1 + dice.below(1 << size) as usize;
+        match from.read(&mut bytes[..most]).await? {
+            0 => return to.shutdown().await,
+            count => to.write_all(&bytes[..count]).await?,
+        }
+        if dice.below(3) == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// The address of a network that splits what it carries anywhere.
+async fn crumbling(to: SocketAddr) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    tokio::spawn(async move {
+        for seed in 1.. {
+            let (client, _) = listener.accept().await.expect("a client");
+            let server = TcpStream::connect(to).await.expect("it listens");
+            let ((client_in, client_out), (server_in, server_out)) =
+                (client.into_split(), server.into_split());
+            tokio::spawn(crumble(client_in, server_out, seed));
+            tokio::spawn(crumble(server_in, client_out, seed + 1000));
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn records_may_come_in_any_pieces() {
+    let worker = echoing().await;
+    let (house, tls) = secured(&worker).await;
+    let network = crumbling(house.address).await;
+    for round in 0..20 {
+        let mut client = dial(&tls, "localhost", network)
+            .await
+            .expect("a good certificate");
+        let mut dice = Dice::new(round);
+        let bodies: Vec<_> = (0..5)
+            .map(|_| pattern(dice.below(200_000) as usize))
+            .collect();
+        // All of them before the first answer is read.
+        for body in &bodies {
+            client.start_post("/", body).await;
+        }
+        for body in bodies {
+            assert!(client.response().await.body == body, "round {round}");
+        }
+    }
+    house.idle().await;
 }
 
 #[tokio::test]
@@ -470,7 +530,7 @@ async fn an_idle_client_goes_properly_and_one_that_returns_is_served() {
     assert_eq!(client.get("/").await.status, 200);
     // An end without `close_notify` is an error to a client of ours.
     let mut byte = [0u8];
-    let read = tokio::io::AsyncReadExt::read(&mut client.stream, &mut byte);
+    let read = client.stream.read(&mut byte);
     assert_eq!(within("the end", read).await.expect("a proper end"), 0);
 }
 
@@ -525,4 +585,10 @@ fn what_is_wrong_with_the_files_is_said() {
     }
     let other = files.write("other", &authority.sign(&NAMES).key);
     assert!(refused(&with_key(&other)).contains("does not fit"));
+}
+
+#[test]
+fn a_client_without_tls_pays_nothing_for_it() {
+    let either = std::mem::size_of::<ClientStream>();
+    assert!(either <= std::mem::size_of::<tokio::net::UnixStream>() + 8);
 }

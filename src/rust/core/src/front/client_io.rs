@@ -213,7 +213,13 @@ impl AsyncRead for ClientIo {
         let before = buf.filled().len();
         let fresh = self.unread.is_empty();
         let polled = if fresh {
-            self.stream.poll_read_shared(cx, buf)
+            match self.stream.poll_read_shared(cx, buf) {
+                // Of TLS: some clients just close. What is cut off shows, as a request says where it ends.
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    Poll::Ready(Ok(()))
+                }
+                polled => polled,
+            }
         } else {
             let length = self.unread.len().min(buf.remaining());
             buf.put_slice(&self.unread.split_to(length));

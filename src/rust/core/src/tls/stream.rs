@@ -141,9 +141,9 @@ impl TlsStream {
         Poll::Ready(Ok(()))
     }
 
-    /// Moves what has arrived into `buf`: at least a byte, or none at the end.
+    /// Moves what has arrived into `buf`: at least a byte, or none at the end. An end that the other side has not announced is an
+    /// error, `UnexpectedEof`: somebody else may have made it.
     fn take(session: &mut Connection, buf: &mut ReadBuf<'_>) -> io::Result<()> {
-        let is_server = matches!(session, Connection::Server(_));
         let before = buf.filled().len();
         let mut reader = session.reader();
         while buf.remaining() > 0 {
@@ -154,8 +154,6 @@ impl TlsStream {
                     count
                 }
                 Err(_) if buf.filled().len() > before => 0,
-                // Some clients just close. What is cut off shows: a request says where it ends.
-                Err(error) if is_server && error.kind() == io::ErrorKind::UnexpectedEof => 0,
                 Err(error) => return Err(error),
             };
             if count == 0 {
