@@ -43,7 +43,8 @@ warn_of_unknown_settings <- function(options = names(base::options()), variables
 
 # Set by faucet for its workers, or read when the package is built.
 own_variables <- paste0("FAUCET_", c(
-  "APP", "DOCUMENT", "FILE", "FORK", "HOST", "LIB", "PORT", "SERVER_NAME", "SERVER_PORT", "SOCKET", "TEMPLATE", "WORKER_ID",
+  "APP", "DOCUMENT", "FILE", "FORK", "HOST", "LIB", "METRICS", "PORT", "SERVER_NAME", "SERVER_PORT", "SOCKET", "TEMPLATE",
+  "WORKER_ID",
   "PROFILE", "TARGET_DIR", "VENDOR"
 ))
 

@@ -1,6 +1,7 @@
 //! Counters and histograms, as OpenMetrics.
 
 use std::fmt::Write;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::status::{LookupState, PoolStatus, ServerStatus, State, STATES};
+use crate::app_metrics::{AppMetrics, Counted as CountedProcess};
 
 /// Upper bounds in seconds: from a fast route of one worker to R's long computations.
 const BUCKETS: [f64; 14] = [
@@ -122,6 +124,8 @@ pub struct Metrics {
     sessions: Family<ByPool, Gauge>,
     log_dropped: Counter<u64, AtomicU64>,
     log_dropped_seen: AtomicU64,
+    /// What the apps count.
+    apps: AppMetrics,
 }
 
 impl Default for Metrics {
@@ -245,6 +249,7 @@ impl Default for Metrics {
             sessions,
             log_dropped,
             log_dropped_seen: AtomicU64::new(0),
+            apps: AppMetrics::default(),
         }
     }
 }
@@ -261,6 +266,7 @@ pub struct PoolMetrics {
     ok: Counter,
     duration: Histogram,
     queue_wait: Histogram,
+    apps: AppMetrics,
 }
 
 impl PoolMetrics {
@@ -322,6 +328,11 @@ impl PoolMetrics {
         self.counted.lookups.get_or_create(&outcome).inc();
     }
 
+    /// A process will begin whose app may count in a file of that path. It is counted until this is dropped.
+    pub fn process(&self, path: PathBuf) -> CountedProcess {
+        self.apps.process(&self.pool.0, path)
+    }
+
     /// A turn was asked for.
     pub fn turn(&self, outcome: &'static str) {
         let outcome = self.by_outcome(outcome);
@@ -354,6 +365,7 @@ impl Metrics {
             ok,
             duration,
             queue_wait,
+            apps: self.apps.clone(),
         }
     }
 
@@ -362,7 +374,12 @@ impl Metrics {
         self.tls_failures.get_or_create(&Reason { reason }).inc();
     }
 
-    /// All of them as text, in OpenMetrics' form. Gauges are read from `status` now.
+    /// What the apps count, which is read where it holds nobody up.
+    pub fn apps(&self) -> &AppMetrics {
+        &self.apps
+    }
+
+    /// All of our own as text, in OpenMetrics' form. Gauges are read from `status` now.
     pub fn render(&self, status: &ServerStatus, connections: usize, log_dropped: u64) -> String {
         // Those of pools that are gone go with them.
         self.queue_length.clear();
