@@ -73,14 +73,7 @@ check_setting <- function(value, name, definition, source = c("argument", "optio
   }
 
   takes <- describe_setting(definition)
-  is_secret <- definition$kind == "secret"
-  got <- if (is_secret) {
-    "this one"
-  } else if (definition$kind == "tls" && is.list(value)) {
-    describe_list(value)
-  } else {
-    describe_value(value)
-  }
+  got <- describe_given(value, definition$kind)
   option <- paste0("faucet.", name)
   variable <- setting_variables(name, definition)
   where <- switch(
@@ -91,7 +84,7 @@ check_setting <- function(value, name, definition, source = c("argument", "optio
   )
   abort(
     "option", paste(where, "must be {takes}, not {got}."),
-    option = name, source = source, value = if (!is_secret) value, call = call
+    option = name, source = source, value = if (definition$kind != "secret") value, call = call
   )
 }
 
@@ -263,6 +256,17 @@ describe_setting <- function(definition) {
   what <- sub(",$", "", what)
   # That of `hub` is that there is none.
   if (isTRUE(limits$null) && definition$kind != "hubs") paste(what, "or NULL") else what
+}
+
+# What a setting was given that does not take it.
+describe_given <- function(value, kind) {
+  if (kind == "secret") {
+    "this one"
+  } else if (kind == "tls" && is.list(value)) {
+    describe_list(value)
+  } else {
+    describe_value(value)
+  }
 }
 
 # By what is in it.
