@@ -5,6 +5,8 @@
 
 mod definition;
 mod exposition;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
 mod labels;
 mod layout;
 mod recorder;
