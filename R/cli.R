@@ -142,7 +142,7 @@ docs_pages <- function(link) {
   host <- sub("/.*$", "", docs$pool)
   path <- sub("/$", "", sub("^[^/]*", "", docs$pool))
   port <- regmatches(link$url, regexpr(":[0-9]+$", link$url))
-  paste0(ifelse(nzchar(host), paste0("http://", host, port), link$url), path, docs$path, recycle0 = TRUE)
+  paste0(ifelse(nzchar(host), paste0(sub("//.*$", "//", link$url), host, port), link$url), path, docs$path, recycle0 = TRUE)
 }
 
 count_of <- function(n, noun) {

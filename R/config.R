@@ -28,6 +28,11 @@ read_config <- function(path, given = list(), call = NULL) {
       config[[name]] <- paste0("unix:", beside(path, sub("^unix:", "", config[[name]])))
     }
   }
+  # One list takes the place of the other as a whole.
+  if ("tls" %in% names(given)) config$tls <- NULL
+  if (is.list(config$tls)) {
+    config$tls <- lapply(config$tls, function(file) if (rlang::is_string(file)) beside(path, file) else file)
+  }
   settings <- utils::modifyList(config[names(config) != "pools"], given)
   # Found here, where it is known in which line they are.
   locate(complain, character(), resolve_settings(settings, "run", call = call))

@@ -25,6 +25,25 @@ hub_is_exposed <- function(text) .Call(wrap__hub_is_exposed, text)
 #' @noRd
 host_is_loopback <- function(host) .Call(wrap__host_is_loopback, host)
 
+#' Makes a metric known.
+#' @param kind "counter", "gauge" or "histogram".
+#' @param buckets Upper bounds of a histogram's buckets; else none.
+#' @return `ok`, and its `name` as it is known. If one of that name is another, that one's `kind`.
+#' @noRd
+metric_define <- function(kind, name, help, buckets) .Call(wrap__metric_define, kind, name, help, buckets)
+
+#' Counts.
+#' @param how "add", "set" or "observe".
+#' @param names,values The labels.
+#' @return `NULL`, or what went wrong; with `ok` a `note` for the user; without a `message`, the metric is not known.
+#' @noRd
+metric_change <- function(name, how, number, names, values) .Call(wrap__metric_change, name, how, number, names, values)
+
+#' What this process has counted.
+#' @return A list with a list for each series: `labels`, a named character vector, and `numbers`.
+#' @noRd
+metric_series <- function(name) .Call(wrap__metric_series, name)
+
 #' Prints lines, in order with those for the other stream. Never waits long, and never fails for want of a reader.
 #' @param stream "stdout" or "stderr".
 #' @param lines Raw vector.
@@ -179,6 +198,10 @@ option_problem <- function(name, text) .Call(wrap__option_problem, name, text)
 #' The one form of a route that is valid.
 #' @noRd
 route_name <- function(text) .Call(wrap__route_name, text)
+
+#' What is wrong with certificate and key, `NULL` if nothing is. `tls` is a list, as the setting has it.
+#' @noRd
+tls_problem <- function(tls) .Call(wrap__tls_problem, tls)
 
 #' Notes SIGTERM, SIGHUP and SIGUSR1 for `server_poll()`, and ignores SIGUSR2 and SIGPIPE, until `signals_release()`.
 #' @noRd

@@ -35,6 +35,9 @@
 #' too early elsewhere. It does so for peers that its setting `fronts` names, by default none. Plain plumber pods should have
 #' one front. See `vignette("kubernetes", package = "faucet")`.
 #'
+#' @section TLS:
+#' `tls = list(cert = "cert.pem", key = "key.pem")` is for clients, as in [run()]. To replicas, faucet speaks HTTP without TLS.
+#'
 #' @section Running in the foreground and in the background:
 #' As [run()] does: with `block = TRUE`, `run_k8s()` returns when the server has stopped, and Ctrl-C or a TERM signal stops it
 #' by draining. A HUP signal looks the name up again. HUP and USR1 open `log_file` again. With `block = FALSE`, `run_k8s()`

@@ -6,12 +6,14 @@ all_verbs <- c("run", "run_k8s", "run_hub", "run_worker")
 # A setting: what it takes (`kind`), its default, and what it does in the words of the help page. `default` is a
 # function where the value depends on the machine, and `shown` then says it in words. `verbs` take it; those in `defaults`
 # have a default of their own. `elsewhere` tells who gives it to another verb what to do there. `common` is an environment
-# variable that other programs read, too: it counts where nothing of faucet's own is set, and only if its value fits.
+# variable that other programs read, too: it counts where nothing of faucet's own is set, and only if its value fits. One with
+# `parts`, their names, is a list of them, and each has an environment variable.
 setting <- function(
-    kind, default, doc, ..., shown = NULL, verbs = all_verbs, defaults = list(), elsewhere = NULL, common = NULL) {
+    kind, default, doc, ..., shown = NULL, verbs = all_verbs, defaults = list(), elsewhere = NULL, common = NULL,
+    parts = NULL) {
   list(
     kind = kind, default = default, doc = doc, shown = shown, verbs = verbs, defaults = defaults, elsewhere = elsewhere,
-    common = common, limits = list(...)
+    common = common, parts = parts, limits = list(...)
   )
 }
 
@@ -162,6 +164,14 @@ own_definitions <- function() {
         "after `FAUCET_PORT`, but not for `run_worker()`, which with `NULL` takes no requests but those of hubs."
       ),
       min = 0, max = 65535, common = "PORT", defaults = list(run_worker = NULL)
+    ),
+    tls = setting(
+      "tls", NULL,
+      paste(
+        "Speak TLS (HTTPS) on `port`: `list(cert = \"cert.pem\", key = \"key.pem\")`. With `client_ca = \"ca.pem\"`, only to",
+        "clients that have a certificate by that CA. Files in PEM form; see [run()]."
+      ),
+      null = TRUE, parts = c("cert", "key", "client_ca")
     ),
     queue = setting(
       "count", 1024L, "Requests that may wait for a worker. One more gets 503.",
@@ -355,19 +365,20 @@ resolve_settings <- function(given, verb, call = NULL) {
   values <- lapply(rlang::set_names(names(definitions)), function(name) {
     list(resolve_setting(name, given, definitions[[name]], call = call))
   })
-  lapply(values, `[[`, 1)
+  values <- lapply(values, `[[`, 1)
+  check_tls_host(values, call = call)
+  values
 }
 
 # The one accessor: argument, then option, then faucet's environment variable, then the common one, then default.
 resolve_setting <- function(name, given = list(), definition = setting_definitions()[[name]], call = NULL) {
   option <- paste0("faucet.", name)
-  variable <- setting_variable(name)
   if (name %in% names(given)) {
     check_setting(given[[name]], name, definition, "argument", call = call)
   } else if (!is.null(getOption(option))) {
     check_setting(getOption(option), name, definition, "option", call = call)
-  } else if (!is.null(text <- read_variable(variable))) {
-    check_setting(parse_setting(text, definition), name, definition, "variable", call = call)
+  } else if (!is.null(value <- read_setting(name, definition))) {
+    check_setting(value, name, definition, "variable", call = call)
   } else if (!is.null(value <- read_common(definition))) {
     value
   } else if (is.function(definition$default)) {
@@ -379,7 +390,20 @@ resolve_setting <- function(name, given = list(), definition = setting_definitio
 
 # Whether something other than the default says what a setting is: `...` are the names of arguments.
 is_set <- function(name, ...) {
-  name %in% c(...) || !is.null(getOption(paste0("faucet.", name))) || !is.null(read_variable(setting_variable(name)))
+  name %in% c(...) || !is.null(getOption(paste0("faucet.", name))) ||
+    !is.null(read_setting(name, setting_definitions()[[name]]))
+}
+
+# What the environment says of a setting: NULL if nothing.
+read_setting <- function(name, definition) {
+  texts <- Filter(Negate(is.null), lapply(setting_variables(name, definition), read_variable))
+  if (length(texts) == 0) {
+    NULL
+  } else if (is.null(definition$parts)) {
+    parse_setting(texts[[1]], definition)
+  } else {
+    texts
+  }
 }
 
 # NULL if it is not set. Next to a service called "faucet", Kubernetes sets FAUCET_PORT to that service's address.
@@ -398,6 +422,12 @@ setting_variable <- function(name) {
   paste0("FAUCET_", toupper(name))
 }
 
+# All that a setting has, by the names of its parts if there are some.
+setting_variables <- function(name, definition = setting_definitions()[[name]]) {
+  parts <- definition$parts
+  if (is.null(parts)) setting_variable(name) else rlang::set_names(setting_variable(paste0(name, "_", parts)), parts)
+}
+
 #' All settings of a server
 #'
 #' Every setting is an argument of [run()], [run_k8s()], [run_hub()] or [run_worker()], or of several of them, by its name.
@@ -414,6 +444,8 @@ setting_variable <- function(name) {
 #' - A *name* has up to 64 visible ASCII characters, a *secret* up to 1024, without spaces. A secret is shown nowhere.
 #' - A *hub* is `"host"` or `"host:port"` (port 4040 unless it is given), or with TLS `"tls://host:port"`.
 #' - An *address* is an IP address, with a port after a colon if it is not 53: `"10.0.0.10"`, `"[fd00::10]:5353"`.
+#' - *files* of `tls` are a list, or in a configuration file a map, with `cert`, `key` and, if it is wanted, `client_ca`; in the
+#'   environment, each has a variable of its own.
 #' - What a verb does not take is an error as an argument; as an option or in the environment it is not looked at.
 #' - In an environment variable, `Inf` is written `Inf`, yes and no are `true` and `false`, and a
 #'   list has commas between its elements. An empty variable counts as not set, and so does one that begins with `tcp://`:

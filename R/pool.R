@@ -42,7 +42,8 @@
 #'   there. It gets no new sessions, and their requests wait, until it answers again.
 #'
 #' Cookies are for a host, whatever the port, and for the route's path; on a page of another site (in a frame) browsers do not
-#' send them (`SameSite=Lax`). Behind a proxy that speaks TLS and is one of `trusted_proxies` they are for TLS alone.
+#' send them (`SameSite=Lax`). With `tls`, or behind a proxy that speaks TLS and is one of `trusted_proxies`, they are for TLS
+#' alone.
 #'
 #' @param dir Directory with the API, or one file of R code, as for [run()].
 #' @param ... Settings of this pool, by name, such as `workers`, `timeout`, `queue` or `preload`: see

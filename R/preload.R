@@ -88,7 +88,7 @@ become_worker <- function(worker) {
   )
   # R's own temporary folder is the template's; that of libraries and of other processes need not be.
   temporary <- file.path(dirname(Sys.getenv("TMPDIR")), basename(worker$socket))
-  if (dir.exists(temporary)) Sys.setenv(TMPDIR = temporary)
+  if (dir.exists(temporary)) Sys.setenv(TMPDIR = temporary, FAUCET_METRICS = file.path(temporary, "metrics"))
   # When the environment is the worker's, as it looks there.
   worker_watch()
   exit_with_errors()

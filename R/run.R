@@ -117,6 +117,22 @@
 #' Whoever connects has no address. In the access log it is `unix:`, as in nginx's, and what it says of its client is believed
 #' if `"unix:"` is one of `trusted_proxies`. `req$SERVER_NAME` and `req$SERVER_PORT` are `localhost` and `80`.
 #'
+#' @section TLS:
+#' With `tls = list(cert = "cert.pem", key = "key.pem")` clients come by `https://`, with HTTP/2 or HTTP/1.1 as they wish, TLS 1.3
+#' or 1.2; `$url` and the log say so. Both are files in PEM form: `cert` has the server's certificate, then those between it and
+#' its CA, as nginx takes them; the `key` is not encrypted. What is wrong with them is `faucet_error_option` before anything
+#' starts. With `client_ca = "ca.pem"` only clients that have a certificate by that CA are served.
+#'
+#' `$reload()`, and a HUP signal, read the files again, as after a renewal: new connections get the new certificate, those that
+#' are open stay, and the log says so. Files that cannot be used are `faucet_error_reload`, or a line in the log, and what was
+#' read before stays in use. A certificate that has expired is a warning in the log.
+#'
+#' A client that speaks HTTP without TLS gets 400, which says so. A handshake that is not finished within `header_timeout` is
+#' ended; one that fails is counted in `faucet_tls_failures_total`, and the log has a line at most every 10 seconds. Apps see
+#' `X-Forwarded-Proto: https`, in native workers also as `req$rook.url_scheme`, and the cookie of a session (`sticky`) is for TLS
+#' alone. TLS is for `port`: a Unix socket has none, and the admin port has none either, so leave that on loopback or a
+#' Unix socket. [run_hub()] speaks it to workers that dial in, too, and asks them for no certificate: they have a token.
+#'
 #' @section Under systemd:
 #' The server tells systemd (`Type=notify`) when it is ready, reloads and stops, how many workers there are, and, with
 #' `WatchdogSec=`, that it lives. If systemd opens its sockets (a `.socket` unit), it listens on these: then `host` and `port` do

@@ -16,7 +16,8 @@
 #' - `faucet_error_boot`: workers that `$scale()` started have failed. The others serve on. Field
 #'   `lines`: the last lines that R wrote.
 #' - `faucet_error_reload`: the new code that `$reload()` started has failed, and the old workers serve on; or
-#'   another reload is under way. Field `lines`: the last lines that R wrote.
+#'   another reload is under way; or the files of `tls` cannot be used, and what was read before stays in use. Field
+#'   `lines`: the last lines that R wrote.
 #' - `faucet_error_lookup`: the name that `$reload()` looked up again led to nothing. The replicas that are known serve on.
 #' - `faucet_error_unsupported`: `$scale()` of [run_k8s()] or [run_hub()], which do not start their workers; `$add_pool()` and
 #'   `$remove_pool()` of [run_hub()], whose pools are made by the routes of its workers, or of [run_worker()], which has one.
@@ -124,6 +125,8 @@ faucet_server <- R6::R6Class(
     #'   that are started after them, get this session's environment variables as they are now. If
     #'   the new code does not start, the old workers stay and an error says why. Of [run_k8s()]: look the
     #'   replicas' name up again, now.
+    #'
+    #'   The files of `tls` are read again, too, if all pools reload.
     #'
     #'   A server that was started from a configuration file reads it again, and adds, replaces and removes what differs.
     #' @param pool Of which pool, by its route. By default of all, one after the other.

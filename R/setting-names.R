@@ -28,20 +28,23 @@ check_setting_names <- function(names, given, known, verb, call = NULL) {
 
 # Options and environment variables that look like settings, but are none: a warning for each, once per session.
 warn_of_unknown_settings <- function(options = names(base::options()), variables = environment_names()) {
-  known <- names(setting_definitions())
+  definitions <- setting_definitions()
+  known <- names(definitions)
+  known_variables <- unlist(lapply(known, function(name) setting_variables(name, definitions[[name]])), use.names = FALSE)
   warn_of_unknown(
     unknown_names(options, "^faucet[.]", paste0("faucet.", known)), paste0("faucet.", known), "Option", getOption
   )
   variables <- grep(foreign_variables, variables, value = TRUE, invert = TRUE, useBytes = TRUE)
   warn_of_unknown(
-    unknown_names(variables, "^FAUCET_", c(setting_variable(known), own_variables)), setting_variable(known),
+    unknown_names(variables, "^FAUCET_", c(known_variables, own_variables)), known_variables,
     "Environment variable", read_variable
   )
 }
 
 # Set by faucet for its workers, or read when the package is built.
 own_variables <- paste0("FAUCET_", c(
-  "APP", "DOCUMENT", "FILE", "FORK", "HOST", "LIB", "PORT", "SERVER_NAME", "SERVER_PORT", "SOCKET", "TEMPLATE", "WORKER_ID",
+  "APP", "DOCUMENT", "FILE", "FORK", "HOST", "LIB", "METRICS", "PORT", "SERVER_NAME", "SERVER_PORT", "SOCKET", "TEMPLATE",
+  "WORKER_ID",
   "PROFILE", "TARGET_DIR", "VENDOR"
 ))
 

@@ -57,6 +57,7 @@ check_setting <- function(value, name, definition, source = c("argument", "optio
     path = check_path,
     url_path = check_url_path,
     dns = check_dns,
+    tls = check_tls,
     hubs = check_hubs,
     name = check_name,
     route = check_path_prefix,
@@ -67,14 +68,14 @@ check_setting <- function(value, name, definition, source = c("argument", "optio
   # Bytes that are no text make R's own functions fail.
   checked <- if (!is.character(value) || all(validEnc(value))) check(value, limits)
   if (!is.null(checked)) {
+    if (definition$kind == "tls") check_tls_files(checked, call = call)
     return(checked)
   }
 
   takes <- describe_setting(definition)
-  is_secret <- definition$kind == "secret"
-  got <- if (is_secret) "this one" else describe_value(value)
+  got <- describe_given(value, definition$kind)
   option <- paste0("faucet.", name)
-  variable <- setting_variable(name)
+  variable <- setting_variables(name, definition)
   where <- switch(
     source,
     argument = "{.arg {name}}",
@@ -83,7 +84,7 @@ check_setting <- function(value, name, definition, source = c("argument", "optio
   )
   abort(
     "option", paste(where, "must be {takes}, not {got}."),
-    option = name, source = source, value = if (!is_secret) value, call = call
+    option = name, source = source, value = if (definition$kind != "secret") value, call = call
   )
 }
 
@@ -175,6 +176,34 @@ check_dns <- function(value, limits) {
   if (is.null(option_problem("dns", address))) address
 }
 
+# The paths of the files, which check_tls_files() then looks at.
+check_tls <- function(value, limits) {
+  value <- as.list(value)
+  if (!rlang::is_named(value) || !all(c("cert", "key") %in% names(value)) || anyDuplicated(names(value))) {
+    return(NULL)
+  }
+  value <- lapply(Filter(Negate(is.null), value), function(path) {
+    check_path(if (rlang::is_string(path) && validEnc(path)) path.expand(path), limits)
+  })
+  if (all(names(value) %in% c("cert", "key", "client_ca")) && !any(vapply(value, is.null, NA))) value
+}
+
+# What is wrong with them: which, where, and what to do.
+check_tls_files <- function(tls, call = NULL) {
+  problem <- tls_problem(tls)
+  if (!is.null(problem)) abort("option", "{problem}", option = "tls", call = call)
+}
+
+check_tls_host <- function(settings, call = NULL) {
+  host <- settings$host
+  if (!is.null(settings$tls) && startsWith(host, "unix:")) {
+    abort("option", c(
+      "{.arg tls} is for TCP, and {.arg host} is a Unix socket: {.val {host}}.",
+      i = "Leave {.arg tls} out: a Unix socket does not leave this machine."
+    ), option = "tls", call = call)
+  }
+}
+
 check_flag <- function(value, limits) {
   if (rlang::is_bool(value)) value
 }
@@ -221,11 +250,33 @@ describe_setting <- function(definition) {
     redirect = "a URL like \"http://worker-host:8081\", without a path",
     secret = "one string of up to 1024 visible ASCII characters without spaces",
     dns = "the address of a DNS server like \"10.0.0.10\" or \"127.0.0.1:5353\"",
+    tls = "a list of the paths of files, like list(cert = \"cert.pem\", key = \"key.pem\"),",
     flag = "TRUE or FALSE"
   )
   what <- sub(",$", "", what)
   # That of `hub` is that there is none.
   if (isTRUE(limits$null) && definition$kind != "hubs") paste(what, "or NULL") else what
+}
+
+# What a setting was given that does not take it.
+describe_given <- function(value, kind) {
+  if (kind == "secret") {
+    "this one"
+  } else if (kind == "tls" && is.list(value)) {
+    describe_list(value)
+  } else {
+    describe_value(value)
+  }
+}
+
+# By what is in it.
+describe_list <- function(value) {
+  names <- names(value)
+  if (rlang::is_named(value) && all(validEnc(names)) && all(vapply(value, rlang::is_string, NA))) {
+    paste0("a list of ", paste0("`", names, "`", collapse = ", "))
+  } else {
+    describe_value(value)
+  }
 }
 
 describe_value <- function(value) {

@@ -5,7 +5,7 @@ settings_table <- function() {
     definition <- definitions[[name]]
     cells <- c(
       paste0("`", name, "`"), setting_verbs(definition), setting_unit(definition), setting_default(definition),
-      paste0("`faucet.", name, "`"), paste0("`", setting_variable(name), "`"), definition$doc
+      paste0("`faucet.", name, "`"), paste0("`", setting_variables(name, definition), "`", collapse = ", "), definition$doc
     )
     paste0("| ", paste(cells, collapse = " | "), " |")
   }, character(1))
@@ -51,6 +51,7 @@ setting_unit <- function(definition) {
     name = "name",
     secret = "secret",
     dns = "address",
+    tls = "files",
     flag = "`TRUE`, `FALSE`"
   )
   extra <- c(if (isTRUE(limits$infinite)) "`Inf`", if (isTRUE(limits$null)) "`NULL`")

@@ -1,10 +1,10 @@
 # A client that sees a response while it comes: `text()` is what has arrived, `end` is NULL until it is over, then "complete" or
 # what went wrong.
-listen <- function(server, path) {
+listen <- function(server, path, ...) {
   listener <- new.env()
   listener$bytes <- list()
   pool <- curl::new_pool()
-  handle <- request_handle()
+  handle <- request_handle(...)
   curl::multi_add(
     curl::handle_setopt(handle, url = paste0(address(server), path)),
     data = function(bytes, final) listener$bytes[[length(listener$bytes) + 1]] <- bytes,

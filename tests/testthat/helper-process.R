@@ -41,12 +41,12 @@ wait_until_ready <- function(front) {
       if (!front$process$is_alive()) {
         stop(paste(c("The front has ended:", front$stderr()), collapse = "\n"))
       }
-      line <- grep("Ready on http://", front$stderr(), value = TRUE)
+      line <- grep("Ready on https?://", front$stderr(), value = TRUE)
       if (length(line) > 0) line[[1]]
     },
     what = "the front to be ready"
   )
-  front$url <- sub("^.*Ready on (http://[^ ]*) .*$", "\\1", ready)
+  front$url <- sub("^.*Ready on (https?://[^ ]*) .*$", "\\1", ready)
   front
 }
 

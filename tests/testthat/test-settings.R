@@ -118,7 +118,7 @@ test_that("the environment's text becomes each setting's type", {
 test_that("bytes that are no text are a value that no setting takes", {
   bytes <- "\xff\xfe"
   for (name in names(setting_definitions())) {
-    variables <- rlang::set_names(bytes, setting_variable(name))
+    variables <- rlang::set_names(bytes, setting_variables(name)[[1]])
     withr::with_envvar(variables, {
       error <- expect_error(resolve_setting(name), class = "faucet_error_option", info = name)
       expect_identical(error$source, "variable")
@@ -275,7 +275,7 @@ test_that("an option or a variable that is no setting raises a warning once, whi
 
 test_that("variables of faucet's own, of its build and of Kubernetes raise no warning", {
   names <- c(
-    own_variables, setting_variable(names(setting_definitions())),
+    own_variables, unlist(lapply(names(setting_definitions()), setting_variables), use.names = FALSE),
     "FAUCET_SERVICE_HOST", "FAUCET_SERVICE_PORT_HTTP", "FAUCET_PORT_8080_TCP_ADDR", "FAUCET_FRONT_SERVICE_HOST",
     "FAUCET_FRONT_SERVICE_PORT", "FAUCET_FRONT_PORT_8080_TCP", "FAUCETS", "MY_FAUCET_X", "FAUCET_TEST_VARIABLE"
   )
@@ -298,7 +298,7 @@ test_that("the help page's table has every setting, who takes it, its option and
   for (name in names(setting_definitions())) {
     expect_match(table, paste0("| `", name, "` |"), fixed = TRUE)
     expect_match(table, paste0("`faucet.", name, "`"), fixed = TRUE)
-    expect_match(table, paste0("`FAUCET_", toupper(name), "`"), fixed = TRUE)
+    for (variable in setting_variables(name)) expect_match(table, paste0("`", variable, "`"), fixed = TRUE)
   }
 })
 

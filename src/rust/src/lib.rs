@@ -9,6 +9,7 @@ mod answer;
 mod hubs;
 mod interrupts;
 mod memory;
+mod metric;
 mod outlet;
 mod panics;
 mod serve;
@@ -34,6 +35,7 @@ extendr_module! {
     mod faucet;
     fn usable_cores;
     use hubs;
+    use metric;
     use outlet;
     use serve;
     use server;

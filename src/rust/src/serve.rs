@@ -163,6 +163,10 @@ fn fields(request: &Request, constants: &[(&'static str, String)]) -> List {
             // Where the app is, as CGI has it: the front vouches for it. It takes the place of the constant.
             put("SCRIPT_NAME".into(), value.as_str().into());
         }
+        if name == "x-forwarded-proto" && is_https(value) {
+            // The client's scheme: the front vouches for that, too.
+            put("rook.url_scheme".into(), "https".into());
+        }
         match name.as_str() {
             "content-type" => put("CONTENT_TYPE".into(), value.as_str().into()),
             "content-length" => put("CONTENT_LENGTH".into(), value.as_str().into()),
@@ -178,6 +182,12 @@ fn fields(request: &Request, constants: &[(&'static str, String)]) -> List {
     let _ = all.set_names(headers.iter().map(|(name, _)| name.as_str()));
     put("HEADERS".into(), all);
     List::from_names_and_values(names, values).unwrap_or_else(|_| List::new(0))
+}
+
+/// Whether the client came to the first of the proxies by TLS.
+fn is_https(proto: &str) -> bool {
+    let first = proto.split(',').next().unwrap_or_default();
+    first.trim() == "https"
 }
 
 /// Names and values, sorted by name; those that came twice are joined by a comma, as httpuv does.

@@ -18,6 +18,7 @@ use faucet_core::sessions::SessionLimits;
 use faucet_core::sources::local::{LocalSettings, WorkerRange};
 use faucet_core::sources::replicas::{Settings as ReplicasSettings, Target};
 use faucet_core::sources::{Failure, Source};
+use faucet_core::tls::{ServerTls, TlsSettings};
 use faucet_core::worker::native::Cancelling;
 
 use crate::answer::failure;
@@ -202,6 +203,22 @@ pub fn read(list: &List) -> Result<Settings, Failure> {
         pools: read_pools(&pools)?,
         hub,
         offers,
+        tls: tls(&named)?,
+    })
+}
+
+/// Where certificate and key are; none for `NULL`.
+fn tls(named: &Named) -> Result<Option<TlsSettings>, Failure> {
+    let tls = named.if_any("tls", Named::list)?;
+    tls.map(|tls| tls_settings(&Named::new(&tls))).transpose()
+}
+
+fn tls_settings(tls: &Named) -> Result<TlsSettings, Failure> {
+    let path = |name: &str| tls.string(name).map(PathBuf::from);
+    Ok(TlsSettings {
+        cert: path("cert")?,
+        key: path("key")?,
+        client_ca: tls.if_any("client_ca", Named::string)?.map(PathBuf::from),
     })
 }
 
@@ -341,6 +358,17 @@ fn option_problem(name: &str, text: &str) -> Robj {
     problem.map_or(r!(NULL), Robj::from)
 }
 
+/// What is wrong with certificate and key, `NULL` if nothing is. `tls` is a list, as the setting has it.
+/// @noRd
+#[extendr]
+fn tls_problem(tls: List) -> Robj {
+    let problem = tls_settings(&Named::new(&tls)).and_then(|tls| ServerTls::load(&tls));
+    match problem {
+        Ok(_) => r!(NULL),
+        Err(failure) => failure.message.into(),
+    }
+}
+
 /// The one form of a route that is valid.
 /// @noRd
 #[extendr]
@@ -352,4 +380,5 @@ extendr_module! {
     mod settings;
     fn option_problem;
     fn route_name;
+    fn tls_problem;
 }

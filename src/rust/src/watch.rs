@@ -15,6 +15,7 @@ use faucet_core::sources::local::{leave, Hold};
 use nix::sys::signal::{kill, killpg, SigSet, Signal};
 use nix::unistd::{dup2_stdin, getpgrp, getpid, getppid, Pid};
 
+use crate::metric;
 use crate::template::at_exit;
 
 /// How long R may take to run its exit hooks when the front has vanished.
@@ -64,6 +65,7 @@ pub fn remember_held() {
         _hold: temporary.as_deref().and_then(Hold::of),
         temporary,
     };
+    metric::begin(path("FAUCET_METRICS"));
     let before = HELD
         .lock()
         .unwrap_or_else(PoisonError::into_inner)

@@ -72,6 +72,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             ops,
             metrics,
             connections: Connections::default(),
+            tls: None,
             lifecycle: Lifecycle::default(),
         });
         println!("listening on {}", listener.local_addr()?);

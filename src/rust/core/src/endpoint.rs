@@ -34,6 +34,19 @@ impl Endpoint {
             Self::Unix(_) | Self::Abstract(_) => None,
         }
     }
+
+    /// As a client on this machine can use it, also one that is to speak TLS.
+    pub fn url(&self, is_tls: bool) -> String {
+        let url = self.to_string();
+        match url.strip_prefix("http://") {
+            Some(place) if is_tls => format!("https://{place}"),
+            _ => url,
+        }
+    }
+
+    pub fn is_unix(&self) -> bool {
+        !matches!(self, Self::Tcp(_))
+    }
 }
 
 /// As a client on this machine can use it: a wildcard address is shown as loopback.

@@ -8,6 +8,7 @@
 // See clippy.toml. Tests may do as they like.
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
+pub mod app_metrics;
 pub mod body;
 mod cgroup;
 pub mod client_address;
@@ -30,5 +31,6 @@ pub mod server;
 pub mod sessions;
 pub mod signals;
 pub mod sources;
+pub mod tls;
 pub mod watch;
 pub mod worker;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::task::{ready, Context, Poll};
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes};
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::cause::Cause;
 use super::client_stream::ClientStream;
@@ -156,7 +156,7 @@ impl ClientIo {
         let _ = self.stream.try_write(WITHDRAWAL);
     }
 
-    fn note_write(&self, polled: &Poll<io::Result<usize>>) {
+    fn note_write<T>(&self, polled: &Poll<T>) {
         match polled {
             Poll::Pending => self.peer.connection.write_stalled(),
             Poll::Ready(_) => self.peer.connection.write_moved(),
@@ -187,7 +187,7 @@ impl ClientIo {
             (peer.reject(cause), peer.connection.departure.take_ahead())
         });
         while *sent < bytes.len() {
-            *sent += ready!(poll_write(&self.stream, cx, &bytes[*sent..]))?;
+            *sent += ready!(self.stream.poll_write_shared(cx, &bytes[*sent..]))?;
         }
         Poll::Ready(Ok(len))
     }
@@ -213,7 +213,13 @@ impl AsyncRead for ClientIo {
         let before = buf.filled().len();
         let fresh = self.unread.is_empty();
         let polled = if fresh {
-            poll_read(&self.stream, cx, buf)
+            match self.stream.poll_read_shared(cx, buf) {
+                // Of TLS: some clients just close. What is cut off shows, as a request says where it ends.
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    Poll::Ready(Ok(()))
+                }
+                polled => polled,
+            }
         } else {
             let length = self.unread.len().min(buf.remaining());
             buf.put_slice(&self.unread.split_to(length));
@@ -258,7 +264,7 @@ impl AsyncWrite for ClientIo {
         if ahead > 0 {
             return Poll::Ready(Ok(ahead.min(buf.len())));
         }
-        let polled = poll_write(&self.stream, cx, buf);
+        let polled = self.stream.poll_write_shared(cx, buf);
         self.note_write(&polled);
         polled
     }
@@ -282,12 +288,12 @@ impl AsyncWrite for ClientIo {
             return Poll::Ready(Ok(ahead.min(first.len())));
         }
         let polled = match bufs {
-            [one] => poll_write(&self.stream, cx, one),
+            [one] => self.stream.poll_write_shared(cx, one),
             _ => {
                 let mut joined = [0u8; JOINED];
                 match join(bufs, &mut joined) {
-                    Some(joined) => poll_write(&self.stream, cx, joined),
-                    None => poll_try(&self.stream, cx, |stream| stream.try_write_vectored(bufs)),
+                    Some(joined) => self.stream.poll_write_shared(cx, joined),
+                    None => self.stream.poll_write_vectored_shared(cx, bufs),
                 }
             }
         };
@@ -300,17 +306,19 @@ impl AsyncWrite for ClientIo {
     }
 
     /// Hyper asks for this when it has written all it had.
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let polled = self.stream.poll_flush_shared(cx);
+        self.note_write(&polled);
+        ready!(polled)?;
         self.peer.connection.flushed();
         self.peer.connection.departure.drained();
         Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match socket2::SockRef::from(&*self.stream).shutdown(std::net::Shutdown::Write) {
-            Err(error) if error.kind() != io::ErrorKind::NotConnected => Poll::Ready(Err(error)),
-            _ => Poll::Ready(Ok(())),
-        }
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let polled = self.stream.poll_shutdown_shared(cx);
+        self.note_write(&polled);
+        polled
     }
 }
 
@@ -319,49 +327,4 @@ fn status_of(rejection: &[u8]) -> u16 {
     let digits = rejection.get(9..12);
     let digits = digits.and_then(|digits| std::str::from_utf8(digits).ok());
     digits.and_then(|digits| digits.parse().ok()).unwrap_or(400)
-}
-
-// Tokio's own reads and writes want the stream for themselves, and here others wait for its end.
-
-fn poll_read(
-    stream: &ClientStream,
-    cx: &mut Context<'_>,
-    buf: &mut ReadBuf<'_>,
-) -> Poll<io::Result<()>> {
-    let room = buf.remaining_mut();
-    loop {
-        ready!(stream.poll_read_ready(cx))?;
-        let mut read = Err(io::ErrorKind::WouldBlock.into());
-        // A read that does not fill the buffer has emptied the socket. To say so here saves one that would find that out,
-        // as tokio does.
-        let _ = stream.try_io(Interest::READABLE, || {
-            read = stream.try_read_buf(buf);
-            match &read {
-                Ok(count) if *count == 0 || *count == room => Ok(()),
-                _ => Err(io::ErrorKind::WouldBlock.into()),
-            }
-        });
-        match read {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            read => return Poll::Ready(read.map(|_| ())),
-        }
-    }
-}
-
-fn poll_write(stream: &ClientStream, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-    poll_try(stream, cx, |stream| stream.try_write(buf))
-}
-
-fn poll_try(
-    stream: &ClientStream,
-    cx: &mut Context<'_>,
-    write: impl Fn(&ClientStream) -> io::Result<usize>,
-) -> Poll<io::Result<usize>> {
-    loop {
-        ready!(stream.poll_write_ready(cx))?;
-        match write(stream) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            written => return Poll::Ready(written),
-        }
-    }
 }

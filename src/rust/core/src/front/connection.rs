@@ -47,6 +47,27 @@ const LAST_PREFACE_LOOK: Duration = Duration::from_millis(500);
 /// hyper refuses a smaller read buffer.
 const MIN_HEADER: usize = 8192;
 
+/// Serves a client that has just connected, once hands are shaken, if the front wants that.
+pub async fn welcome(stream: ClientStream, address: ClientAddress, entered: Entered) {
+    let front = entered.front.clone();
+    let stream = match (stream, &front.tls) {
+        (ClientStream::Tcp(socket), Some(tls)) => {
+            let connection = entered.connection.clone();
+            let shaken = tokio::select! {
+                shaken = front.shake_hands(tls, socket, address) => shaken,
+                // Too many connections, or the end: nothing was asked yet.
+                () = connection.ended() => return,
+            };
+            match shaken {
+                Some(stream) => stream,
+                None => return,
+            }
+        }
+        (stream, _) => stream,
+    };
+    serve(stream, address, entered).await;
+}
+
 /// Serves one client until either side ends it.
 pub async fn serve(stream: ClientStream, address: ClientAddress, entered: Entered) {
     let (front, connection) = (entered.front.clone(), entered.connection.clone());
@@ -59,6 +80,7 @@ pub async fn serve(stream: ClientStream, address: ClientAddress, entered: Entere
         connection: connection.clone(),
         address,
         address_text,
+        scheme: scheme_of(&stream),
         turn: ConnectionTurn::default(),
     });
     stream.set_nodelay();
@@ -76,6 +98,11 @@ pub async fn serve(stream: ClientStream, address: ClientAddress, entered: Entere
     }
 }
 
+/// By which requests come.
+fn scheme_of(stream: &ClientStream) -> HeaderValue {
+    HeaderValue::from_static(if stream.is_tls() { "https" } else { "http" })
+}
+
 /// Serves a hub that this machine has dialled, which has sent `unread` already, until either side ends it.
 pub async fn serve_dialled(
     stream: ClientStream,
@@ -89,6 +116,7 @@ pub async fn serve_dialled(
         .unwrap_or_else(|_| HeaderValue::from_static("unknown"));
     let peer = Arc::new(Peer {
         offer: Some(offer),
+        scheme: scheme_of(&stream),
         is_front: true,
         front: entered.front.clone(),
         connection: connection.clone(),
@@ -100,8 +128,13 @@ pub async fn serve_dialled(
     serve_http1(peer, (stream, entered), unread).await;
 }
 
-/// Looks at the first bytes without taking them. No method other than the preface's begins with `PRI`.
+/// Looks at the first bytes without taking them, unless the handshake has settled it. No method other than the preface's begins with `PRI`.
 pub(super) async fn speaks_http2(stream: &ClientStream) -> io::Result<bool> {
+    if stream.is_tls() {
+        // Until there is something to read, nothing is needed to read it.
+        std::future::poll_fn(|cx| stream.poll_read_ready(cx)).await?;
+        return Ok(stream.has_agreed_on_http2());
+    }
     let mut first = [0u8; 3];
     let mut look = PREFACE_LOOK;
     loop {
@@ -166,6 +199,7 @@ async fn serve_http1(peer: Arc<Peer>, (stream, entered): (ClientStream, Entered)
                     io.withdraw();
                     withdrawn = true;
                 }
+                stream.say_goodbye();
                 // It is the last that has the socket.
                 drop(io);
                 break;
@@ -187,7 +221,7 @@ async fn serve_http1(peer: Arc<Peer>, (stream, entered): (ClientStream, Entered)
 fn part(front: &Front, stream: ClientStream) {
     let mut unread = [std::mem::MaybeUninit::uninit()];
     // Tokio would answer from memory.
-    let read = socket2::SockRef::from(&stream).recv(&mut unread);
+    let read = socket2::SockRef::from(&stream).peek(&mut unread);
     if matches!(read, Ok(1)) {
         linger(&front.connections, stream);
     }

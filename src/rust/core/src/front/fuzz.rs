@@ -232,7 +232,7 @@ pub fn proxies(data: &[u8]) {
     let peer = IpAddr::V4(Ipv4Addr::new(10, 1, 2, 3)).into();
     let text = HeaderValue::from_static("10.1.2.3");
     let claimed = headers.get_all(X_FORWARDED_FOR).iter().count();
-    let client = forward(&mut headers, &trusted, peer, &text, false);
+    let client = forward(&mut headers, &trusted, false, peer, &text, &text);
     let chain: Vec<_> = headers.get_all(X_FORWARDED_FOR).iter().collect();
     assert_eq!(chain.len(), 1, "one header says it all");
     assert!(chain[0].as_bytes().ends_with(text.as_bytes()));

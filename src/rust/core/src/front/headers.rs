@@ -180,14 +180,15 @@ pub fn is_forwarded(headers: &HeaderMap) -> bool {
     })
 }
 
-/// Adds `X-Forwarded-*`; returns the client's address. What a peer says that is neither trusted nor `vouched` for is
-/// replaced.
+/// Adds `X-Forwarded-*`, of a peer that came by `scheme`; returns the client's address. What a peer says that is neither
+/// trusted nor `vouched` for is replaced.
 pub fn forward(
     headers: &mut HeaderMap,
     trusted: &TrustedProxies,
+    vouched: bool,
     peer: ClientAddress,
     peer_text: &HeaderValue,
-    vouched: bool,
+    scheme: &HeaderValue,
 ) -> ClientAddress {
     let host = headers.get(header::HOST).cloned();
     if !vouched && !trusted.contains(peer) {
@@ -200,7 +201,7 @@ pub fn forward(
             headers.remove(claim);
         }
         headers.insert(X_FORWARDED_FOR, peer_text.clone());
-        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+        headers.insert(X_FORWARDED_PROTO, scheme.clone());
         if let Some(host) = host {
             headers.insert(X_FORWARDED_HOST, host);
         }
@@ -217,7 +218,7 @@ pub fn forward(
         headers.insert(X_FORWARDED_FOR, chain);
     }
     if !headers.contains_key(X_FORWARDED_PROTO) {
-        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+        headers.insert(X_FORWARDED_PROTO, scheme.clone());
     }
     if let (Some(host), false) = (host, headers.contains_key(X_FORWARDED_HOST)) {
         headers.insert(X_FORWARDED_HOST, host);
@@ -302,13 +303,15 @@ mod tests {
         let client = forward(
             &mut headers,
             &TrustedProxies::default(),
+            false,
             peer,
             &HeaderValue::from_static("10.0.0.9"),
-            false,
+            &HeaderValue::from_static("https"),
         );
         assert_eq!(client, peer);
         assert_eq!(headers[X_FORWARDED_FOR], "10.0.0.9");
         assert_eq!(headers[X_FORWARDED_HOST], "api");
+        assert_eq!(headers[X_FORWARDED_PROTO], "https");
         assert!(!headers.contains_key(X_REAL_IP));
     }
 
@@ -322,9 +325,10 @@ mod tests {
         let client = forward(
             &mut headers,
             &trusted,
+            false,
             IpAddr::from([127, 0, 0, 1]).into(),
             &HeaderValue::from_static("127.0.0.1"),
-            false,
+            &HeaderValue::from_static("http"),
         );
         assert_eq!(client, IpAddr::from([9, 9, 9, 9]).into());
         assert_eq!(

@@ -121,9 +121,15 @@ impl AsyncWrite for Http2Io {
         true
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let polled = self.stream()?.poll_flush(cx);
+        if polled.is_pending() {
+            self.peer.connection.write_stalled();
+            return polled;
+        }
+        self.peer.connection.write_moved();
         self.peer.connection.flushed();
-        Poll::Ready(Ok(()))
+        polled
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

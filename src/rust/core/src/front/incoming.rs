@@ -63,10 +63,11 @@ pub async fn sendable(
     record.client = headers::forward(
         &mut headers,
         &peer.front.trusted,
-        peer.address,
-        &peer.address_text,
         // Whom one has dialled one believes.
         peer.offer.is_some(),
+        peer.address,
+        &peer.address_text,
+        &peer.scheme,
     );
     if let Some(prefix) = pool.prefix() {
         headers::add_prefix(&mut headers, prefix);

@@ -254,12 +254,23 @@ fn let_in(front: &Arc<Front>, stream: ClientStream, address: ClientAddress) -> R
         None => {
             let response = front.reject(Cause::TooManyConnections, address);
             if let Ok(place) = connections.turned_away.clone().try_acquire_owned() {
+                let tls = front.tls.clone();
                 tokio::spawn(async move {
                     let _place = place;
                     // Best effort: the client is turned away either way.
                     let _ = tokio::time::timeout(TURN_AWAY, async {
-                        let first = tokio::time::timeout(FIRST_WORD, speaks_http2(&stream)).await;
-                        let http2 = matches!(first, Ok(Ok(true)));
+                        let (stream, http2) = match (stream, tls) {
+                            (ClientStream::Tcp(socket), Some(tls)) => {
+                                let stream = tls.accept(socket).await?;
+                                let http2 = stream.has_agreed_on_http2();
+                                (stream, http2)
+                            }
+                            (stream, _) => {
+                                let first =
+                                    tokio::time::timeout(FIRST_WORD, speaks_http2(&stream)).await;
+                                (stream, matches!(first, Ok(Ok(true))))
+                            }
+                        };
                         turn_away(stream, if http2 { REFUSED.into() } else { response }).await
                     })
                     .await;
@@ -275,7 +286,7 @@ fn let_in(front: &Arc<Front>, stream: ClientStream, address: ClientAddress) -> R
         connection,
         _descriptor: descriptor,
     };
-    tokio::spawn(connection::serve(stream, address, entered));
+    tokio::spawn(connection::welcome(stream, address, entered));
     room
 }
 
@@ -292,12 +303,17 @@ async fn turn_away(mut stream: ClientStream, response: Vec<u8>) -> io::Result<()
 /// Closes a connection on which the last word was said, in the same way: waits for the client to have heard it, if
 /// not too many others have to.
 pub fn linger(connections: &Connections, stream: ClientStream) {
+    part_with(connections, stream, Vec::new());
+}
+
+/// The same with a last word still to be said.
+pub fn part_with(connections: &Connections, stream: ClientStream, word: Vec<u8>) {
     let place = connections.turned_away.clone().try_acquire_owned();
     // Outside a runtime (it is being shut down) there is nobody left to wait.
     if let (Ok(place), Ok(runtime)) = (place, tokio::runtime::Handle::try_current()) {
         runtime.spawn(async move {
             let _place = place;
-            let _ = tokio::time::timeout(TURN_AWAY, turn_away(stream, Vec::new())).await;
+            let _ = tokio::time::timeout(TURN_AWAY, turn_away(stream, word)).await;
         });
     }
 }

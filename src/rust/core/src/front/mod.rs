@@ -16,6 +16,7 @@ mod frames;
 mod fronts;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
+mod handshake;
 mod headers;
 mod http2;
 mod http2_io;
@@ -64,6 +65,7 @@ use crate::ops::metrics::Metrics;
 use crate::ops::status::{PoolStatus, ServerStatus};
 use crate::ops::Ops;
 use crate::pool::{Pool, Pools};
+use crate::tls::ServerTls;
 
 /// One front door: everything that its connections share.
 pub struct Front {
@@ -77,6 +79,8 @@ pub struct Front {
     pub ops: Arc<Ops>,
     pub metrics: Metrics,
     pub connections: Connections,
+    /// If its clients on TCP are to speak TLS.
+    pub tls: Option<Arc<ServerTls>>,
     pub lifecycle: Lifecycle,
 }
 

@@ -49,6 +49,8 @@ pub struct Peer {
     pub connection: Arc<ConnectionState>,
     pub address: ClientAddress,
     pub address_text: HeaderValue,
+    /// `https` over TLS.
+    pub scheme: HeaderValue,
     /// Whether it may be another faucet's front: then its word is taken.
     pub is_front: bool,
     /// The worker that waits for the next request.

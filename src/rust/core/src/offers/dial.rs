@@ -17,6 +17,7 @@ use super::{HubAddress, OffersSettings};
 use crate::environment::SystemError;
 use crate::front::ClientStream;
 use crate::sources::hub::{NAME, PATH, PROTOCOL, ROUTE};
+use crate::tls::ClientTls;
 use crate::worker::watch_slot;
 
 /// How long it may take until a slot is offered.
@@ -39,9 +40,10 @@ pub struct Slot {
 pub async fn dial(
     address: SocketAddr,
     hub: &HubAddress,
+    tls: Option<&ClientTls>,
     settings: &OffersSettings,
 ) -> Result<Slot, String> {
-    match tokio::time::timeout(PATIENCE, offer(address, hub, settings)).await {
+    match tokio::time::timeout(PATIENCE, offer(address, hub, tls, settings)).await {
         Ok(outcome) => outcome,
         Err(_) => Err(format!("no answer within {} s", PATIENCE.as_secs())),
     }
@@ -50,9 +52,17 @@ pub async fn dial(
 async fn offer(
     address: SocketAddr,
     hub: &HubAddress,
+    tls: Option<&ClientTls>,
     settings: &OffersSettings,
 ) -> Result<Slot, String> {
     let stream = connect(address).await.map_err(|error| told(&error))?;
+    let stream = match tls.filter(|_| hub.tls) {
+        None => ClientStream::Tcp(stream),
+        Some(tls) => tls
+            .connect(&hub.host, stream)
+            .await
+            .map_err(|error| format!("TLS: {}", told(&error)))?,
+    };
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
         .await
         .map_err(|error| error.to_string())?;
@@ -88,11 +98,11 @@ async fn offer(
     }
 }
 
-async fn connect(address: SocketAddr) -> io::Result<ClientStream> {
+async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     watch_slot((&stream).into());
-    Ok(ClientStream::Tcp(stream))
+    Ok(stream)
 }
 
 fn request(hub: &HubAddress, settings: &OffersSettings) -> Result<Request<Empty<Bytes>>, String> {

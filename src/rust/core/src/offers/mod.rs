@@ -30,6 +30,8 @@ use crate::front::{enter_dialled, serve_dialled, ConnectionState, Front, Offer};
 use crate::gates::Gates;
 use crate::pool::Pool;
 use crate::sources::replicas::{look_up, Target};
+use crate::sources::Failure;
+use crate::tls::ClientTls;
 
 /// From one lookup of a hub's name to the next.
 const REFRESH: Duration = Duration::from_secs(5);
@@ -80,17 +82,25 @@ type Key = (usize, SocketAddr);
 /// What offers slots, before there is a server.
 pub struct PreparedOffers {
     settings: OffersSettings,
+    tls: Option<ClientTls>,
     gates: Arc<Gates>,
     status: HubsStatus,
 }
 
 impl PreparedOffers {
-    pub fn new(settings: OffersSettings) -> Self {
-        Self {
+    /// Reads the environment: to be called on R's thread.
+    ///
+    /// # Errors
+    /// Class `option`: certificates that hubs are checked by cannot be read, or there are none.
+    pub fn new(settings: OffersSettings) -> Result<Self, Failure> {
+        let tls = settings.hubs.iter().any(|hub| hub.tls);
+        let tls = tls.then(|| ClientTls::load(settings.ca.as_deref()));
+        Ok(Self {
+            tls: tls.transpose()?,
             gates: Gates::new(settings.gates.clone()),
             settings,
             status: HubsStatus::default(),
-        }
+        })
     }
 
     pub fn gates(&self) -> &Arc<Gates> {
@@ -103,7 +113,7 @@ impl PreparedOffers {
 
     /// Of the workers of `pool`.
     pub fn start(self, front: Arc<Front>, pool: Arc<Pool>) -> Offers {
-        Offers::new(front, pool, self.settings, self.gates, self.status)
+        Offers::new(front, pool, self)
     }
 }
 
@@ -112,6 +122,7 @@ pub struct Offers {
     front: Arc<Front>,
     pool: Arc<Pool>,
     settings: Arc<OffersSettings>,
+    tls: Option<Arc<ClientTls>>,
     gates: Arc<Gates>,
     status: HubsStatus,
     events: mpsc::UnboundedSender<Event>,
@@ -125,20 +136,15 @@ pub struct Offers {
 }
 
 impl Offers {
-    fn new(
-        front: Arc<Front>,
-        pool: Arc<Pool>,
-        settings: OffersSettings,
-        gates: Arc<Gates>,
-        status: HubsStatus,
-    ) -> Self {
+    fn new(front: Arc<Front>, pool: Arc<Pool>, prepared: PreparedOffers) -> Self {
         let (events, happened) = mpsc::unbounded_channel();
         Self {
             front,
             pool,
-            settings: Arc::new(settings),
-            gates,
-            status,
+            settings: Arc::new(prepared.settings),
+            tls: prepared.tls.map(Arc::new),
+            gates: prepared.gates,
+            status: prepared.status,
             events,
             happened,
             links: BTreeMap::new(),
@@ -235,6 +241,7 @@ impl Offers {
         self.next_connection += 1;
         let (front, settings) = (self.front.clone(), self.settings.clone());
         let (offer, events) = (Offer::new(self.gates.clone()), self.events.clone());
+        let tls = self.tls.clone();
         tokio::spawn(async move {
             let (place, address) = key;
             // Fails only when nobody offers anything any more.
@@ -243,7 +250,8 @@ impl Offers {
                 return tell(Event::Failed(key, "too few descriptors are left".into()));
             };
             let hub = &settings.hubs[place];
-            let Slot { stream, unread } = match dial(address, hub, &settings).await {
+            let Slot { stream, unread } = match dial(address, hub, tls.as_deref(), &settings).await
+            {
                 Ok(slot) => slot,
                 Err(trouble) => return tell(Event::Failed(key, trouble)),
             };

@@ -14,9 +14,11 @@ use hyper::header::{HeaderValue, CONTENT_TYPE, HOST, VARY};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
 use super::Exposition;
+use crate::app_metrics;
 use crate::environment::SystemError;
 use crate::front::{ClientStream, Front, Listener};
 
@@ -133,11 +135,14 @@ async fn converse(stream: ClientStream, port: Arc<Port>, asked: Arc<AtomicU64>) 
     let service = service_fn(|request| {
         asked.store(port.count.next(), Ordering::Relaxed);
         let hosts = (!is_local).then_some((&port.hosts, arrived_at));
-        let response = match refused(hosts, &request) {
-            Some(response) => response,
-            None => respond(&port.front, &request),
-        };
-        async move { Ok::<_, Infallible>(response) }
+        let refused = refused(hosts, &request);
+        let front = port.front.clone();
+        async move {
+            Ok::<_, Infallible>(match refused {
+                Some(response) => response,
+                None => respond(&front, request).await,
+            })
+        }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -196,14 +201,28 @@ fn answer(status: StatusCode, kind: &'static str, body: String) -> Response<Full
     response
 }
 
-fn respond(front: &Front, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+/// Those of faucet and of the apps. The latter are many, perhaps, and in as many files as there are processes.
+async fn metrics(front: &Front, exposition: Exposition) -> String {
+    let own = front.render_metrics();
+    let apps = front.metrics.apps().clone();
+    let all = app_metrics::aside(&Handle::current(), move || {
+        exposition.of(app_metrics::insert(own, &apps.render()))
+    });
+    match all.await {
+        Ok(text) => text,
+        // It failed, and said so.
+        Err(_) => exposition.of(front.render_metrics()),
+    }
+}
+
+async fn respond(front: &Front, request: Request<Incoming>) -> Response<Full<Bytes>> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return failure(StatusCode::METHOD_NOT_ALLOWED, "405 - Method Not Allowed");
     }
     match request.uri().path() {
         "/metrics" => {
             let exposition = Exposition::accepted(request.headers());
-            let text = exposition.of(front.render_metrics());
+            let text = metrics(front, exposition).await;
             let mut response = answer(StatusCode::OK, exposition.content_type(), text);
             response
                 .headers_mut()

@@ -1,6 +1,7 @@
 //! Counters and histograms, as OpenMetrics.
 
 use std::fmt::Write;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::status::{LookupState, PoolStatus, ServerStatus, State, STATES};
+use crate::app_metrics::{AppMetrics, Counted as CountedProcess};
 
 /// Upper bounds in seconds: from a fast route of one worker to R's long computations.
 const BUCKETS: [f64; 14] = [
@@ -87,6 +89,11 @@ struct BySlot {
     state: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Reason {
+    reason: &'static str,
+}
+
 type Histograms = Family<ByPool, Histogram, fn() -> Histogram>;
 
 /// What pools count for themselves.
@@ -112,10 +119,13 @@ pub struct Metrics {
     connections: Gauge,
     offers: Family<OfferOutcome, Counter>,
     slots: Family<BySlot, Gauge>,
+    tls_failures: Family<Reason, Counter>,
     tunnels: Family<ByPool, Gauge>,
     sessions: Family<ByPool, Gauge>,
     log_dropped: Counter<u64, AtomicU64>,
     log_dropped_seen: AtomicU64,
+    /// What the apps count.
+    apps: AppMetrics,
 }
 
 impl Default for Metrics {
@@ -196,6 +206,12 @@ impl Default for Metrics {
         );
         let connections = Gauge::default();
         registry.register("connections", "Client connections now", connections.clone());
+        let tls_failures = Family::<Reason, Counter>::default();
+        registry.register(
+            "tls_failures",
+            "TLS handshakes that failed, by reason",
+            tls_failures.clone(),
+        );
         let tunnels = Family::<ByPool, Gauge>::default();
         registry.register("tunnels", "Upgraded connections now", tunnels.clone());
         let sessions = Family::<ByPool, Gauge>::default();
@@ -228,10 +244,12 @@ impl Default for Metrics {
             connections,
             offers,
             slots,
+            tls_failures,
             tunnels,
             sessions,
             log_dropped,
             log_dropped_seen: AtomicU64::new(0),
+            apps: AppMetrics::default(),
         }
     }
 }
@@ -248,6 +266,7 @@ pub struct PoolMetrics {
     ok: Counter,
     duration: Histogram,
     queue_wait: Histogram,
+    apps: AppMetrics,
 }
 
 impl PoolMetrics {
@@ -309,6 +328,11 @@ impl PoolMetrics {
         self.counted.lookups.get_or_create(&outcome).inc();
     }
 
+    /// A process will begin whose app may count in a file of that path. It is counted until this is dropped.
+    pub fn process(&self, path: PathBuf) -> CountedProcess {
+        self.apps.process(&self.pool.0, path)
+    }
+
     /// A turn was asked for.
     pub fn turn(&self, outcome: &'static str) {
         let outcome = self.by_outcome(outcome);
@@ -341,10 +365,21 @@ impl Metrics {
             ok,
             duration,
             queue_wait,
+            apps: self.apps.clone(),
         }
     }
 
-    /// All of them as text, in OpenMetrics' form. Gauges are read from `status` now.
+    /// A client's TLS handshake failed.
+    pub fn tls_failure(&self, reason: &'static str) {
+        self.tls_failures.get_or_create(&Reason { reason }).inc();
+    }
+
+    /// What the apps count, which is read where it holds nobody up.
+    pub fn apps(&self) -> &AppMetrics {
+        &self.apps
+    }
+
+    /// All of our own as text, in OpenMetrics' form. Gauges are read from `status` now.
     pub fn render(&self, status: &ServerStatus, connections: usize, log_dropped: u64) -> String {
         // Those of pools that are gone go with them.
         self.queue_length.clear();

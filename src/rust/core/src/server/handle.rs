@@ -29,6 +29,7 @@ use crate::pool::{Membership, Pool, Pools};
 use crate::signals;
 use crate::sources::local::Resources;
 use crate::sources::{Counts, Failure, Prepared};
+use crate::tls::ServerTls;
 
 /// How long the last lines of the access log may take to be written.
 const LAST_LINES: Duration = Duration::from_millis(500);
@@ -47,6 +48,8 @@ pub struct Server {
     environment: Environment,
     /// Where clients connect, if it has clients of its own.
     endpoint: Option<Endpoint>,
+    /// Whether they speak TLS there.
+    is_tls: bool,
     admin: Option<Endpoint>,
     /// If it offers slots to hubs.
     gates: Option<Arc<Gates>>,
@@ -72,6 +75,8 @@ impl Server {
         )?;
         let environment = Environment::read();
         body::set_directory(environment.temporary_directory());
+        let tls = settings.tls.as_ref().map(ServerTls::load).transpose()?;
+        let tls = tls.map(Arc::new);
         let passed = activation::take(&environment)?;
         let is_passed = (!passed.clients.is_empty(), passed.admin.is_some());
         let port = match settings.port {
@@ -94,13 +99,22 @@ impl Server {
             (None, Some(port)) => Some(listen("admin_", &settings.admin_host, port)?),
             (None, None) => None,
         };
-        let offers = settings.offers.map(PreparedOffers::new);
+        let offers = settings.offers.map(PreparedOffers::new).transpose()?;
         let gates = offers.as_ref().map(|offers| offers.gates().clone());
-        let doors = settings.hub.as_ref().map(Doors::open).transpose()?;
+        let doors = settings.hub.as_ref();
+        let doors = doors
+            .map(|hub| Doors::open(hub, settings.tls.as_ref()))
+            .transpose()?;
         let endpoints: Vec<Endpoint> = listeners
             .iter()
             .map(|listener| listener.endpoint().clone())
             .collect();
+        if let (true, Some(unix)) = (tls.is_some(), endpoints.iter().find(|e| e.is_unix())) {
+            return Err(Failure::new(
+                "option",
+                format!("`tls` is for TCP, and {unix} is a Unix socket: give one of the two up."),
+            ));
+        }
         let notify = Arc::new(Notify::of(&environment));
 
         let log = Arc::new(Log::default());
@@ -147,6 +161,7 @@ impl Server {
             max_workers: settings.max_workers,
             environment,
             endpoint: endpoints.first().cloned(),
+            is_tls: tls.is_some(),
             admin: admin.as_ref().map(|admin| admin.endpoint().clone()),
             gates,
             workers: doors.as_ref().map(|doors| doors.workers().clone()),
@@ -204,11 +219,15 @@ impl Server {
                 ops,
                 metrics,
                 connections: Connections::default(),
+                tls,
                 lifecycle: Lifecycle::default(),
             });
             if is_passed.0 {
                 for endpoint in endpoints {
-                    tracing::info!("listens on {endpoint}, which systemd has opened: `host` and `port` do not count");
+                    tracing::info!(
+                        "listens on {}, which systemd has opened: `host` and `port` do not count",
+                        endpoint.url(front.tls.is_some())
+                    );
                 }
             }
             if is_passed.1 {
@@ -268,7 +287,8 @@ impl Server {
     /// Where clients connect: a URL, in which a wildcard address is shown as loopback, or `unix:` and a path. `None` if it has
     /// no clients of its own.
     pub fn url(&self) -> Option<String> {
-        self.endpoint.as_ref().map(Endpoint::to_string)
+        let endpoint = self.endpoint.as_ref()?;
+        Some(endpoint.url(self.is_tls))
     }
 
     /// Where operators connect.

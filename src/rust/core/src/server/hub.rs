@@ -17,6 +17,7 @@ use crate::sources::hub::{
     let_in_pothead, let_in_workers, Hub, HubPool, HubRequest, HubSettings, Token,
 };
 use crate::sources::{Failure, Prepared, Source};
+use crate::tls::{ServerTls, TlsSettings};
 
 /// How long requests may wait in a pool that is forgotten, which nobody serves.
 const FORGET_GRACE: Duration = Duration::from_secs(5);
@@ -26,28 +27,37 @@ pub(super) struct Doors {
     workers: Bound,
     pothead: Option<Bound>,
     token: Option<Token>,
+    tls: Option<Arc<ServerTls>>,
     limits: PoolLimits,
     hub: Arc<Hub>,
     asked: mpsc::UnboundedReceiver<HubRequest>,
 }
 
 impl Doors {
-    /// Listens for workers.
+    /// Listens for workers. `tls` is the clients'.
     ///
     /// # Errors
-    /// Class `port_in_use` or `listen`.
-    pub(super) fn open(settings: &HubSettings) -> Result<Self, Failure> {
+    /// Class `port_in_use` or `listen`, or `option` for the files of TLS.
+    pub(super) fn open(settings: &HubSettings, tls: Option<&TlsSettings>) -> Result<Self, Failure> {
         let host = &settings.worker_host;
         let workers = listen_tcp("worker_", host, settings.worker_port)?;
         let pothead = match settings.pothead_port {
             Some(port) => Some(listen_tcp("pothead_", host, port)?),
             None => None,
         };
+        // A worker has a token, and needs no certificate.
+        let tls = tls.map(|tls| {
+            ServerTls::load(&TlsSettings {
+                client_ca: None,
+                ..tls.clone()
+            })
+        });
         let (hub, asked) = Hub::new(settings);
         Ok(Self {
             workers,
             pothead,
             token: settings.token.clone(),
+            tls: tls.transpose()?.map(Arc::new),
             limits: settings.limits.clone(),
             hub,
             asked,
@@ -75,15 +85,21 @@ impl ServerTask {
             workers,
             pothead,
             token,
+            tls,
             limits,
             hub,
             mut asked,
         } = doors;
+        if let Some(tls) = &tls {
+            // Set once.
+            let _ = self.worker_tls.set(tls.clone());
+        }
         let workers = workers.into_tcp().map_err(system)?;
         tokio::spawn(let_in_workers(
             self.front.clone(),
             hub.clone(),
             token,
+            tls,
             workers,
         ));
         if let Some(pothead) = pothead {

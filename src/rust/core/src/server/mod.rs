@@ -31,6 +31,7 @@ use crate::pool::{Pool, PoolLimits, Route};
 use crate::sessions::SessionLimits;
 use crate::sources::hub::HubSettings;
 use crate::sources::{Failure, Source};
+use crate::tls::TlsSettings;
 
 /// Everything that a server is told at its start.
 #[derive(Clone, Debug)]
@@ -45,6 +46,8 @@ pub struct Settings {
     pub admin_port: Option<u16>,
     /// Names by which the admin port may be asked, besides those of this machine.
     pub admin_hosts: Vec<String>,
+    /// What clients' connections are encrypted by; not those on a Unix socket.
+    pub tls: Option<TlsSettings>,
     pub limits: Limits,
     pub trusted: TrustedProxies,
     /// Which peers are other faucets' fronts.

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -24,6 +24,7 @@ use crate::pool::Pool;
 use crate::sessions::Ending;
 use crate::sources::local::{Resources, WorkerRange};
 use crate::sources::{Command, Failure, Notifier, Prepared, SourceContext, SourceEvent};
+use crate::tls::ServerTls;
 
 /// How long a stopped server may take to reap its workers after they were killed.
 const KILL_GRACE: Duration = Duration::from_secs(2);
@@ -58,6 +59,8 @@ pub(super) struct ServerTask {
     pub(super) config: Option<PathBuf>,
     /// Whether workers dial in.
     is_hub: bool,
+    /// What they shake hands with, if they speak TLS.
+    pub(super) worker_tls: OnceLock<Arc<ServerTls>>,
     notify: Arc<Notify>,
     /// One at a time: what is added, removed or replaced is not added, removed or replaced by two.
     changing: tokio::sync::Mutex<()>,
@@ -84,6 +87,7 @@ impl ServerTask {
             resources: Mutex::default(),
             config,
             is_hub,
+            worker_tls: OnceLock::new(),
             notify,
             changing: tokio::sync::Mutex::default(),
         };
@@ -119,6 +123,9 @@ impl ServerTask {
                 return;
             }
         };
+        if let Some(tls) = &self.front.tls {
+            tls.warn_if_out_of_time();
+        }
         self.front.lifecycle.starting.store(true, Ordering::Relaxed);
         let _config = self.watch_config();
         let first = pools.first().map(|(pool, _)| pool.clone());
@@ -353,7 +360,7 @@ impl ServerTask {
             Request::Scale(name, workers) => self.scale(name.as_deref(), workers).await,
             Request::Reload(None) => {
                 let _reloading = self.notify.reloading();
-                let mut outcome = Ok(());
+                let mut outcome = self.reload_tls();
                 for pool in self.front.pools.routed() {
                     let reloaded = self.reload(pool.clone()).await;
                     keep_first(
@@ -380,7 +387,9 @@ impl ServerTask {
             Request::Configure(pools, patience) => {
                 let _reloading = self.notify.reloading();
                 let _change = self.changing.lock().await;
-                self.configure(pools, patience).await
+                let mut outcome = self.reload_tls();
+                keep_first(&mut outcome, self.configure(pools, patience).await);
+                outcome
             }
             Request::RefuseReload => {
                 drop(self.notify.reloading());
@@ -414,6 +423,23 @@ impl ServerTask {
             }
             Request::Kill => Ok(()),
         }
+    }
+
+    /// Reads certificates and keys again, if there are any, and tells the log. What fails changes nothing, and is the reload's
+    /// failure: class `reload`.
+    fn reload_tls(&self) -> Result<(), Failure> {
+        let Some(tls) = &self.front.tls else {
+            return Ok(());
+        };
+        let of_workers = self.worker_tls.get().map(|tls| tls.reload());
+        let outcome = tls.reload().and(of_workers.unwrap_or(Ok(())));
+        outcome.map_err(|failure| {
+            let kept = "What was read before stays in use.";
+            Failure::new("reload", format!("{} {kept}", failure.message))
+        })?;
+        tracing::info!("the certificate was read again, for connections from now on");
+        tls.warn_if_out_of_time();
+        Ok(())
     }
 
     /// The pool with this name, or the only one.

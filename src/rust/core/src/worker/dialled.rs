@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use tokio::io::Interest;
+use tokio::io::ReadBuf;
 
 use super::connection::Connection;
 use crate::descriptors::Descriptor;
@@ -183,21 +183,11 @@ impl Dialled {
 
 /// Whether a worker has closed the connection, or speaks without being asked.
 fn poll_spoken(stream: &ClientStream, cx: &mut Context<'_>) -> Poll<()> {
-    loop {
-        match stream.poll_read_ready(cx) {
-            Poll::Pending => return Poll::Pending,
-            Poll::Ready(Err(_)) => return Poll::Ready(()),
-            Poll::Ready(Ok(())) => {}
-        }
-        let mut unread = [std::mem::MaybeUninit::uninit()];
-        let seen = stream.try_io(Interest::READABLE, || {
-            socket2::SockRef::from(stream).peek(&mut unread)
-        });
-        match seen {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            _ => return Poll::Ready(()),
-        }
-    }
+    let mut byte = [0];
+    // Whatever is read, the slot is gone: nobody misses it.
+    stream
+        .poll_read_shared(cx, &mut ReadBuf::new(&mut byte))
+        .map(|_| ())
 }
 
 /// A slot's connection in use. Dropped with it, unless it is kept, the slot is gone.

@@ -287,9 +287,12 @@ impl AsyncRead for Stream {
         let this = &mut *self;
         let came = &buf.filled()[before..];
         if came.is_empty() && polled.is_ready() {
-            // The latter if what was sent has been refused since.
+            // The former if what was sent has been refused since, the latter if TLS was not told of the end.
             let ended = match &polled {
-                Poll::Ready(Err(error)) => error.kind() == io::ErrorKind::BrokenPipe,
+                Poll::Ready(Err(error)) => matches!(
+                    error.kind(),
+                    io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof
+                ),
                 _ => true,
             };
             this.wire.ended.store(ended, Ordering::Relaxed);

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::within;
@@ -73,8 +73,8 @@ pub fn parse_headers(lines: &str) -> Vec<(String, String)> {
         .collect()
 }
 
-pub struct Client {
-    pub stream: TcpStream,
+pub struct Client<S = TcpStream> {
+    pub stream: S,
     pub unread: Vec<u8>,
 }
 
@@ -84,6 +84,12 @@ impl Client {
             .await
             .expect("the front listens");
         stream.set_nodelay(true).expect("a live socket");
+        Self::over(stream)
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
+    pub fn over(stream: S) -> Self {
         Self {
             stream,
             unread: Vec::new(),

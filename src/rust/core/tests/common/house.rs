@@ -15,6 +15,7 @@ use faucet_core::pool::{Membership, Pool, PoolLimits, Pools, Route};
 use faucet_core::sessions::SessionLimits;
 use faucet_core::sources::fixed;
 use faucet_core::sources::members::{Members, Usage};
+use faucet_core::tls::ServerTls;
 use faucet_core::worker::{Address, Worker};
 use tokio::net::TcpListener;
 
@@ -37,6 +38,7 @@ pub struct Plan {
     pub remote: Option<bool>,
     /// Whether clients stay with one worker each.
     pub sessions: Option<SessionLimits>,
+    pub tls: Option<Arc<ServerTls>>,
 }
 
 impl Default for Plan {
@@ -54,6 +56,7 @@ impl Default for Plan {
             fronts: loopback(),
             remote: None,
             sessions: None,
+            tls: None,
         }
     }
 }
@@ -131,6 +134,7 @@ impl House {
             ops,
             metrics,
             connections: Connections::default(),
+            tls: plan.tls,
             lifecycle: Lifecycle::default(),
         });
         let count = addresses.len();

@@ -8,6 +8,7 @@ use faucet_core::ops::status::{State, WorkerStatus};
 use faucet_core::pool::PoolLimits;
 use faucet_core::server::{Request, Server, Settings};
 use faucet_core::sources::hub::{HubSettings, Token};
+use faucet_core::tls::TlsSettings;
 
 use super::{until, Client, PATIENCE};
 
@@ -41,6 +42,7 @@ pub fn bare() -> Settings {
         config: None,
         hub: None,
         offers: None,
+        tls: None,
         pools: Vec::new(),
     }
 }
@@ -51,6 +53,10 @@ impl HubServer {
     }
 
     pub async fn with(change: impl FnOnce(&mut HubSettings)) -> Self {
+        Self::secured(None, change).await
+    }
+
+    pub async fn secured(tls: Option<TlsSettings>, change: impl FnOnce(&mut HubSettings)) -> Self {
         let mut hub = HubSettings {
             worker_host: "127.0.0.1".into(),
             worker_port: 0,
@@ -64,11 +70,13 @@ impl HubServer {
         let server = Server::start(Settings {
             hub: Some(hub),
             admin_port: Some(0),
+            tls,
             ..bare()
         });
         let server = server.unwrap_or_else(|failure| panic!("{}", failure.message));
         let url = server.url().expect("a port");
-        let address = url.trim_start_matches("http://").parse().expect("one");
+        let (_, address) = url.split_once("://").expect("a URL");
+        let address = address.parse().expect("one");
         let workers = server.worker_address().expect("a port");
         let workers = workers.parse().expect("an address");
         until("the hub is ready", || server.phase().name() == "ready").await;

@@ -125,6 +125,7 @@ impl Local {
             config: None,
             hub: None,
             offers: None,
+            tls: None,
             pools: Vec::new(),
         };
         let pool = PoolLimits {

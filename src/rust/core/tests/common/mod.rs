@@ -13,6 +13,7 @@ pub mod native;
 pub mod pod;
 pub mod replicas;
 pub mod template;
+pub mod tls;
 mod upstream;
 pub mod wire2;
 

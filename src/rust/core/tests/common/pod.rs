@@ -40,6 +40,7 @@ impl Pod {
             config: None,
             hub: None,
             offers: None,
+            tls: None,
             pools: only(
                 PoolLimits::default(),
                 Source::Replicas(ReplicasSettings {

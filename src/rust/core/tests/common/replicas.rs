@@ -169,6 +169,7 @@ impl Replicas {
             config: None,
             hub: None,
             offers: None,
+            tls: None,
             pools: Vec::new(),
         };
         let pool = PoolLimits {

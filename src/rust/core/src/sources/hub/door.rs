@@ -16,6 +16,7 @@ use crate::descriptors::Descriptor;
 use crate::environment::SystemError;
 use crate::front::{is_the_other_sides, ClientStream, Front};
 use crate::pool::Route;
+use crate::tls::ServerTls;
 use crate::worker::{watch_slot, Dialled};
 
 /// How long a handshake may take, with that of TLS.
@@ -68,6 +69,7 @@ pub async fn let_in_workers(
     front: Arc<Front>,
     hub: Arc<Hub>,
     token: Option<Token>,
+    tls: Option<Arc<ServerTls>>,
     listener: TcpListener,
 ) {
     let token = Arc::new(token);
@@ -75,14 +77,20 @@ pub async fn let_in_workers(
     let mut under_way = UnderWay::default();
     accept(front.clone(), listener, |stream, peer, descriptors| {
         let (front, hub, token) = (front.clone(), hub.clone(), token.clone());
-        let refused = refused.clone();
+        let (refused, tls) = (refused.clone(), tls.clone());
         let handshake = async move {
             let unavailable = if front.lifecycle.draining.load(Ordering::Relaxed) {
                 Some("the hub is shutting down")
             } else {
                 None
             };
-            let shaken = shake_hands(ClientStream::Tcp(stream), token.as_ref().as_ref(), unavailable);
+            let shaken = async {
+                let stream = match tls {
+                    None => ClientStream::Tcp(stream),
+                    Some(tls) => tls.accept(stream).await?,
+                };
+                shake_hands(stream, token.as_ref().as_ref(), unavailable).await
+            };
             let outcome = match tokio::time::timeout(HANDSHAKE, shaken).await {
                 Err(_) => "timeout",
                 Ok(Err(_)) => "broken_off",

@@ -21,12 +21,13 @@ use crate::signals;
 
 /// All that processes are told by their front. One that is itself a worker has been told the same by its own, and must not
 /// pass it on: its workers would serve another app, or end as other processes do.
-const TOLD: [&str; 13] = [
+const TOLD: [&str; 14] = [
     "FAUCET_APP",
     "FAUCET_FILE",
     "FAUCET_FORK",
     "FAUCET_HOST",
     "FAUCET_LIB",
+    "FAUCET_METRICS",
     "FAUCET_PORT",
     "FAUCET_SERVER_NAME",
     "FAUCET_SERVER_PORT",

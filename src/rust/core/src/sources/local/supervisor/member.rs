@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::app_metrics::Counted;
 use crate::lock::MemberId;
 use crate::ops::status::State;
 use crate::sources::local::boot::ReservedPort;
@@ -31,6 +32,8 @@ pub(super) struct Member {
     pub(super) port: ReservedPort,
     /// Where it listens if it is native; none if it must not be.
     pub(super) socket: Option<PathBuf>,
+    /// What its app counts is kept from its end on. Before its folder is removed.
+    pub(super) _counted: Counted,
     /// What its temporary files are in, removed with it.
     pub(super) temporary: Temporary,
     /// The same of the template that it was forked from, which is R's `tempdir()` here, too.

@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use super::ending::SHORT_GRACE;
 use super::member::{BootProblem, FirstFailure, Member, Reason};
 use super::{Event, SourceEvent, Supervisor};
+use crate::app_metrics;
 use crate::environment::SystemError;
 use crate::ops::status::{Kind, State};
 use crate::sources::local::boot::{accepts, ReservedPort, LOOK};
@@ -84,6 +85,8 @@ impl Supervisor {
             Some(Kind::Http) => None,
             _ => Some(self.resources.socket(generation)?),
         };
+        let temporary = self.resources.temporary(generation)?;
+        let counts = app_metrics::path_in(temporary.path());
         let mut member = Member {
             id,
             state: State::Starting,
@@ -94,7 +97,8 @@ impl Supervisor {
             ready_since: None,
             port: ReservedPort::take()?,
             socket,
-            temporary: self.resources.temporary(generation)?,
+            _counted: self.ops.metrics.process(counts),
+            temporary,
             inherited: None,
             gate: self.gate_of(id),
             worker: None,
@@ -144,6 +148,9 @@ impl Supervisor {
             env.insert("FAUCET_SOCKET".into(), socket.display().to_string());
         }
         env.extend(temporary_env(&member.temporary));
+        if let Some(counts) = app_metrics::path_in(member.temporary.path()).to_str() {
+            env.insert("FAUCET_METRICS".into(), counts.into());
+        }
         let launch = Launch {
             command: self.settings.command.clone(),
             dir: self.settings.dir.clone(),

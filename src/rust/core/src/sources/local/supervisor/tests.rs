@@ -53,6 +53,10 @@ async fn supervisor() -> (Supervisor, Arc<Worker>) {
     let resources = Arc::new(Resources::prepare(&environment, None).expect("a folder"));
     let generation = resources.next_generation();
     let temporary = resources.temporary(generation).expect("a folder");
+    let counted = context
+        .ops
+        .metrics
+        .process(temporary.path().join("metrics"));
     let (mut supervisor, _) = Supervisor::new(settings, resources, context);
     supervisor.positions.insert(1, Position::default());
     let port = ReservedPort::take().expect("a free port");
@@ -67,6 +71,7 @@ async fn supervisor() -> (Supervisor, Arc<Worker>) {
         ready_since: None,
         port,
         socket: None,
+        _counted: counted,
         temporary,
         inherited: None,
         gate: Gate::default(),

@@ -1,0 +1,75 @@
+//! The side that dials, and looks at certificates.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, RootCertStore};
+use tokio::net::TcpStream;
+
+use super::files::Named;
+use super::provider;
+use super::stream::TlsStream;
+use crate::front::ClientStream;
+use crate::sources::Failure;
+
+/// Whose certificates are believed.
+pub struct ClientTls {
+    config: Arc<ClientConfig>,
+}
+
+impl ClientTls {
+    /// Believes those who have a certificate by one of the file `ca` (PEM), or, without, by one of the system's. Reads the
+    /// environment (`SSL_CERT_FILE`, `SSL_CERT_DIR`): to be called on R's thread.
+    ///
+    /// # Errors
+    /// Class `option`: the file is not there, cannot be read, or is not what it should be; or the system has no certificates.
+    pub fn load(ca: Option<&Path>) -> Result<Self, Failure> {
+        let roots = match ca {
+            Some(path) => Named {
+                setting: "ca",
+                path,
+            }
+            .roots()?,
+            None => system_roots()?,
+        };
+        let builder = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .map_err(|error| Failure::new("system", format!("There is no TLS: {error}.")))?;
+        let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Self {
+            config: Arc::new(config),
+        })
+    }
+
+    /// Shakes hands with whoever is at the other side, which must be `host_name`: a name, or an IP address. There is no limit
+    /// to its time here.
+    ///
+    /// # Errors
+    /// It is somebody else, or nobody that is believed (`InvalidData`), or the connection fails.
+    pub async fn connect(&self, host_name: &str, socket: TcpStream) -> io::Result<ClientStream> {
+        let name = host_name.trim_matches(['[', ']']).to_owned();
+        let name = ServerName::try_from(name)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        let session = ClientConnection::new(self.config.clone(), name).map_err(io::Error::other)?;
+        let stream = TlsStream::new(socket, session.into());
+        stream.handshake().await?;
+        Ok(ClientStream::Tls(Box::new(stream)))
+    }
+}
+
+fn system_roots() -> Result<RootCertStore, Failure> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    // Some systems have a few that are too old to be understood.
+    roots.add_parsable_certificates(found.certs);
+    if roots.is_empty() {
+        let why = found.errors.first();
+        let why = why.map_or_else(String::new, |error| format!(" ({error})"));
+        let message = format!("This system has no certificates of CAs{why}: install its package `ca-certificates`, or give `ca`.");
+        return Err(Failure::new("option", message));
+    }
+    Ok(roots)
+}
