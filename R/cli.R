@@ -99,10 +99,7 @@ start_progress <- function(link) {
 
 say_ready <- function(link, poll) {
   if (!is.null(link$worker_address)) {
-    say("Ready on ", link$url, quiet = link$quiet)
-    say("Workers dial in at ", link$worker_address, ": ", link$worker_call, quiet = link$quiet)
-    if (!is.null(link$pothead_address)) say("Those of POTHEAD at ", link$pothead_address, quiet = link$quiet)
-    return(invisible())
+    return(say_hub_ready(link))
   }
   where <- if (!is.null(link$url)) paste0(" on ", link$url)
   offered <- if (!is.null(link$hubs)) paste(": slots are offered to", paste(link$hubs, collapse = ", "))
@@ -112,16 +109,26 @@ say_ready <- function(link, poll) {
   }
   total <- link$workers %||% poll$total
   some <- if (poll$ready < total) paste(poll$ready, "of ")
-  whom <- if (!is.null(link$replicas)) {
+  whom <- count_workers(link, total)
+  up_to <- if (isTRUE(link$most_workers > link$workers)) paste0(", up to ", link$most_workers)
+  say("Ready", where, " with ", some, whom, up_to, offered, quiet = link$quiet)
+  if (!link$quiet) unfailing(for (page in docs_pages(link)) say("Docs at ", page))
+}
+
+count_workers <- function(link, total) {
+  if (!is.null(link$replicas)) {
     paste(count_of(total, "replica"), "of", link$replicas)
   } else if (isTRUE(link$pools > 1)) {
     paste(count_of(total, "worker"), "in", count_of(link$pools, "pool"))
   } else {
     count_of(total, "worker")
   }
-  up_to <- if (isTRUE(link$most_workers > link$workers)) paste0(", up to ", link$most_workers)
-  say("Ready", where, " with ", some, whom, up_to, offered, quiet = link$quiet)
-  if (!link$quiet) unfailing(for (page in docs_pages(link)) say("Docs at ", page))
+}
+
+say_hub_ready <- function(link) {
+  say("Ready on ", link$url, quiet = link$quiet)
+  say("Workers dial in at ", link$worker_address, ": ", link$worker_call, quiet = link$quiet)
+  if (!is.null(link$pothead_address)) say("Those of POTHEAD at ", link$pothead_address, quiet = link$quiet)
 }
 
 # Where the apps' pages of documentation are, as far as their workers tell. Replicas do not.

@@ -169,6 +169,10 @@ server_docs <- function(handle) .Call(wrap__server_docs, handle)
 #' @noRd
 server_lookup <- function(handle) .Call(wrap__server_lookup, handle)
 
+#' The hubs that slots are offered to, address by address: a vector a column.
+#' @noRd
+server_hubs <- function(handle) .Call(wrap__server_hubs, handle)
+
 #' Starts a command: a named list with `name`, and what that takes of `n`, `timeout`, `pool` (a name), `pools` (settings
 #' of each).
 #' @noRd

@@ -16,14 +16,15 @@
 #' cores are a mean over the last second. A core counts as idle if a tenth of it is used.
 #'
 #' @section Conditions in R:
-#' The function of `gate()` is called in the session that called [run_worker()], never in a worker, about once a second: while that
-#' call waits, or, with `block = FALSE`, whenever R is idle. Until its first answer the gate is closed, and each answer holds until
-#' the next. Serving does not wait for it. Signals do, so one that takes longer than 10 seconds is broken off, if it is R
-#' code. An error in it, or a value that is neither `TRUE` nor `FALSE`, closes the gate, and the log says why.
+#' The function of `gate()` is called in the session that called [run_worker()], never in a worker, about once a second:
+#' while that call waits, or, with `block = FALSE`, whenever R is idle. Until its first answer the gate is closed, and each
+#' answer holds until the next. Serving does not wait for it. Signals do, so one that takes longer than 10 seconds is broken
+#' off, if it is R code. An error in it, or a value that is neither `TRUE` nor `FALSE`, closes the gate, and the log says
+#' why.
 #'
 #' @section One job is always allowed:
-#' While a machine has no request, one slot is offered whatever the gates say: else one that is busy with other things, or too small
-#' for what its gates ask, would never do anything. With `strict = TRUE` that is so.
+#' While a machine has no request, one slot is offered whatever the gates say: else one that is busy with other things, or
+#' too small for what its gates ask, would never do anything. With `strict = TRUE` that is so.
 #'
 #' @param idle Cores that must be idle for each offer: a number above 0, such as `0.5`.
 #' @param free Memory that must be free for each offer: bytes, or a string such as `"4GB"`.

@@ -25,7 +25,8 @@ hub_definitions <- function() {
       "Address for `worker_port` and `pothead_port`. `\"0.0.0.0\"` takes workers from other machines, which need a `token`."
     ),
     pothead_port = hub_setting(
-      "count", NULL, "Port where unmodified workers of POTHEAD dial in. They show no token. `0` takes any free one, `NULL` is off.",
+      "count", NULL,
+      "Port where unmodified workers of POTHEAD dial in. They show no token. `0` takes any free one, `NULL` is off.",
       min = 0, max = 65535, null = TRUE
     ),
     forget_after = hub_setting(
@@ -47,8 +48,8 @@ hub_definitions <- function() {
     redirect = worker_setting(
       "redirect", NULL,
       paste(
-        "URL, such as `\"http://worker-host:8081\"`, where clients fetch the bodies of answers, past the hub: see [run_worker()].",
-        "`NULL`: bodies go through the hub."
+        "URL, such as `\"http://worker-host:8081\"`, where clients fetch the bodies of answers, past the hub: see",
+        "[run_worker()]. `NULL`: bodies go through the hub."
       ),
       null = TRUE
     ),

@@ -83,8 +83,11 @@ server_state <- function(link, call = NULL) {
   state
 }
 
-# NULL for workers that nobody has to look up. Of several pools, a list by their names.
+# NULL for workers that nobody has to look up. Of several pools, a list by their names. Of what dials hubs, these.
 lookup_state <- function(link, call = NULL) {
+  if (!is.null(link$hubs)) {
+    return(hubs_state(link, call))
+  }
   lookups <- check_result(server_lookup(link$handle), call = call)
   states <- lapply(seq_along(lookups$pool), function(i) {
     list(
@@ -102,6 +105,12 @@ lookup_state <- function(link, call = NULL) {
   } else {
     rlang::set_names(states, lookups$pool)
   }
+}
+
+# The hubs that slots are offered to, with a row for each of their addresses.
+hubs_state <- function(link, call = NULL) {
+  hubs <- check_result(server_hubs(link$handle), call = call)
+  data.frame(hubs[c("hub", "address", "offers", "connections", "trouble")])
 }
 
 is_running <- function(link, call = NULL) {

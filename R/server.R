@@ -1,7 +1,7 @@
 #' A running server
 #'
-#' @description
-#' The handle that [run()], [run_k8s()], [run_hub()] and [run_worker()] return: it tells how the server is doing, changes it, and stops it.
+#' @description The handle that [run()], [run_k8s()], [run_hub()] and [run_worker()] return: it tells how the server is
+#'   doing, changes it, and stops it.
 #'
 #' A server belongs to the R process that started it. It ends when `$stop()` is called, when the handle is
 #' garbage collected, and when the process ends, however it ends. Workers that [run()] or [run_worker()] started end with it;
@@ -88,8 +88,16 @@ faucet_server <- R6::R6Class(
       )
     },
 
-    #' @description How the lookup of the replicas' name is doing.
-    #' @return For [run()] `NULL`. For [run_k8s()] a list:
+    #' @description How the lookup of the replicas' name is doing, or what comes of offers to hubs.
+    #' @return For [run()] and [run_hub()] `NULL`. For [run_worker()] a data frame with a row for each address of each hub:
+    #'
+    #'   - `hub` (character): as it was given, with its port.
+    #'   - `address` (character): `NA` if the name leads nowhere.
+    #'   - `offers` (integer): slots that are offered there now.
+    #'   - `connections` (integer): those that are open, which are offers, or have a request.
+    #'   - `trouble` (character): what went wrong last, until something goes well. `NA` if nothing did.
+    #'
+    #'   For [run_k8s()] a list:
     #'
     #'   - `url` (string): what is looked up.
     #'   - `state` (string): `"ok"`; `"pending"`, before the first answer; `"failed"`, if DNS did not answer; `"empty"`,
@@ -343,6 +351,10 @@ format_next_try <- function(times) {
 
 # Nothing, as long as all is well.
 format_lookup <- function(lookup) {
+  if (is.data.frame(lookup)) {
+    troubled <- lookup[!is.na(lookup$trouble), ]
+    return(cli::col_yellow(paste0("hub ", troubled$hub, ": ", troubled$trouble, recycle0 = TRUE)))
+  }
   if (!is.null(lookup) && is.null(lookup$state)) {
     # Of several pools.
     return(unlist(lapply(lookup, format_lookup)))

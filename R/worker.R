@@ -4,22 +4,25 @@
 #' need reach this machine, and nobody hands it more than it has offered.
 #'
 #' @section Offers:
-#' An offer stands while a worker is free, and the gates are open. It is a hint: the lock is this machine's own, so that R is handed one
-#' request at a time, whoever asks. With several hubs, an offer stands at each, and whoever comes second is told at once, and
-#' asks elsewhere. With `port` given, the same workers also serve clients of this machine.
+#' An offer stands while a worker is free, and the gates are open. It is a hint: the lock is this machine's own, so that R is
+#' handed one request at a time, whoever asks. With several hubs, an offer stands at each, and whoever comes second is told
+#' at once, and asks elsewhere. With `port` given, the same workers also serve clients of this machine.
 #'
-#' A hub is `"host:port"`, or `"host"` for port 4040, or with TLS `"tls://host:port"`. One name may have several addresses: each is a hub. It
-#' is looked up again every 5 seconds. A hub that is lost is dialled again, at pauses that grow and vary; the others are served.
+#' A hub is `"host:port"`, or `"host"` for port 4040, or with TLS `"tls://host:port"`. One name may have several addresses:
+#' each is a hub. It is looked up again every 5 seconds. A hub that is lost is dialled again, at pauses that grow and vary;
+#' the others are served.
 #'
 #' @section Gates:
-#' `gate` says when this machine takes work: while cores are idle ([gate_cpu()]), while memory is free ([gate_memory()]), or while a
-#' function of yours says so ([gate()]), or all of these: `gate_cpu(1) & gate_memory("4GB")`. A gate that closes takes back offers that
-#' stand; requests that are being answered go on. While nothing runs, one request is always taken, unless the gate is strict.
+#' `gate` says when this machine takes work: while cores are idle ([gate_cpu()]), while memory is free ([gate_memory()]), or
+#' while a function of yours says so ([gate()]), or all of these: `gate_cpu(1) & gate_memory("4GB")`. A gate that closes
+#' takes back offers that stand; requests that are being answered go on. While nothing runs, one request is always taken,
+#' unless the gate is strict.
 #'
 #' @section Answers that do not go through the hub:
 #' With `redirect = "http://worker-host:8081"`, the body of an answer with status 200 goes from here to the client: the hub
-#' answers 303, with a one-time address at that URL, which streams the body as R writes it. It can be fetched once, within 20 seconds; after
-#' that it is 410. The worker is free when R has finished, as everywhere. Clients must be able to reach that URL, and to follow a redirect.
+#' answers 303, with a one-time address at that URL, which streams the body as R writes it. It can be fetched once, within 20
+#' seconds; after that it is 410. The worker is free when R has finished, as everywhere. Clients must be able to reach that
+#' URL, and to follow a redirect.
 #'
 #' @section The token:
 #' A hub that takes workers of other machines asks for a `token`. It is sent over TLS, or to a hub on this machine: to any other
@@ -27,14 +30,14 @@
 #'
 #' @section Running in the foreground and in the background:
 #' As [run()] does. A TERM signal or Ctrl-C takes all offers back at once, requests that are being answered may finish within
-#' `shutdown_timeout`, and R's exit hooks run in each worker. A HUP signal starts new workers on the current code. With `block = FALSE`,
-#' `run_worker()` returns as soon as a worker is ready, whether or not a hub can be reached: the log tells.
+#' `shutdown_timeout`, and R's exit hooks run in each worker. A HUP signal starts new workers on the current code. With
+#' `block = FALSE`, `run_worker()` returns as soon as a worker is ready, whether or not a hub can be reached: the log tells.
 #'
 #' @param hub Hubs to offer slots to: `"hub.example.com:4040"`, `"tls://hub.example.com:4040"`, or several of them.
 #' @param dir Directory with the API, or one file of R code, as for [run()]. Shiny apps are for [run()] alone.
 #' @param workers Number of R processes, by default 1. Two numbers, such as `c(1, 8)`, let it follow what there is to do.
-#' @param gate When to take work: what [gate_cpu()], [gate_memory()] or [gate()] return, or several of these joined by `&`. By default
-#'   always.
+#' @param gate When to take work: what [gate_cpu()], [gate_memory()] or [gate()] return, or several of these joined by `&`.
+#'   By default always.
 #' @param route Path prefix that the slots are for, by default `"/"`, which is all paths.
 #' @param block Whether to wait until the server has stopped.
 #' @param ... Further settings, by name: see [`faucet-options`]. They are those of [run()] for workers (`timeout`, `preload`,
@@ -51,7 +54,8 @@
 #' @section Error conditions:
 #' Those of [run()], and
 #'
-#' - `faucet_error_option`: there is no hub in `hub`, or it is none; or the token could be read on its way. Field `option`: its name.
+#' - `faucet_error_option`: there is no hub in `hub`, or it is none; or the token could be read on its way. Field `option`:
+#'   its name.
 #' - `faucet_error_unsupported`: it is a Shiny app.
 #'
 #' @seealso [run_hub()], [gate_cpu()]; `vignette("dial-in", package = "faucet")`; [`faucet-options`] for all settings,

@@ -267,6 +267,33 @@ fn server_lookup(handle: Robj) -> List {
     }))
 }
 
+/// The hubs that slots are offered to, address by address: a vector a column.
+/// @noRd
+#[extendr]
+fn server_hubs(handle: Robj) -> List {
+    answer(with(handle, |server| {
+        let hubs = server.hubs();
+        let number = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
+        let address: Vec<Option<String>> = hubs
+            .iter()
+            .map(|hub| hub.address.map(|address| address.to_string()))
+            .collect();
+        let offers: Vec<i32> = hubs.iter().map(|hub| number(hub.offers)).collect();
+        let connections: Vec<i32> = hubs.iter().map(|hub| number(hub.connections)).collect();
+        let trouble: Vec<Option<String>> = hubs
+            .iter()
+            .map(|hub| Some(printable::text(hub.trouble.as_deref()?).into_owned()))
+            .collect();
+        good([
+            ("hub", texts(hubs.iter().map(|hub| hub.hub.as_str()))),
+            ("address", address.into()),
+            ("offers", offers.into()),
+            ("connections", connections.into()),
+            ("trouble", trouble.into()),
+        ])
+    }))
+}
+
 /// Starts a command: a named list with `name`, and what that takes of `n`, `timeout`, `pool` (a name), `pools` (settings
 /// of each).
 /// @noRd
@@ -363,6 +390,7 @@ extendr_module! {
     fn server_status;
     fn server_docs;
     fn server_lookup;
+    fn server_hubs;
     fn server_command;
     fn server_result;
     fn server_answer_gate;
