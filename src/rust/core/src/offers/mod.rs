@@ -29,7 +29,7 @@ use crate::client_address::ClientAddress;
 use crate::front::{enter_dialled, serve_dialled, ConnectionState, Front, Offer};
 use crate::gates::Gates;
 use crate::pool::Pool;
-use crate::sources::replicas::{look_up, Target};
+use crate::sources::replicas::{look_up, Host, Target};
 use crate::sources::Failure;
 use crate::tls::ClientTls;
 
@@ -364,6 +364,13 @@ async fn keep_looking(
             }
         };
         let lasts = matches!(&found, Ok(found) if found.ttl.is_none());
+        let pause = match (&target, &found) {
+            // Looking it up is knocking there.
+            (Ok(target), Ok(found)) if *target.host() == Host::Loopback => {
+                found.ttl.unwrap_or_default().max(REFRESH)
+            }
+            _ => REFRESH,
+        };
         let found = found
             .map(|found| found.addresses)
             .map_err(|problem| problem.to_string());
@@ -371,6 +378,6 @@ async fn keep_looking(
         if events.send(Event::Found(place, found)).is_err() || lasts {
             return;
         }
-        tokio::time::sleep(REFRESH).await;
+        tokio::time::sleep(pause).await;
     }
 }

@@ -47,7 +47,7 @@ impl Doors {
         };
         // A worker has a token, and needs no certificate.
         let tls = tls.map(|tls| {
-            ServerTls::load(&TlsSettings {
+            ServerTls::load_http1(&TlsSettings {
                 client_ca: None,
                 ..tls.clone()
             })

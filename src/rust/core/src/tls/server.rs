@@ -18,7 +18,7 @@ use crate::front::ClientStream;
 use crate::sources::Failure;
 
 /// What it takes, the better one first.
-const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
+static PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
 /// Between two lines in the log about handshakes that fail.
 const NEWS: Duration = Duration::from_secs(10);
@@ -43,6 +43,7 @@ struct Loaded {
 /// Takes handshakes with what the files held when they were read last.
 pub struct ServerTls {
     settings: TlsSettings,
+    protocols: &'static [&'static [u8]],
     loaded: Mutex<Loaded>,
     news: Mutex<News>,
 }
@@ -107,9 +108,22 @@ impl ServerTls {
     /// # Errors
     /// Class `option`: a file is not there, cannot be read, is not what it should be, or the key is another certificate's.
     pub fn load(settings: &TlsSettings) -> Result<Self, Failure> {
+        Self::of(settings, &PROTOCOLS)
+    }
+
+    /// The same for HTTP/1.1 alone.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn load_http1(settings: &TlsSettings) -> Result<Self, Failure> {
+        Self::of(settings, &PROTOCOLS[1..])
+    }
+
+    fn of(settings: &TlsSettings, protocols: &'static [&'static [u8]]) -> Result<Self, Failure> {
         Ok(Self {
             settings: settings.clone(),
-            loaded: Mutex::new(read(settings)?),
+            protocols,
+            loaded: Mutex::new(read(settings, protocols)?),
             news: Mutex::default(),
         })
     }
@@ -119,7 +133,7 @@ impl ServerTls {
     /// # Errors
     /// The same. Then what was read before stays in use.
     pub fn reload(&self) -> Result<(), Failure> {
-        let loaded = read(&self.settings)?;
+        let loaded = read(&self.settings, self.protocols)?;
         *self.lock() = loaded;
         Ok(())
     }
@@ -206,7 +220,7 @@ impl ServerTls {
     }
 }
 
-fn read(settings: &TlsSettings) -> Result<Loaded, Failure> {
+fn read(settings: &TlsSettings, protocols: &[&[u8]]) -> Result<Loaded, Failure> {
     let cert = Named {
         setting: "tls$cert",
         path: &settings.cert,
@@ -240,7 +254,7 @@ fn read(settings: &TlsSettings) -> Result<Loaded, Failure> {
             rustls::Error::InvalidCertificate(_) => cert.failure(Plain(&error)),
             error => key.failure(Plain(error)),
         })?;
-    config.alpn_protocols = PROTOCOLS.iter().map(|name| name.to_vec()).collect();
+    config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
     // Clients keep what is needed to come back. Its keys are new with each reading: who could come back before shows its
     // certificate again.
     config.ticketer = Ticketer::new().map_err(|error| key.failure(Plain(&error)))?;

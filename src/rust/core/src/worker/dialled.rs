@@ -32,6 +32,8 @@ enum Standing {
 
 struct State {
     standing: Standing,
+    /// Whether it is not kept any more when it comes back from its use.
+    closing: bool,
     /// Who waits for its end.
     watcher: Option<Waker>,
 }
@@ -62,6 +64,7 @@ impl Dialled {
             once,
             state: Mutex::new(State {
                 standing: Standing::Fresh(stream),
+                closing: false,
                 watcher: None,
             }),
             _descriptor: descriptor,
@@ -108,7 +111,8 @@ impl Dialled {
             return;
         }
         let mut state = self.lock();
-        if !matches!(state.standing, Standing::InUse) {
+        if state.closing || !matches!(state.standing, Standing::InUse) {
+            drop(state);
             return;
         }
         // From now on whoever watches hears of its end.
@@ -160,9 +164,10 @@ impl Dialled {
         matches!(self.lock().standing, Standing::Fresh(_) | Standing::Idle(_))
     }
 
-    /// Closes it, unless it is in use.
+    /// Closes it, or, if it is in use, does so afterwards.
     pub(super) fn close(&self) {
-        let state = self.lock();
+        let mut state = self.lock();
+        state.closing = true;
         if matches!(state.standing, Standing::Fresh(_) | Standing::Idle(_)) {
             self.end(state);
         }

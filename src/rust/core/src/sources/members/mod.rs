@@ -289,6 +289,7 @@ impl Members {
         if let Some(place) = member.place.take() {
             self.table.remove(place);
         }
+        member.worker.close_connections();
         if member.worker.tunnels.count() == 0 {
             return self.forget(key);
         }
@@ -446,8 +447,7 @@ impl Members {
     fn lose(&mut self, key: u64) {
         if let Some(member) = self.members.get_mut(&key) {
             if member.worker.dialled.is_some() {
-                // Nobody can be asked whether it comes back. Tells of its end once more, which is no news.
-                member.worker.close_connections();
+                // Nobody can be asked whether it comes back.
                 return self.part(key);
             }
             member.fail();

@@ -41,7 +41,10 @@ impl Members {
                 Consequence::None
             }
             TurnOutcome::Denied | TurnOutcome::Unreachable => {
-                tracing::warn!(worker = member.id, address = %member.address, "takes no requests");
+                // A slot that is taken back is no news.
+                if member.worker.dialled.is_none() {
+                    tracing::warn!(worker = member.id, address = %member.address, "takes no requests");
+                }
                 self.lose(key);
                 Consequence::Lost
             }
