@@ -34,8 +34,8 @@
 #' If two processes have different metrics of one name, that which was there first is shown until no worker has it any more. So
 #' a reload may change a metric, and it begins anew.
 #'
-#' @param name The metric's name: letters (a-z, A-Z), digits and `_`, at most 100 characters. Base units are usual: seconds, bytes.
-#'   What begins with `faucet_` is faucet's own.
+#' @param name The metric's name: letters (a-z, A-Z), digits and `_`, at most 100 characters. Base units are usual: seconds,
+#'   bytes. What begins with `faucet_` is faucet's own.
 #' @param help What it counts, in a sentence of at most 400 bytes.
 #' @param buckets Upper bounds of the ranges, 1 to 50 numbers in ascending order, in the unit of the values. One without a bound
 #'   comes on top of them.
@@ -198,7 +198,7 @@ metric_labels <- function(given, call) {
     return(rlang::set_names(character(), character()))
   }
   is_named <- nzchar(rlang::names2(given))
-  if (all(is_named) && all(vapply(given, is.character, NA)) && all(lengths(given) == 1) && !anyNA(given)) {
+  if (all(is_named) && are_strings(given)) {
     # As nearly always, and it is called often.
     return(valid_text(unlist(given)))
   }
@@ -210,7 +210,10 @@ metric_labels <- function(given, call) {
       i = "As in {.code $inc(country = \"de\")}, or {.code $inc(c(country = \"de\"))}."
     ), option = "labels", call = call)
   }
-  given <- c(given[is_named], unlist(lapply(given[!is_named], as.list), recursive = FALSE))
+  label_texts(c(given[is_named], unlist(lapply(given[!is_named], as.list), recursive = FALSE)), call)
+}
+
+label_texts <- function(given, call) {
   labels <- vapply(given, function(value) label_text(value) %||% NA_character_, "")
   if (anyNA(labels)) {
     got <- describe_value(given[is.na(labels)][[1]])
@@ -219,6 +222,10 @@ metric_labels <- function(given, call) {
   }
   names(labels) <- valid_text(names(labels))
   labels
+}
+
+are_strings <- function(values) {
+  all(vapply(values, is.character, NA)) && all(lengths(values) == 1) && !anyNA(values)
 }
 
 # "" for what is as good as no label, NULL for what is none.

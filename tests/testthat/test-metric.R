@@ -203,10 +203,11 @@ test_that("outside of workers metrics count in memory", {
   expect_identical(orders$value(yes = TRUE, n = 3, size = "big", c(by = "y")), 1)
   latin1 <- "gr\xfc\xdfe"
   Encoding(latin1) <- "latin1"
-  orders$inc(size = latin1)
-  expect_identical(orders$value(size = "gr\u00fc\u00dfe"), 1)
-  orders$inc(size = "bad \xff")
-  expect_identical(orders$value(size = "bad <ff>"), 1)
+  encoded <- metric_counter("test_memory_encoded")
+  encoded$inc(size = latin1)
+  expect_identical(encoded$value(size = "gr\u00fc\u00dfe"), 1)
+  encoded$inc(size = "bad \xff")
+  expect_identical(encoded$value(size = "bad <ff>"), 1)
 
   waiting <- metric_gauge("test_memory_waiting")
   waiting$set(5)
@@ -232,7 +233,7 @@ test_that("what is no metric, no label and no number is an error with a class", 
   orders <- metric_counter("test_wrong")
   waiting <- metric_gauge("test_wrong_waiting")
   seconds <- metric_histogram("test_wrong_seconds")
-  expect_snapshot(error = TRUE, {
+  expect_snapshot_errors({
     metric_gauge("test_wrong")
     metric_histogram("test_wrong_seconds", buckets = 1)
     metric_counter(1)

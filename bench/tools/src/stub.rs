@@ -9,13 +9,14 @@ mod connection;
 mod counts;
 pub mod places;
 mod request;
+mod slot;
 
 use std::collections::HashMap;
 use std::io::{ErrorKind, Result, Write};
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use mio::net::TcpListener;
+use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 
 use alarms::Alarms;
@@ -33,6 +34,8 @@ pub struct Stub {
     alarms: Alarms,
     counts: Counts,
     answer: Vec<u8>,
+    /// Where each of the connections that were dialled leads.
+    dialled: HashMap<usize, SocketAddr>,
 }
 
 impl Stub {
@@ -56,7 +59,18 @@ impl Stub {
             listeners,
             addresses,
             answer: answer("text/plain", &"x".repeat(body)),
+            dialled: HashMap::new(),
         })
+    }
+
+    /// Offers `slots` slots to a hub, as a worker that dials in, and each again when it is closed. They count as connections of
+    /// the first port.
+    pub fn dial(&mut self, hub: SocketAddr, slots: usize) -> Result<()> {
+        for _ in 0..slots {
+            let token = self.add(TcpStream::from_std(slot::offer(hub)?), 0)?;
+            self.dialled.insert(token, hub);
+        }
+        Ok(())
     }
 
     pub fn addresses(&self) -> &[SocketAddr] {
@@ -90,23 +104,28 @@ impl Stub {
 
     fn accept(&mut self, listener: usize) -> Result<()> {
         loop {
-            let mut stream = match self.listeners[listener].accept() {
+            let stream = match self.listeners[listener].accept() {
                 Ok((stream, _)) => stream,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 // The client left before it was accepted.
                 Err(error) if error.kind() == ErrorKind::ConnectionAborted => continue,
                 Err(error) => return Err(error),
             };
-            stream.set_nodelay(true)?;
-            let token = self.next_token;
-            self.next_token += 1;
-            self.poll
-                .registry()
-                .register(&mut stream, Token(token), Interest::READABLE)?;
-            self.connections
-                .insert(token, Connection::new(stream, listener));
-            self.counts.connections += 1;
+            self.add(stream, listener)?;
         }
+    }
+
+    fn add(&mut self, mut stream: TcpStream, listener: usize) -> Result<usize> {
+        stream.set_nodelay(true)?;
+        let token = self.next_token;
+        self.next_token += 1;
+        self.poll
+            .registry()
+            .register(&mut stream, Token(token), Interest::READABLE)?;
+        self.connections
+            .insert(token, Connection::new(stream, listener));
+        self.counts.connections += 1;
+        Ok(token)
     }
 
     fn read(&mut self, token: usize, now: Instant, ready: &mut Vec<usize>) {
@@ -151,6 +170,10 @@ impl Stub {
         if let Some(connection) = self.connections.remove(&token) {
             self.counts
                 .left(connection.listener(), connection.waiting());
+        }
+        if let Some(hub) = self.dialled.remove(&token) {
+            // One that is gone for good is not dialled again.
+            let _ = self.dial(hub, 1);
         }
     }
 }

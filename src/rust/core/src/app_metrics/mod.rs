@@ -5,6 +5,9 @@
 
 mod definition;
 mod exposition;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
+mod kept;
 mod labels;
 mod layout;
 mod recorder;

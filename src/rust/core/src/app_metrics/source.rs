@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{open, Mode, OFlags};
 use rustix::io::Errno;
@@ -28,7 +28,7 @@ pub(super) struct Source {
 /// `NotYet -> Open`, kept so that nobody can put another in its place or remove it; `NotYet -> Refused` for what is no file.
 enum State {
     NotYet,
-    Open(File),
+    Open(Arc<File>),
     Refused,
 }
 
@@ -45,7 +45,7 @@ impl Source {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if matches!(*state, State::NotYet) {
             *state = match open_regular(&self.path) {
-                Ok(Some(file)) => State::Open(file),
+                Ok(Some(file)) => State::Open(Arc::new(file)),
                 Err(Errno::NOENT) => State::NotYet,
                 // Such as too many open files. It may go better next time.
                 Err(error) if error != Errno::LOOP => {
@@ -65,11 +65,11 @@ impl Source {
     /// What it holds; `None` if there is none. Never waits.
     pub(super) fn read(&self) -> Option<Contents> {
         self.open();
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*state {
-            State::Open(file) => Some(contents(file).unwrap_or_default()),
-            State::NotYet | State::Refused => None,
-        }
+        let file = match &*self.state.lock().unwrap_or_else(PoisonError::into_inner) {
+            State::Open(file) => file.clone(),
+            State::NotYet | State::Refused => return None,
+        };
+        Some(contents(&file).unwrap_or_default())
     }
 }
 

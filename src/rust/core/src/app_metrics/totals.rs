@@ -3,18 +3,17 @@
 //! A process is `living`, then `ended`, and then folded into what is kept. Only who holds `kept` reads files and folds, so that
 //! at any moment each process is counted once.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
-use super::definition::Definition;
-use super::exposition::{render, Family};
-use super::layout::Series;
-use super::source::{Contents, Source};
-use super::{MOST_BYTES, MOST_KEPT, MOST_SERIES, MOST_SHOWN};
+use super::exposition::render;
+use super::kept::Kept;
+use super::source::Source;
+use super::MOST_BYTES;
 
 /// What the apps of one server count. Cheap to clone.
 #[derive(Clone, Default)]
@@ -22,7 +21,7 @@ pub struct AppMetrics(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
-    /// Never held while a file is read.
+    /// Held for a moment only: the thread that serves takes it, too.
     processes: Mutex<Processes>,
     kept: Mutex<Kept>,
 }
@@ -34,9 +33,9 @@ struct Processes {
     ended: Vec<Arc<Process>>,
 }
 
-struct Process {
-    pool: Arc<str>,
-    source: Source,
+pub(super) struct Process {
+    pub pool: Arc<str>,
+    pub source: Source,
 }
 
 /// That a process is counted, for as long as it lives. Dropped when it has ended, and before its folder is removed.
@@ -75,9 +74,6 @@ impl AppMetrics {
         if !whole || look.is_full {
             kept.tell_of_room();
         }
-        // What nobody counts any more is forgotten.
-        kept.families
-            .retain(|name, _| look.families.contains_key(name));
         text
     }
 
@@ -106,10 +102,12 @@ impl AppMetrics {
     }
 
     fn ended(&self, number: u64) {
-        let mut processes = lock(&self.0.processes);
-        if let Some(process) = processes.living.remove(&number) {
+        let process = lock(&self.0.processes).living.get(&number).cloned();
+        if let Some(process) = process {
             // While its folder is there.
             process.source.open();
+            let mut processes = lock(&self.0.processes);
+            processes.living.remove(&number);
             processes.ended.push(process);
         }
     }
@@ -136,190 +134,6 @@ pub fn aside<T: Send + 'static>(
     runtime.spawn_blocking(move || tracing::dispatcher::with_default(&lines, work))
 }
 
-/// What processes have counted that are gone.
-#[derive(Default)]
-struct Kept {
-    families: BTreeMap<String, Family>,
-    /// Series in them.
-    count: usize,
-    dropped: BTreeMap<Arc<str>, u64>,
-    /// Metrics of which it was said that two differ.
-    told: BTreeSet<String>,
-    told_of_room: bool,
-}
-
-impl Kept {
-    fn has(&self, definition: &Definition) -> Option<bool> {
-        let known = self.families.get(&definition.name)?;
-        Some(known.definition.adds_up_with(definition))
-    }
-
-    /// Sums up what is kept and what those count that live.
-    fn look(&self, living: &[Arc<Process>]) -> Look {
-        let mut look = Look {
-            families: self.families.clone(),
-            dropped: self.dropped.clone(),
-            count: self.count,
-            ..Look::default()
-        };
-        for process in living {
-            if let Some(contents) = process.source.read() {
-                look.add(&process.pool, contents);
-            }
-        }
-        look
-    }
-
-    /// Lets the definitions of new code take the place of those that no process uses any more that lives. Returns whether
-    /// there were some.
-    fn replace(&mut self, look: &Look) -> bool {
-        let outdated = |name: &&String| !look.in_use.contains(*name);
-        let names: Vec<&String> = look.others.keys().filter(outdated).collect();
-        for name in &names {
-            tracing::info!("metric `{name}` is another one from now on, and begins anew");
-            self.told.remove(*name);
-            self.forget(name);
-        }
-        !names.is_empty()
-    }
-
-    fn tell_of(&mut self, look: &Look) {
-        for name in look
-            .others
-            .keys()
-            .filter(|name| look.in_use.contains(*name))
-        {
-            if self.told.len() < MOST_SERIES && self.told.insert(name.clone()) {
-                tracing::warn!(
-                    "metric `{name}` is not the same in all processes: what is of another kind, or has other buckets, than the \
-                     first is not counted"
-                );
-            }
-        }
-    }
-
-    fn tell_of_room(&mut self) {
-        if !std::mem::replace(&mut self.told_of_room, true) {
-            tracing::warn!("there are too many series of metrics, and some are not shown: is a label different for each request?");
-        }
-    }
-
-    fn forget(&mut self, name: &str) {
-        if let Some(family) = self.families.remove(name) {
-            self.count -= family.series.len();
-        }
-    }
-
-    /// Keeps what a process has counted that is gone. What it said of itself as a gauge goes with it.
-    fn fold(&mut self, pool: &Arc<str>, contents: Contents) {
-        add_dropped(&mut self.dropped, pool, contents.dropped);
-        for series in contents.series {
-            if series.definition.kind.is_kept() {
-                let added =
-                    add_series(&mut self.families, &mut self.count, MOST_KEPT, pool, series);
-                if added == Added::Full {
-                    self.tell_of_room();
-                }
-            }
-        }
-    }
-}
-
-/// All of it at one moment.
-#[derive(Default)]
-struct Look {
-    families: BTreeMap<String, Family>,
-    dropped: BTreeMap<Arc<str>, u64>,
-    /// Series in them.
-    count: usize,
-    is_full: bool,
-    /// Metrics that living processes have as they are known.
-    in_use: BTreeSet<String>,
-    /// The same of those that are another one to some process.
-    others: BTreeMap<String, Definition>,
-}
-
-impl Look {
-    fn add(&mut self, pool: &Arc<str>, contents: Contents) {
-        add_dropped(&mut self.dropped, pool, contents.dropped);
-        for series in contents.series {
-            let definition = series.definition.clone();
-            match add_series(
-                &mut self.families,
-                &mut self.count,
-                MOST_SHOWN,
-                pool,
-                series,
-            ) {
-                Added::Done => drop(self.in_use.insert(definition.name)),
-                Added::Full => self.is_full = true,
-                Added::IsAnother => drop(self.others.insert(definition.name.clone(), definition)),
-            }
-        }
-    }
-
-    /// Without what was counted.
-    fn note_definitions(&mut self, contents: &Contents) {
-        for Series { definition, .. } in &contents.series {
-            let known = self.families.get(&definition.name);
-            if known.is_some_and(|known| !known.definition.adds_up_with(definition)) {
-                self.others
-                    .insert(definition.name.clone(), definition.clone());
-            }
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Added {
-    Done,
-    /// There are too many.
-    Full,
-    /// The metric of this name is another one.
-    IsAnother,
-}
-
-fn add_series(
-    families: &mut BTreeMap<String, Family>,
-    count: &mut usize,
-    most: usize,
-    pool: &Arc<str>,
-    series: Series,
-) -> Added {
-    let key = (pool.clone(), series.labels);
-    if let Some(known) = families.get_mut(&series.definition.name) {
-        if !known.definition.adds_up_with(&series.definition) {
-            return Added::IsAnother;
-        }
-        if let Some(numbers) = known.series.get_mut(&key) {
-            add(numbers, &series.numbers);
-            return Added::Done;
-        }
-    }
-    if *count >= most {
-        return Added::Full;
-    }
-    *count += 1;
-    let family = families.entry(series.definition.name.clone());
-    let family = family.or_insert_with(|| Family {
-        definition: series.definition,
-        series: BTreeMap::new(),
-    });
-    family.series.insert(key, series.numbers);
-    Added::Done
-}
-
-fn add(numbers: &mut [f64], more: &[f64]) {
-    for (number, more) in numbers.iter_mut().zip(more) {
-        *number += more;
-    }
-}
-
-fn add_dropped(dropped: &mut BTreeMap<Arc<str>, u64>, pool: &Arc<str>, count: u64) {
-    let all = dropped.entry(pool.clone()).or_default();
-    *all = all.saturating_add(count);
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -328,7 +142,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use std::path::Path;
 
-    use super::super::{labels, Change, Kind, Labels, Recorder};
+    use super::super::{
+        labels, Change, Definition, Kind, Labels, Recorder, MOST_KEPT, MOST_SERIES, MOST_SHOWN,
+    };
     use super::*;
 
     struct Worker {

@@ -117,7 +117,7 @@ pub struct Connection {
     wire: Arc<Wire>,
     handle: Arc<Handle>,
     /// For its socket and the handle, if they are counted.
-    _descriptors: Option<(Descriptor, Descriptor)>,
+    _descriptors: Option<(Descriptor, Option<Descriptor>)>,
     silence: Silence,
     /// Whether it has carried an answer.
     used: bool,
@@ -177,7 +177,9 @@ impl Connection {
 
     /// Counts what it has open, for as long as it has.
     pub fn count(&mut self, descriptors: &Descriptors) {
-        self._descriptors = Some((descriptors.take_anyway(), descriptors.take_anyway()));
+        // A slot's socket was counted when it came.
+        let socket = self.slot.is_none().then(|| descriptors.take_anyway());
+        self._descriptors = Some((descriptors.take_anyway(), socket));
     }
 
     /// It is put aside now.

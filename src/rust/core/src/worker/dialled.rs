@@ -44,8 +44,8 @@ pub struct Dialled {
     /// Whether it takes one request only.
     once: bool,
     state: Mutex<State>,
-    /// Of the socket, and of the second handle that a used connection has.
-    _descriptors: (Descriptor, Descriptor),
+    /// Of the socket.
+    _descriptor: Descriptor,
 }
 
 impl Dialled {
@@ -54,7 +54,7 @@ impl Dialled {
         peer: SocketAddr,
         stream: ClientStream,
         once: bool,
-        descriptors: (Descriptor, Descriptor),
+        descriptor: Descriptor,
     ) -> Arc<Self> {
         Arc::new(Self {
             name,
@@ -64,7 +64,7 @@ impl Dialled {
                 standing: Standing::Fresh(stream),
                 watcher: None,
             }),
-            _descriptors: descriptors,
+            _descriptor: descriptor,
         })
     }
 

@@ -75,7 +75,7 @@ pub async fn let_in_workers(
     let token = Arc::new(token);
     let refused = Arc::new(News::default());
     let mut under_way = UnderWay::default();
-    accept(front.clone(), listener, |stream, peer, descriptors| {
+    accept(front.clone(), listener, |stream, peer, descriptor| {
         let (front, hub, token) = (front.clone(), hub.clone(), token.clone());
         let (refused, tls) = (refused.clone(), tls.clone());
         let handshake = async move {
@@ -101,7 +101,7 @@ pub async fn let_in_workers(
                     refusal.name()
                 }
                 Ok(Ok(Ok((hello, stream)))) => {
-                    let slot = Dialled::new(hello.name, peer, stream, false, descriptors);
+                    let slot = Dialled::new(hello.name, peer, stream, false, descriptor);
                     match hub.offer(hello.route, slot) {
                         Ok(()) => "accepted",
                         Err(_) => {
@@ -134,10 +134,10 @@ fn tell(refusal: &Refusal, peer: SocketAddr) {
 
 /// Takes workers of POTHEAD until the server takes no more clients: each connection is a slot at once, for one request.
 pub async fn let_in_pothead(front: Arc<Front>, hub: Arc<Hub>, listener: TcpListener) {
-    accept(front.clone(), listener, |stream, peer, descriptors| {
+    accept(front.clone(), listener, |stream, peer, descriptor| {
         let stream = ClientStream::Tcp(stream);
         let name = peer.ip().to_string().into();
-        let slot = Dialled::new(name, peer, stream, true, descriptors);
+        let slot = Dialled::new(name, peer, stream, true, descriptor);
         let outcome = match hub.offer(Route::root(), slot) {
             Ok(()) => "accepted",
             Err(_) => "too_many_routes",
@@ -152,7 +152,7 @@ pub async fn let_in_pothead(front: Arc<Front>, hub: Arc<Hub>, listener: TcpListe
 async fn accept(
     front: Arc<Front>,
     listener: TcpListener,
-    mut take: impl FnMut(TcpStream, SocketAddr, (Descriptor, Descriptor)),
+    mut take: impl FnMut(TcpStream, SocketAddr, Descriptor),
 ) {
     let news = News::default();
     let mut closed = pin!(front.connections.closed());
@@ -172,8 +172,7 @@ async fn accept(
                 continue;
             }
         };
-        let descriptors = front.store.descriptors();
-        let Some(taken) = descriptors.take().zip(descriptors.take()) else {
+        let Some(descriptor) = front.store.descriptors().take() else {
             if news.is_due() {
                 tracing::warn!("a worker cannot be let in: too few descriptors are left");
             }
@@ -184,6 +183,6 @@ async fn accept(
         // Loses at most some latency.
         let _ = stream.set_nodelay(true);
         watch_slot((&stream).into());
-        take(stream, peer, taken);
+        take(stream, peer, descriptor);
     }
 }
