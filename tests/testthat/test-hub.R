@@ -1,15 +1,5 @@
 # A hub, as its users and workers see it.
 
-local_hub <- function(..., quiet = TRUE, access_log = "none", env = parent.frame()) {
-  hub <- faucet::run_hub(port = 0, worker_port = 0, block = FALSE, quiet = quiet, access_log = access_log, ...)
-  withr::defer(suppressMessages(try(hub$stop(timeout = 1), silent = TRUE)), envir = env)
-  hub
-}
-
-wait_for_slots <- function(hub, n) {
-  wait_until(sum(hub$status()$state == "ready") == n, what = "slots are offered")
-}
-
 test_that("a hub says where workers dial in", {
   said <- messages_of(hub <- local_hub(quiet = FALSE, pothead_port = 0))
   expect_match(said, paste("Ready on", hub$url), fixed = TRUE, all = FALSE)
