@@ -71,6 +71,7 @@ fresh:
 test-r:
 	mkdir -p $(LIBRARY)
 	R CMD INSTALL --library=$(LIBRARY) .
+	tools/pothead
 	$(TEST_R)
 	FAUCET_WORKER_TYPE=http FILTER='^(apps|boot-failure|crash|handle|http|one-at-a-time|ops|output|recycle|reload|scale|signals)$$' $(TEST_R)
 

@@ -1,0 +1,87 @@
+# Unmodified workers of POTHEAD, a Python package, behind a hub.
+
+test_that("workers of POTHEAD serve, and what they say passes whole", {
+  hub <- local_hub(pothead_port = 0)
+  worker <- local_pothead(hub)
+  wait_for_slots(hub, 1)
+  for (i in 1:5) expect_identical(json(request(hub, "/pid"))$pid, worker$pid)
+
+  echo <- request(hub, "/echo", "POST", "a body", type = "text/x-tea")
+  expect_identical(echo[c("status", "text")], list(status = 200L, text = "a body"))
+  expect_identical(echo$headers$`content-type`, "text/x-tea")
+  missing <- request(hub, "/nope")
+  expect_identical(missing[c("status", "text")], list(status = 404L, text = "there is no /nope"))
+  teapot <- request(hub, "/teapot")
+  expect_identical(teapot[c("status", "text")], list(status = 418L, text = "no coffee"))
+  expect_identical(teapot$headers$`x-pot`, "head")
+  cookies <- teapot$headers[names(teapot$headers) == "set-cookie"]
+  expect_identical(unname(unlist(cookies)), c("a=1", "b=2"))
+  # It sends a body with these.
+  head <- request(hub, "/teapot", "HEAD")
+  expect_identical(head[c("status", "body")], list(status = 418L, body = raw()))
+  expect_identical(request(hub, "/none")$status, 204L)
+  expect_identical(request(hub, "/error")$status, 500L)
+  expect_identical(request(hub, "/pid")$status, 200L)
+})
+
+test_that("large bodies pass both ways", {
+  hub <- local_hub(pothead_port = 0)
+  local_pothead(hub)
+  wait_for_slots(hub, 1)
+  body <- rep(as.raw(0:255), 100000)
+  expect_identical(request(hub, "/echo", "POST", body)$body, body)
+  expect_identical(request(hub, "/length", "POST", body)$text, as.character(length(body)))
+  # Answered before it is read.
+  expect_identical(request(hub, "/unread", "POST", body)$status, 413L)
+  large <- request(hub, "/large?500")
+  expect_identical(large$body, rep(charToRaw("0123456789abcdef"), 4096 * 500))
+})
+
+test_that("several workers of POTHEAD are as many slots, and one that stops costs nothing", {
+  hub <- local_hub(pothead_port = 0)
+  local_pothead(hub, "--workers", 2)
+  stops <- local_pothead(hub)
+  wait_for_slots(hub, 3)
+  load <- local_load(hub, "/work?0.01", clients = 6)
+  load$wait_for(100)
+  stops$process$signal(tools::SIGTERM)
+  wait_until(!stops$process$is_alive(), what = "the worker to end")
+  load$wait_for(50)
+  answers <- load$stop()
+  expect_identical(nrow(failed(answers)), 0L)
+  wait_for_slots(hub, 2)
+})
+
+test_that("a redirect of POTHEAD leads its client to the worker", {
+  hub <- local_hub(pothead_port = 0)
+  port <- free_port()
+  worker <- local_pothead(hub, "--redirect-response", port)
+  wait_for_slots(hub, 1)
+  sent <- request(hub, "/pid")
+  expect_identical(sent$status, 303L)
+  expect_match(sent$headers$location, paste0("^http://127.0.0.1:", port, "/[0-9a-f]+$"))
+  expect_identical(json(request(sent$headers$location, ""))$pid, worker$pid)
+  expect_identical(request(sent$headers$location, "")$status, 410L)
+  followed <- request(hub, "/echo", "POST", "a body", followlocation = TRUE, customrequest = NULL)
+  expect_identical(followed[c("status", "text")], list(status = 200L, text = "a body"))
+  expect_identical(request(hub, "/nope")$status, 404L)
+})
+
+test_that("a worker of POTHEAD that is killed at work is a 502, and finds a hub that comes back", {
+  hub <- local_hub(pothead_port = 0)
+  dies <- local_pothead(hub)
+  wait_for_slots(hub, 1)
+  clients <- crowd()
+  clients$add(hub, "/work?60")
+  wait_until(clients$step() && identical(hub$status()$state, "busy"), what = "the worker to be at work")
+  dies$process$kill()
+  expect_identical(clients$wait()[[1]]$status, 502L)
+
+  stays <- local_pothead(hub)
+  wait_for_slots(hub, 1)
+  port <- as.integer(sub("^.*:", "", pothead_address(hub)))
+  hub$stop()
+  again <- local_hub(pothead_port = port)
+  wait_for_slots(again, 1)
+  expect_identical(json(request(again, "/pid"))$pid, stays$pid)
+})
