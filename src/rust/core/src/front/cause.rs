@@ -1,9 +1,10 @@
 //! Every answer that faucet itself gives in place of a worker: whose fault it was, and why.
 
 use bytes::Bytes;
-use hyper::header::{HeaderName, HeaderValue, CONTENT_TYPE, RETRY_AFTER};
+use hyper::header::{HeaderName, HeaderValue, ALLOW, CONTENT_TYPE, RETRY_AFTER};
 use hyper::{HeaderMap, StatusCode};
 
+use super::fetch::METHODS;
 use crate::worker::remote;
 
 /// Names the cause of an error that faucet answered itself.
@@ -22,6 +23,10 @@ pub enum Cause {
     TooManyHeaders,
     /// No pool has a route for the request.
     NoRoute,
+    /// No answer waits at this address: it was fetched, or has expired.
+    Gone,
+    /// An answer that waits is there to be fetched.
+    MethodNotAllowed,
     /// A client may ask for it, but it is not done here; the text says what.
     NotImplemented(&'static str),
     /// Every worker is busy, and the client, a front, does not want to wait.
@@ -56,6 +61,8 @@ impl Cause {
             Self::UriTooLong => "uri_too_long",
             Self::HeaderTooLarge | Self::TooManyHeaders => "header_too_large",
             Self::NoRoute => "no_route",
+            Self::Gone => "gone",
+            Self::MethodNotAllowed => "method_not_allowed",
             Self::NotImplemented(_) => "not_implemented",
             Self::Busy => "busy",
             Self::QueueFull => "queue_full",
@@ -84,6 +91,8 @@ impl Cause {
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
             }
             Self::NoRoute => StatusCode::NOT_FOUND,
+            Self::Gone => StatusCode::GONE,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::NotImplemented(_) => StatusCode::NOT_IMPLEMENTED,
             Self::Busy
             | Self::QueueFull
@@ -111,6 +120,8 @@ impl Cause {
             Self::HeaderTooLarge => "the request's head is larger than this server takes",
             Self::TooManyHeaders => "the request has more headers than this server takes",
             Self::NoRoute => "no app is served at this path",
+            Self::Gone => "this address can be used once, and for 20 seconds",
+            Self::MethodNotAllowed => "this address is there to be fetched from",
             Self::Busy => "every worker is busy",
             Self::QueueFull => "every worker is busy and the queue is full",
             Self::QueueTimeout => "no worker became free in time",
@@ -192,6 +203,9 @@ impl Cause {
         headers.insert(FAUCET_ERROR, HeaderValue::from_static(self.name()));
         if let Some(seconds) = self.retry_after() {
             headers.insert(RETRY_AFTER, seconds.into());
+        }
+        if self == Self::MethodNotAllowed {
+            headers.insert(ALLOW, METHODS);
         }
     }
 

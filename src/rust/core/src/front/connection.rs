@@ -25,7 +25,7 @@ use super::http2;
 use super::listener::{linger, Entered};
 use super::offer::Offer;
 use super::raw_head::{Doubt, Framing, RawHead};
-use super::service::{Peer, Serving};
+use super::service::{Party, Peer, Serving};
 use super::turn::ConnectionTurn;
 use super::Front;
 use crate::client_address::ClientAddress;
@@ -50,11 +50,11 @@ const MIN_HEADER: usize = 8192;
 /// Serves a client that has just connected, once hands are shaken, if the front wants that.
 pub async fn welcome(stream: ClientStream, address: ClientAddress, entered: Entered) {
     let front = entered.front.clone();
-    let stream = match (stream, &front.tls) {
+    let stream = match (stream, entered.tls()) {
         (ClientStream::Tcp(socket), Some(tls)) => {
             let connection = entered.connection.clone();
             let shaken = tokio::select! {
-                shaken = front.shake_hands(tls, socket, address) => shaken,
+                shaken = front.shake_hands(&tls, socket, address) => shaken,
                 // Too many connections, or the end: nothing was asked yet.
                 () = connection.ended() => return,
             };
@@ -74,7 +74,10 @@ pub async fn serve(stream: ClientStream, address: ClientAddress, entered: Entere
     let address_text = HeaderValue::from_str(&address.to_string())
         .unwrap_or_else(|_| HeaderValue::from_static("unknown"));
     let peer = Arc::new(Peer {
-        offer: None,
+        party: match &entered.redirects {
+            Some(redirects) => Party::Fetcher(redirects.clone()),
+            None => Party::Client,
+        },
         is_front: front.fronts.include(address),
         front: front.clone(),
         connection: connection.clone(),
@@ -115,7 +118,7 @@ pub async fn serve_dialled(
     let address_text = HeaderValue::from_str(&address.to_string())
         .unwrap_or_else(|_| HeaderValue::from_static("unknown"));
     let peer = Arc::new(Peer {
-        offer: Some(offer),
+        party: Party::Hub(offer),
         scheme: scheme_of(&stream),
         is_front: true,
         front: entered.front.clone(),

@@ -44,6 +44,17 @@ pub enum Shutdown {
     Immediate = 3,
 }
 
+/// How a connection came about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Origin {
+    #[default]
+    Client,
+    /// A client who was told that there is something for it: it may come while others are to go.
+    Fetcher,
+    /// This side has dialled.
+    Dialled,
+}
+
 /// Shared by a connection's task, its IO, its requests, and the registry of connections. Plain
 /// atomics: all of them live on the serving thread.
 pub struct ConnectionState {
@@ -72,8 +83,7 @@ pub struct ConnectionState {
     asked: AtomicBool,
     /// Whether the client is another faucet's front.
     front: AtomicBool,
-    /// Whether this side has dialled.
-    dialled: AtomicBool,
+    origin: Origin,
     pub departure: Departure,
     task: Mutex<Option<Waker>>,
 }
@@ -96,7 +106,7 @@ impl Default for ConnectionState {
             shutdown: AtomicU8::new(Shutdown::None as u8),
             asked: AtomicBool::new(false),
             front: AtomicBool::new(false),
-            dialled: AtomicBool::new(false),
+            origin: Origin::default(),
             departure: Departure::default(),
             task: Mutex::new(None),
         }
@@ -108,13 +118,21 @@ impl ConnectionState {
     pub fn dialled() -> Self {
         Self {
             phase: AtomicU8::new(Phase::Idle as u8),
-            dialled: AtomicBool::new(true),
+            origin: Origin::Dialled,
+            ..Self::default()
+        }
+    }
+
+    /// Of a client who comes for what it was told of.
+    pub fn fetching() -> Self {
+        Self {
+            origin: Origin::Fetcher,
             ..Self::default()
         }
     }
 
     pub fn is_dialled(&self) -> bool {
-        self.dialled.load(Ordering::Relaxed)
+        self.origin == Origin::Dialled
     }
 
     pub fn phase(&self) -> Phase {
@@ -364,7 +382,8 @@ impl ConnectionState {
         match self.shutdown() {
             Shutdown::None => false,
             Shutdown::Lenient => !self.may_be_asking(),
-            Shutdown::Graceful | Shutdown::Immediate => true,
+            Shutdown::Graceful => self.origin != Origin::Fetcher || !self.may_be_asking(),
+            Shutdown::Immediate => true,
         }
     }
 

@@ -64,7 +64,7 @@ pub async fn sendable(
         &mut headers,
         &peer.front.trusted,
         // Whom one has dialled one believes.
-        peer.offer.is_some(),
+        peer.offer().is_some(),
         peer.address,
         &peer.address_text,
         &peer.scheme,

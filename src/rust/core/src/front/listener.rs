@@ -15,10 +15,12 @@ use super::connection::{self, speaks_http2};
 use super::connection_state::{ConnectionState, Shutdown};
 use super::frames::REFUSED;
 use super::listening::{Last, Listener};
+use super::redirects::Redirects;
 use super::Front;
 use crate::client_address::ClientAddress;
 use crate::descriptors::Descriptor;
 use crate::environment::SystemError;
+use crate::tls::ServerTls;
 
 /// After an accept error that is not the client's fault (out of file descriptors, say).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
@@ -68,7 +70,24 @@ impl Default for Connections {
 pub struct Entered {
     pub front: Arc<Front>,
     pub connection: Arc<ConnectionState>,
+    /// Where there is what it comes for, and nothing else.
+    pub redirects: Option<Arc<Redirects>>,
     _descriptor: Descriptor,
+}
+
+/// What clients shake hands with, if they are to speak TLS.
+fn tls_of(front: &Front, redirects: Option<&Arc<Redirects>>) -> Option<Arc<ServerTls>> {
+    match redirects {
+        Some(redirects) => redirects.tls().cloned(),
+        None => front.tls.clone(),
+    }
+}
+
+impl Entered {
+    /// What its client is to shake hands with.
+    pub fn tls(&self) -> Option<Arc<ServerTls>> {
+        tls_of(&self.front, self.redirects.as_ref())
+    }
 }
 
 impl Drop for Entered {
@@ -169,18 +188,27 @@ impl Connections {
 /// Accepts clients until the [door is closed](Connections::close_door). Nothing that a client or the system does ends
 /// this loop.
 pub async fn accept(front: Arc<Front>, listener: impl Into<Listener>) {
-    let listener = listener.into();
+    accept_for(front, listener.into(), None).await;
+}
+
+/// The same for those who come for an answer that waits. They are let in for as long as the server is there: what waits is not
+/// lost because the door is closed to others.
+pub async fn accept_fetchers(front: Arc<Front>, listener: Listener, redirects: Arc<Redirects>) {
+    accept_for(front, listener, Some(redirects)).await;
+}
+
+async fn accept_for(front: Arc<Front>, listener: Listener, redirects: Option<Arc<Redirects>>) {
     let door = front.clone();
     let mut closing = pin!(door.connections.closed());
     let mut told: Option<Instant> = None;
-    while !door.connections.is_closed() {
+    while redirects.is_some() || !door.connections.is_closed() {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = closing.as_mut() => break,
+            () = closing.as_mut(), if redirects.is_none() => break,
         };
         match accepted {
             Ok((stream, address)) => {
-                if let_in(&front, stream, address) == Room::Made {
+                if let_in(&front, stream, address, redirects.as_ref()) == Room::Made {
                     // Whoever makes room closes now, before the next one comes.
                     tokio::task::yield_now().await;
                 }
@@ -208,7 +236,7 @@ fn let_in_the_last(front: &Arc<Front>, last: &Last) {
     loop {
         match last.accept() {
             Ok((stream, address)) => {
-                let _ = let_in(front, stream, address);
+                let _ = let_in(front, stream, address, None);
             }
             Err(error) if is_the_other_sides(&error) => {}
             // Nobody is left, or there is no room for them.
@@ -225,6 +253,7 @@ pub fn enter_dialled(front: &Arc<Front>) -> Option<Entered> {
     Some(Entered {
         front: front.clone(),
         connection,
+        redirects: None,
         _descriptor: descriptor,
     })
 }
@@ -239,7 +268,12 @@ enum Room {
 }
 
 /// Begins to serve a client, or turns it away when there are too many.
-fn let_in(front: &Arc<Front>, stream: ClientStream, address: ClientAddress) -> Room {
+fn let_in(
+    front: &Arc<Front>,
+    stream: ClientStream,
+    address: ClientAddress,
+    redirects: Option<&Arc<Redirects>>,
+) -> Room {
     let connections = &front.connections;
     let descriptors = front.store.descriptors();
     let most = descriptors.room_for_connections(front.limits.max_connections);
@@ -254,7 +288,7 @@ fn let_in(front: &Arc<Front>, stream: ClientStream, address: ClientAddress) -> R
         None => {
             let response = front.reject(Cause::TooManyConnections, address);
             if let Ok(place) = connections.turned_away.clone().try_acquire_owned() {
-                let tls = front.tls.clone();
+                let tls = tls_of(front, redirects);
                 tokio::spawn(async move {
                     let _place = place;
                     // Best effort: the client is turned away either way.
@@ -279,11 +313,15 @@ fn let_in(front: &Arc<Front>, stream: ClientStream, address: ClientAddress) -> R
             return Room::None;
         }
     };
-    let connection = Arc::new(ConnectionState::default());
+    let connection = Arc::new(match redirects {
+        Some(_) => ConnectionState::fetching(),
+        None => ConnectionState::default(),
+    });
     connections.enter(&connection);
     let entered = Entered {
         front: front.clone(),
         connection,
+        redirects: redirects.cloned(),
         _descriptor: descriptor,
     };
     tokio::spawn(connection::welcome(stream, address, entered));

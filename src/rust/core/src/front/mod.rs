@@ -12,6 +12,7 @@ mod connection_state;
 mod deadline;
 mod departure;
 mod exchange;
+mod fetch;
 mod frames;
 mod fronts;
 #[cfg(any(test, feature = "fuzz"))]
@@ -31,6 +32,7 @@ mod pump;
 mod queue;
 mod raw_head;
 mod record;
+mod redirects;
 mod reply;
 mod request_id;
 mod route;
@@ -52,11 +54,14 @@ pub use connection_state::{ConnectionState, Phase, Shutdown};
 pub use fronts::Fronts;
 pub use headers::TrustedProxies;
 pub use limits::Limits;
-pub use listener::{accept, enter_dialled, is_the_other_sides, Connections, Entered};
+pub use listener::{
+    accept, accept_fetchers, enter_dialled, is_the_other_sides, Connections, Entered,
+};
 pub use listening::{bind, Bound, Listener};
 pub use networks::{Networks, NotAnAddress};
 pub use offer::Offer;
 pub use queue::expire;
+pub use redirects::Redirects;
 
 use crate::body::Store;
 use crate::client_address::ClientAddress;

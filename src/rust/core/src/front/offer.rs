@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::cause::Cause;
+use super::redirects::Redirects;
 use crate::gates::{Gates, Job};
 use crate::lock::Table;
 use crate::worker::Worker;
@@ -20,11 +21,17 @@ pub const WITHDRAWAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
 #[derive(Clone)]
 pub struct Offer {
     gates: Arc<Gates>,
+    /// Where answers wait whose bodies do not go through the hub.
+    redirects: Option<Arc<Redirects>>,
 }
 
 impl Offer {
-    pub fn new(gates: Arc<Gates>) -> Self {
-        Self { gates }
+    pub fn new(gates: Arc<Gates>, redirects: Option<Arc<Redirects>>) -> Self {
+        Self { gates, redirects }
+    }
+
+    pub fn redirects(&self) -> Option<&Arc<Redirects>> {
+        self.redirects.as_ref()
     }
 
     /// Whether a job may begin beside `running` others. A closed gate keeps no machine from its only one, unless it is strict.

@@ -16,12 +16,14 @@ use super::check::check;
 use super::connection_state::ConnectionState;
 use super::deadline::exchange_within;
 use super::exchange::{Answer, AnswerBody, Failed};
+use super::fetch::{fetch, may_be_redirected, redirect, Whose};
 use super::headers::{self, X_REQUEST_ID};
 use super::in_flight::{BreakOff, Cancellation, InFlight};
 use super::incoming::{discard, sendable, take_upgrade};
 use super::offer::Offer;
 use super::queue;
 use super::record::{Call, Record};
+use super::redirects::Redirects;
 use super::reply::Reply;
 use super::request_id::new_request_id;
 use super::route::{find_pool, slash_added};
@@ -43,6 +45,15 @@ use crate::worker::{is_known_to_http_workers, remote};
 /// until it has waited for too long.
 const MAX_ATTEMPTS: usize = 5;
 
+/// Who is at the other end of a connection.
+pub enum Party {
+    Client,
+    /// A client that comes for an answer which waits here.
+    Fetcher(Arc<Redirects>),
+    /// This machine has dialled it.
+    Hub(Offer),
+}
+
 /// What all requests of one client connection share.
 pub struct Peer {
     pub front: Arc<Front>,
@@ -55,11 +66,18 @@ pub struct Peer {
     pub is_front: bool,
     /// The worker that waits for the next request.
     pub turn: ConnectionTurn,
-    /// If this machine has dialled it: the client is a hub.
-    pub offer: Option<Offer>,
+    pub party: Party,
 }
 
 impl Peer {
+    /// What was offered to it, if it is a hub.
+    pub fn offer(&self) -> Option<&Offer> {
+        match &self.party {
+            Party::Hub(offer) => Some(offer),
+            Party::Client | Party::Fetcher(_) => None,
+        }
+    }
+
     /// Counts, logs and renders the answer to a client whose request could not be read.
     pub fn reject(&self, cause: Cause) -> Vec<u8> {
         self.front.reject(cause, self.address)
@@ -132,6 +150,9 @@ async fn serve(
     doubtful: Option<Cause>,
     call: Arc<Call>,
 ) -> Response<Reply> {
+    if let Party::Fetcher(redirects) = &peer.party {
+        return fetch(&peer, redirects, request, doubtful, &call);
+    }
     let front = &peer.front;
     let id = headers::given_request_id(request.headers()).unwrap_or_else(new_request_id);
     let turn = peer.is_front && asks_for_turn(&request);
@@ -307,7 +328,7 @@ fn tell_front(pool: &Pool, response: &mut Response<Reply>, cause: Option<Cause>,
     }
 }
 
-fn rejection(cause: Cause, head: bool, http2: bool) -> Response<Reply> {
+pub(super) fn rejection(cause: Cause, head: bool, http2: bool) -> Response<Reply> {
     let body = cause.body();
     let length = body.len();
     let mut response = Response::new(if head {
@@ -375,7 +396,9 @@ async fn forward(
     } else {
         Instant::now()
     };
-    let mut job = match &peer.offer {
+    let redirects = peer.offer().and_then(Offer::redirects);
+    let redirects = redirects.filter(|_| may_be_redirected(&request.method));
+    let mut job = match peer.offer() {
         None => None,
         Some(offer) if had_turn => Some(offer.begin_turn()),
         Some(offer) => Some(offer.begin(&pool.table)?),
@@ -442,6 +465,14 @@ async fn forward(
             Ok(answer) => {
                 let upgrade = upgrade.map(|(client, _)| client).zip(tunnel);
                 let mut response = respond(answer, upgrade, limits.idle_timeout, no_wait);
+                if let Some(redirects) = redirects {
+                    let whose = Whose {
+                        ops: pool.ops.clone(),
+                        id: record.id.clone(),
+                        worker: record.worker,
+                    };
+                    response = redirect(front, redirects, whose, response);
+                }
                 if let Some(session) = &mut session {
                     session.tell(response.headers_mut());
                 }

@@ -69,7 +69,7 @@ pub async fn wait(peer: &Arc<Peer>, pool: &Arc<Pool>, arrived: Instant) -> Resul
     drop(peer.turn.take());
     let place = Place::take(&peer.front, peer.address).ok_or(Cause::QueueFull)?;
     let acquire = async {
-        let Some(offer) = &peer.offer else {
+        let Some(offer) = peer.offer() else {
             return queue::acquire(&pool.table, None, arrived).await;
         };
         loop {

@@ -26,7 +26,7 @@ use tokio::time::Instant;
 use self::dial::{dial, Slot};
 use self::link::Link;
 use crate::client_address::ClientAddress;
-use crate::front::{enter_dialled, serve_dialled, ConnectionState, Front, Offer};
+use crate::front::{enter_dialled, serve_dialled, ConnectionState, Front, Offer, Redirects};
 use crate::gates::Gates;
 use crate::pool::Pool;
 use crate::sources::replicas::{look_up, Host, Target};
@@ -84,20 +84,25 @@ pub struct PreparedOffers {
     settings: OffersSettings,
     tls: Option<ClientTls>,
     gates: Arc<Gates>,
+    redirects: Option<Arc<Redirects>>,
     status: HubsStatus,
 }
 
 impl PreparedOffers {
-    /// Reads the environment: to be called on R's thread.
+    /// Reads the environment: to be called on R's thread. `redirects`: where answers wait whose bodies do not go through the hub.
     ///
     /// # Errors
     /// Class `option`: certificates that hubs are checked by cannot be read, or there are none.
-    pub fn new(settings: OffersSettings) -> Result<Self, Failure> {
+    pub fn new(
+        settings: OffersSettings,
+        redirects: Option<Arc<Redirects>>,
+    ) -> Result<Self, Failure> {
         let tls = settings.hubs.iter().any(|hub| hub.tls);
         let tls = tls.then(|| ClientTls::load(settings.ca.as_deref()));
         Ok(Self {
             tls: tls.transpose()?,
             gates: Gates::new(settings.gates.clone()),
+            redirects,
             settings,
             status: HubsStatus::default(),
         })
@@ -124,6 +129,7 @@ pub struct Offers {
     settings: Arc<OffersSettings>,
     tls: Option<Arc<ClientTls>>,
     gates: Arc<Gates>,
+    redirects: Option<Arc<Redirects>>,
     status: HubsStatus,
     events: mpsc::UnboundedSender<Event>,
     happened: mpsc::UnboundedReceiver<Event>,
@@ -144,6 +150,7 @@ impl Offers {
             settings: Arc::new(prepared.settings),
             tls: prepared.tls.map(Arc::new),
             gates: prepared.gates,
+            redirects: prepared.redirects,
             status: prepared.status,
             events,
             happened,
@@ -240,7 +247,8 @@ impl Offers {
         let number = self.next_connection;
         self.next_connection += 1;
         let (front, settings) = (self.front.clone(), self.settings.clone());
-        let (offer, events) = (Offer::new(self.gates.clone()), self.events.clone());
+        let offer = Offer::new(self.gates.clone(), self.redirects.clone());
+        let events = self.events.clone();
         let tls = self.tls.clone();
         tokio::spawn(async move {
             let (place, address) = key;

@@ -107,6 +107,7 @@ struct Counted {
     scalings: Family<ByDecision, Counter>,
     lookups: Family<ByOutcome, Counter>,
     turns: Family<ByOutcome, Counter>,
+    redirects: Family<ByOutcome, Counter>,
 }
 
 /// All metrics of one server.
@@ -192,6 +193,12 @@ impl Default for Metrics {
             "Turns that were asked for, as another faucet's front does, by outcome",
             turns.clone(),
         );
+        let redirects = Family::<ByOutcome, Counter>::default();
+        registry.register(
+            "redirects",
+            "Answers that have waited for their clients, past the hub, by outcome",
+            redirects.clone(),
+        );
         let offers = Family::<OfferOutcome, Counter>::default();
         registry.register(
             "offers",
@@ -237,6 +244,7 @@ impl Default for Metrics {
                 scalings,
                 lookups,
                 turns,
+                redirects,
             },
             queue_length,
             workers,
@@ -337,6 +345,12 @@ impl PoolMetrics {
     pub fn turn(&self, outcome: &'static str) {
         let outcome = self.by_outcome(outcome);
         self.counted.turns.get_or_create(&outcome).inc();
+    }
+
+    /// An answer has waited for its client, or could not.
+    pub fn redirect(&self, outcome: &'static str) {
+        let outcome = self.by_outcome(outcome);
+        self.counted.redirects.get_or_create(&outcome).inc();
     }
 }
 

@@ -9,6 +9,7 @@ use super::activation;
 use super::hub::Doors;
 use super::listen::{is_unix, listen};
 use super::notify::Notify;
+use super::redirects::FetchPort;
 use super::request::{too_late, PreparedPool, Request};
 use super::shared::{Ending, Phase, Shared};
 use super::task::{ServerTask, Sockets};
@@ -58,6 +59,8 @@ pub struct Server {
     pothead: Option<Endpoint>,
     /// If its workers' slots are offered to hubs.
     hubs: Option<HubsStatus>,
+    /// Where bodies are fetched that do not go through them.
+    redirect: Option<Endpoint>,
     abandoned: bool,
 }
 
@@ -99,7 +102,16 @@ impl Server {
             (None, Some(port)) => Some(listen("admin_", &settings.admin_host, port)?),
             (None, None) => None,
         };
-        let offers = settings.offers.map(PreparedOffers::new).transpose()?;
+        let redirect = settings.offers.as_ref();
+        let fetches = redirect
+            .and_then(|offers| offers.redirect.as_ref())
+            .map(|redirect| FetchPort::open(redirect, settings.tls.as_ref()))
+            .transpose()?;
+        let redirects = fetches.as_ref().map(|port| port.redirects().clone());
+        let offers = settings
+            .offers
+            .map(|offers| PreparedOffers::new(offers, redirects))
+            .transpose()?;
         let gates = offers.as_ref().map(|offers| offers.gates().clone());
         let doors = settings.hub.as_ref();
         let doors = doors
@@ -166,6 +178,7 @@ impl Server {
             gates,
             workers: doors.as_ref().map(|doors| doors.workers().clone()),
             hubs: offers.as_ref().map(|offers| offers.status().clone()),
+            redirect: fetches.as_ref().map(|port| port.endpoint().clone()),
             pothead: doors.as_ref().and_then(|doors| doors.pothead().cloned()),
             abandoned: false,
         };
@@ -245,6 +258,7 @@ impl Server {
                 clients: listeners,
                 admin: admin.map(|listener| (listener, admin_hosts)),
                 doors,
+                fetches,
             };
             runtime.block_on(task.run(prepared, events, asked, sockets, offers));
             // A connection that hangs must not keep the server from ending.
@@ -316,6 +330,11 @@ impl Server {
     /// The hubs that its workers' slots are offered to.
     pub fn hubs(&self) -> Vec<HubStatus> {
         self.hubs.as_ref().map(HubsStatus::get).unwrap_or_default()
+    }
+
+    /// Where bodies are fetched that do not go through a hub: a host and a port.
+    pub fn redirect_address(&self) -> Option<String> {
+        self.redirect.as_ref().and_then(Endpoint::authority)
     }
 
     pub fn phase(&self) -> Phase {

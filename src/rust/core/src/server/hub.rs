@@ -92,7 +92,7 @@ impl ServerTask {
         } = doors;
         if let Some(tls) = &tls {
             // Set once.
-            let _ = self.worker_tls.set(tls.clone());
+            let _ = self.other_tls.set(tls.clone());
         }
         let workers = workers.into_tcp().map_err(system)?;
         tokio::spawn(let_in_workers(

@@ -6,6 +6,7 @@ mod handle;
 mod hub;
 mod listen;
 mod notify;
+mod redirects;
 mod request;
 mod running;
 mod shared;

@@ -11,12 +11,13 @@ use tracing::Instrument;
 
 use super::hub::Doors;
 use super::notify::Notify;
+use super::redirects::FetchPort;
 use super::request::{too_late, PreparedPool, Request};
 use super::running::{AllRunning, Progress, Running};
 use super::shared::{Phase, Shared};
 use super::system;
 use super::watching::Watched;
-use crate::front::{self, Bound, Front, Shutdown};
+use crate::front::{self, Bound, Front, Redirects, Shutdown};
 use crate::lock::Refused;
 use crate::offers::PreparedOffers;
 use crate::ops::{self, Hosts};
@@ -42,6 +43,8 @@ pub(super) struct Sockets {
     pub(super) admin: Option<(Bound, Hosts)>,
     /// Where workers dial in, if they do.
     pub(super) doors: Option<Doors>,
+    /// Where bodies are fetched that do not go through a hub, if any are.
+    pub(super) fetches: Option<FetchPort>,
 }
 
 /// What runs on the server's thread.
@@ -59,8 +62,10 @@ pub(super) struct ServerTask {
     pub(super) config: Option<PathBuf>,
     /// Whether workers dial in.
     is_hub: bool,
-    /// What they shake hands with, if they speak TLS.
-    pub(super) worker_tls: OnceLock<Arc<ServerTls>>,
+    /// What they, or those who come for a body, shake hands with, if they speak TLS.
+    pub(super) other_tls: OnceLock<Arc<ServerTls>>,
+    /// What waits to be fetched.
+    pub(super) redirects: OnceLock<Arc<Redirects>>,
     notify: Arc<Notify>,
     /// One at a time: what is added, removed or replaced is not added, removed or replaced by two.
     changing: tokio::sync::Mutex<()>,
@@ -87,7 +92,8 @@ impl ServerTask {
             resources: Mutex::default(),
             config,
             is_hub,
-            worker_tls: OnceLock::new(),
+            other_tls: OnceLock::new(),
+            redirects: OnceLock::new(),
             notify,
             changing: tokio::sync::Mutex::default(),
         };
@@ -107,6 +113,7 @@ impl ServerTask {
             clients: listeners,
             admin,
             doors,
+            fetches,
         } = sockets;
         let (listeners, admin) = match (
             listeners
@@ -143,6 +150,12 @@ impl ServerTask {
             }
             // Workers come or do not: nothing has to be waited for.
             self.settle_start();
+        }
+        if let Some(port) = fetches {
+            if let Err(failure) = self.serve_fetchers(port) {
+                self.shared.set_phase(Phase::Failed(failure));
+                return;
+            }
         }
         if let Some((offers, pool)) = offers.zip(first) {
             tokio::spawn(offers.start(self.front.clone(), pool).run());
@@ -431,8 +444,8 @@ impl ServerTask {
         let Some(tls) = &self.front.tls else {
             return Ok(());
         };
-        let of_workers = self.worker_tls.get().map(|tls| tls.reload());
-        let outcome = tls.reload().and(of_workers.unwrap_or(Ok(())));
+        let other = self.other_tls.get().map(|tls| tls.reload());
+        let outcome = tls.reload().and(other.unwrap_or(Ok(())));
         outcome.map_err(|failure| {
             let kept = "What was read before stays in use.";
             Failure::new("reload", format!("{} {kept}", failure.message))
@@ -544,8 +557,8 @@ impl ServerTask {
         };
         let idle = async {
             tokio::join!(tables, parting);
-            // The last answers still travel to their clients.
-            while connections.any_busy() {
+            // The last answers still travel to their clients, or wait for them.
+            while connections.any_busy() || self.is_fetched_from() {
                 tokio::time::sleep(LOOK).await;
             }
         };

@@ -26,12 +26,24 @@ impl Machine {
         slots: u32,
         change: impl FnOnce(&mut OffersSettings),
     ) -> Self {
+        Self::of(hubs, upstream, slots, |settings| {
+            settings.offers.as_mut().map(change);
+        })
+        .await
+    }
+
+    pub async fn of(
+        hubs: &[&HubServer],
+        upstream: &Upstream,
+        slots: u32,
+        change: impl FnOnce(&mut Settings),
+    ) -> Self {
         let address = |hub: &&HubServer| HubAddress {
             host: hub.workers.ip().to_string(),
             port: hub.workers.port(),
             tls: false,
         };
-        let mut offers = OffersSettings {
+        let offers = OffersSettings {
             hubs: hubs.iter().map(address).collect(),
             token: None,
             name: "box".into(),
@@ -40,7 +52,6 @@ impl Machine {
             ca: None,
             redirect: None,
         };
-        change(&mut offers);
         let target = format!("http://{}", upstream.address);
         let source = Source::Replicas(ReplicasSettings {
             target: Target::parse(&target).expect("an address"),
@@ -51,12 +62,14 @@ impl Machine {
             boot_timeout: PATIENCE,
             cancel: true,
         });
-        let server = Server::start(Settings {
+        let mut settings = Settings {
             port: None,
             offers: Some(offers),
             pools: only(PoolLimits::default(), source),
             ..bare()
-        });
+        };
+        change(&mut settings);
+        let server = Server::start(settings);
         let server = server.unwrap_or_else(|failure| panic!("{}", failure.message));
         until("it has workers", || server.counts().serving == 1).await;
         Self { server }
