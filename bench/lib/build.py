@@ -3,7 +3,7 @@
 import functools
 import os
 
-from lib.places import BEFORE, BENCH, FRONT, RUST, TOOLS
+from lib.places import BEFORE, BENCH, EXAMPLES, RUST, TOOLS
 from lib.process import output_of
 
 # A first build, on a small machine that may do something else too.
@@ -18,10 +18,10 @@ def tools():
 
 
 @functools.lru_cache(maxsize=None)
-def front():
-    """faucet-core's example `front`, as the code is now."""
-    _cargo(RUST, "--package", "faucet-core", "--example", "front")
-    return FRONT
+def example(name):
+    """That of faucet-core, as the code is now."""
+    _cargo(RUST, "--package", "faucet-core", "--example", name)
+    return EXAMPLES / name
 
 
 @functools.lru_cache(maxsize=None)
@@ -34,7 +34,7 @@ def front_before(revision):
         output_of(["git", "worktree", "add", "--detach", tree, commit], cwd=BENCH)
     rust = tree / RUST.relative_to(BENCH.parent)
     _cargo(rust, "--package", "faucet-core", "--example", "front")
-    return rust / FRONT.relative_to(RUST)
+    return rust / EXAMPLES.relative_to(RUST) / "front"
 
 
 def _cargo(directory, *arguments):

@@ -11,7 +11,7 @@ from lib.process import Process
 
 class Contender:
     """A subclass says how it is started (`command`, which may write to `directory`), and which of its processes are the
-    proxy if there are more than one (`pids`)."""
+    proxy if there are more than one (`pids`). What else is to run as long as it does, `wait` enters into `beside`."""
 
     def __init__(self, name, cwd=None, host="127.0.0.1", port=None):
         self.name = name
@@ -35,6 +35,7 @@ class Contender:
         with ExitStack() as stack:
             self.directory = Path(stack.enter_context(TemporaryDirectory(prefix="faucet-bench-")))
             self.process = stack.enter_context(Process(self.command(), cwd=self.cwd))
+            self.beside = stack
             self.wait()
             self._stop = stack.pop_all().close
         return self

@@ -35,8 +35,9 @@ class _InR(Contender):
             "quiet": True,
             **self.settings,
         }
-        arguments = ", ".join(f"{name} = {_r(value)}" for name, value in settings.items())
-        return ["Rscript", "-e", f'faucet::{self.verb}("{self.what}", {arguments})']
+        arguments = [] if self.what is None else [_r(str(self.what))]
+        arguments += [f"{name} = {_r(value)}" for name, value in settings.items()]
+        return ["Rscript", "-e", f"faucet::{self.verb}({', '.join(arguments)})"]
 
     def wait(self):
         if self.workers:
@@ -75,6 +76,32 @@ class FaucetK8s(_InR):
         super().__init__(name, f"http://{service}", workers, {"dns": dns.address, **settings})
 
 
+class FaucetWorker(_InR):
+    """`faucet::run_worker()`: so many R workers that dial in to a hub. It serves clients of its own, too."""
+
+    verb = "run_worker"
+
+    def __init__(self, workers, hub, name="run_worker"):
+        super().__init__(name, hub, workers, {"dir": str(API), "workers": workers})
+
+
+class FaucetHub(_InR):
+    """`faucet::run_hub()`, to which so many R workers have dialled in."""
+
+    verb = "run_hub"
+
+    def __init__(self, workers, name="run_hub"):
+        port = free_port()
+        super().__init__(name, None, workers, {"worker_port": port})
+        self.worker_address = f"127.0.0.1:{port}"
+
+    def wait(self):
+        # Whoever dials in before it listens tries again later.
+        wait_until(self.process, self.status)
+        self.beside.enter_context(FaucetWorker(self.workers, self.worker_address))
+        super().wait()
+
+
 def _r(value):
     """A value as R code: a flag, a number, a string, or several."""
     if isinstance(value, list):
@@ -92,7 +119,7 @@ class Front(Contender):
         self.idle_pools = idle_pools
 
     def command(self):
-        program = build.front_before(self.revision) if self.revision else build.front()
+        program = build.front_before(self.revision) if self.revision else build.example("front")
         idle = ["--idle-pools", self.idle_pools] if self.idle_pools else []
         return [program, "--listen", self.address, "--upstream", ",".join(self.upstreams), *idle]
 

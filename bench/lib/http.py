@@ -1,6 +1,7 @@
 """Single requests: to wait for a server, and to see that it does what is about to be measured."""
 
 import http.client
+import socket
 import time
 
 from lib.problem import Problem
@@ -23,6 +24,15 @@ def request(address, path, method="GET", body=None, timeout=30):
     if response.status != 200:
         raise Problem(f"{method} {path}: status {response.status}: {answer[:200]!r}")
     return answer
+
+
+def connect(address, timeout=5):
+    """That somebody listens there; else it is a Problem."""
+    host, port = address.split(":")
+    try:
+        socket.create_connection((host, int(port)), timeout).close()
+    except OSError as error:
+        raise Problem(f"{address}: {error}") from error
 
 
 def wait_until_served(process, address, path="/fast", seconds=60):

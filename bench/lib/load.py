@@ -1,6 +1,7 @@
 """Load on a server, and what it measured."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 from lib import build
 from lib.places import LUA
@@ -19,6 +20,15 @@ def closed(contender, clients, seconds, path="/fast", script="report.lua"):
     if not load["requests"] or load["errors"]:
         raise Problem(f"{load['errors']} errors with {load['requests']} answers to {clients} clients at {path}")
     return load
+
+
+def shared(contenders, clients, seconds, path):
+    """Each has its part of the clients, at the same time: requests/s of all, and the part of them of the one that served least."""
+    each = clients // len(contenders)
+    with ThreadPoolExecutor() as threads:
+        loads = list(threads.map(lambda contender: closed(contender, each, seconds, path), contenders))
+    rates = [load["rate"] for load in loads]
+    return {"rate": sum(rates), "share": min(rates) / sum(rates)}
 
 
 def tried(contender, clients, seconds, path="/fast", script="report.lua"):

@@ -43,6 +43,7 @@ class Plan:
     # How often a pool grows.
     growths: int
     idle_clients: int = 5000
+    idle_slots: int = 10_000
     workers: int = 4
     # A revision of this repository whose front is measured beside the present one; None is none.
     before: Optional[str] = None

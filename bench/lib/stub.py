@@ -4,21 +4,29 @@ import json
 
 from lib import build
 from lib.http import request
+from lib.problem import Problem
 from lib.process import Process
 
 
 class Stub:
-    """On so many `ports` of 127.0.0.1, or on one port of so many `hosts` from 127.1.0.1 on."""
+    """On so many `ports` of 127.0.0.1, or on one port of so many `hosts` from 127.1.0.1 on; besides, it may offer `slots` to a
+    `hub`, an address where workers dial in."""
 
     name = "no proxy"
 
-    def __init__(self, ports=0, hosts=0):
+    def __init__(self, ports=0, hosts=0, hub=None, slots=1):
         where = ["--hosts", hosts, "--first", "127.1.0.1"] if hosts else ["--ports", ports]
-        self.process = Process([build.tools() / "stub", *where], talks=True)
+        dial = ["--dial", hub, "--slots", slots] if hub else []
+        self.process = Process([build.tools() / "stub", *where, *dial], talks=True)
 
     def __enter__(self):
         self.process.__enter__()
-        self.addresses = self.process.popen.stdout.readline().strip().split(",")
+        addresses = self.process.popen.stdout.readline().strip()
+        if not addresses:
+            words = self.process.last_lines()
+            self.process.__exit__()
+            raise Problem(f"the stub did not start: {words}")
+        self.addresses = addresses.split(",")
         self.address = self.addresses[0]
         return self
 

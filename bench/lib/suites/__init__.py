@@ -1,6 +1,6 @@
 """What is compared, a file for each comparison: `run(plan)` gives its section of the report."""
 
-from lib.suites import idle, k8s, latency, native, open, plumber, pools, storm, stub
+from lib.suites import hub, idle, k8s, latency, native, open, plumber, pools, storm, stub
 
 SUITES = {
     "stub": stub.run,
@@ -11,5 +11,6 @@ SUITES = {
     "native": native.run,
     "k8s": k8s.run,
     "pools": pools.run,
+    "hub": hub.run,
     "storm": storm.run,
 }

@@ -1,12 +1,11 @@
 """Two fronts that share their pods."""
 
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 from lib.dns import Dnsmasq
 from lib.faucet import FaucetK8s
 from lib.field import Field
-from lib.load import closed
+from lib.load import shared
 from lib.pods import Pods
 from lib.rounds import Rounds
 from lib.table import number, table
@@ -58,8 +57,4 @@ class Fronts:
         self._stop()
 
     def load(self, seconds, path):
-        clients = CLIENTS // len(self.fronts)
-        with ThreadPoolExecutor() as threads:
-            loads = list(threads.map(lambda front: closed(front, clients, seconds, path), self.fronts))
-        rates = [load["rate"] for load in loads]
-        return {"rate": sum(rates), "share": min(rates) / sum(rates)}
+        return shared(self.fronts, CLIENTS, seconds, path)
