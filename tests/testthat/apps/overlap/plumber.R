@@ -6,6 +6,7 @@ begun <- 0
 ended <- 0
 
 #* @get /work
+#* @post /work
 #* @serializer unboxedJSON
 function(ms = "20") {
   now <<- now + 1
@@ -27,5 +28,5 @@ function(ms = "20") {
 #* @serializer unboxedJSON
 function(ms = "0") {
   Sys.sleep(as.numeric(ms) / 1000)
-  list(worker = Sys.getenv("FAUCET_WORKER_ID"), most = most, begun = begun, ended = ended)
+  list(worker = Sys.getenv("FAUCET_WORKER_ID"), pid = Sys.getpid(), most = most, begun = begun, ended = ended)
 }

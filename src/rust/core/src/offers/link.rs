@@ -30,6 +30,8 @@ pub struct Link {
     dialling: usize,
     failures: u32,
     next_try: Option<Instant>,
+    /// Whether it is known that slots are offered there.
+    told: bool,
     /// What went wrong last, until something goes well.
     pub trouble: Option<String>,
 }
@@ -83,7 +85,8 @@ impl Link {
     /// A slot is offered. Whether that is news.
     pub fn opened(&mut self, number: u64, connection: Arc<ConnectionState>) -> bool {
         self.dialling -= 1;
-        let news = self.open.is_empty() || self.trouble.is_some();
+        // With few workers there may be none for a moment, as often as a client leaves.
+        let news = !std::mem::replace(&mut self.told, true) || self.trouble.is_some();
         let since = Instant::now();
         self.open.insert(number, Open { connection, since });
         self.trouble = None;
