@@ -79,7 +79,7 @@ impl Link {
 
     /// When the next attempt is due, if one has to wait.
     pub fn next_try(&self) -> Option<Instant> {
-        self.next_try
+        self.next_try.filter(|time| *time > Instant::now())
     }
 
     /// A slot is offered. Whether that is news.
@@ -114,7 +114,9 @@ impl Link {
         let Some(open) = self.open.remove(&number) else {
             return;
         };
-        if open.since.elapsed() < LASTING && !open.connection.has_asked() {
+        // One that this side has taken back is no failure.
+        let lasted = open.since.elapsed() >= LASTING || open.connection.is_ending();
+        if !lasted && !open.connection.has_asked() {
             self.fail();
         } else {
             self.failures = 0;

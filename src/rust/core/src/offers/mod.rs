@@ -226,7 +226,7 @@ impl Offers {
                 missing.push(*key);
             }
             if let Some(time) = link.next_try() {
-                next = next.min(time.max(Instant::now()));
+                next = next.min(time);
             }
         }
         for key in missing {
