@@ -40,7 +40,12 @@
 #' @section Workers of POTHEAD:
 #' Unmodified workers of the Python package [POTHEAD](https://pypi.org/project/POTHEAD/) can serve, too, on a port of their own:
 #' `run_hub(pothead_port = 4041)` and `python3 -m pothead.worker --connect hub:4041 module:app`. They are at the route `/`, open a
-#' connection for each request, and show no token.
+#' connection for each request, and show no token. By default they pause for a second before each of them:
+#' `LOAD_BALANCER_CONNECTION_DELAY_BASE=0` in their environment does away with that.
+#'
+#' @section Other workers:
+#' Workers can be written in any language: `system.file("protocol", "slot.md", package = "faucet")` says how, and `worker.py` beside it
+#' is one in Python.
 #'
 #' @section Running in the foreground and in the background:
 #' As [run()] does: with `block = TRUE`, `run_hub()` returns when the server has stopped, and Ctrl-C or a TERM signal stops it by

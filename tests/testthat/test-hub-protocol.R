@@ -95,3 +95,81 @@ test_that("a worker by the book finds its hub again", {
   wait_for_slots(again, 1)
   expect_identical(json(request(again, "/x"))$pid, worker$pid)
 })
+
+# What follows is said by a slot in this session, word by word.
+
+test_that("a request that meets a withdrawal goes to another slot, whatever its method", {
+  hub <- local_hub()
+  other <- local_slot_worker(hub)
+  wait_for_slots(hub, 1)
+  slot <- local_slot(hub$worker_address)
+  wait_for_slots(hub, 2)
+  # The slot that was offered last is used first.
+  clients <- crowd()
+  clients$add(hub, "/x", method = "POST", body = "a body")
+  wait_until(clients$step() && socketSelect(list(slot), timeout = 0), what = "a request")
+  send_lines(slot, c(
+    "HTTP/1.1 503 Service Unavailable", "Faucet-Error: withdrawn", "Faucet-Busy: 1", "Faucet-Workers: 1", "Content-Length: 0",
+    "Connection: close"
+  ))
+  answer <- json(clients$wait()[["/x"]])
+  expect_identical(answer[c("pid", "body")], list(pid = other$pid, body = "a body"))
+  wait_for_slots(hub, 1)
+  # Nothing was on its way.
+  slot <- local_slot(hub$worker_address)
+  wait_for_slots(hub, 2)
+  send_lines(slot, c("HTTP/1.1 503 Service Unavailable", "Faucet-Busy: 1", "Content-Length: 0", "Connection: close"))
+  wait_for_slots(hub, 1)
+})
+
+refuse <- function(slot) {
+  send_lines(slot, c("HTTP/1.1 503 Service Unavailable", "Faucet-Busy: 1", "Faucet-Workers: 1", "Content-Length: 0"))
+}
+
+asks_for_turn <- function(clients, slot) {
+  wait_until(clients$step() && socketSelect(list(slot), timeout = 0), what = "to be asked for a turn")
+  expect_identical(read_head(slot), c("GET /__faucet__/turn HTTP/1.1", "host: localhost", "faucet-wait: 0", ""))
+}
+
+test_that("a worker with a lock of its own refuses, and gives turns", {
+  hub <- local_hub()
+  slot <- local_slot(hub$worker_address)
+  wait_for_slots(hub, 1)
+  clients <- crowd()
+  comes <- function() {
+    wait_until(clients$step() && socketSelect(list(slot), timeout = 0), what = "a request")
+    expect_identical(c(read_head(slot)[[1]], rawToChar(readBin(slot, "raw", 6))), c("POST /x HTTP/1.1", "a body"))
+  }
+  clients$add(hub, "/x", method = "POST", body = "a body")
+  comes()
+  refuse(slot)
+  asks_for_turn(clients, slot)
+  send_lines(slot, c("HTTP/1.1 503 Service Unavailable", "Faucet-Error: busy", "Faucet-Workers: 1", "Content-Length: 0"))
+  asks_for_turn(clients, slot)
+  send_lines(slot, c("HTTP/1.1 404 Not Found", "Faucet-Workers: 1", "Content-Length: 0"))
+  comes()
+  refuse(slot)
+  asks_for_turn(clients, slot)
+  send_lines(slot, c("HTTP/1.1 200 OK", "Faucet-Workers: 1", "Content-Length: 0"))
+  comes()
+  # Others wait: before the next request, there is a turn again.
+  send_lines(slot, c("HTTP/1.1 200 OK", "Faucet-Busy: 1", "Faucet-Workers: 1", "Content-Length: 4"), "done")
+  expect_identical(clients$wait()[["/x"]]$text, "done")
+
+  clients$add(hub, "/y")
+  wait_until(clients$step() && socketSelect(list(slot), timeout = 0), what = "a request")
+  expect_identical(read_head(slot)[[1]], "GET /y HTTP/1.1")
+  refuse(slot)
+  asks_for_turn(clients, slot)
+  clients$leave("/y")
+  wait_until(waiting(hub) == 0)
+  send_lines(slot, c("HTTP/1.1 200 OK", "Faucet-Workers: 1", "Content-Length: 0"))
+  wait_until(socketSelect(list(slot), timeout = 0), what = "the turn to be given back")
+  expect_identical(read_head(slot)[[1]], "GET /__faucet__/readyz HTTP/1.1")
+  send_lines(slot, c("HTTP/1.1 404 Not Found", "Faucet-Workers: 1", "Content-Length: 0"))
+  wait_for_slots(hub, 1)
+  clients$add(hub, "/z")
+  wait_until(clients$step() && socketSelect(list(slot), timeout = 0), what = "a request")
+  expect_identical(answer_one(slot, "z")[[1]], "GET /z HTTP/1.1")
+  expect_identical(clients$wait()[["/z"]]$text, "z")
+})
