@@ -23,7 +23,7 @@ def closed(contender, clients, seconds, path="/fast", script="report.lua"):
 
 
 def shared(contenders, clients, seconds, path):
-    """Each has its part of the clients, at the same time: requests/s of all, and the part of them of the one that served least."""
+    """Each has its part of the clients, at the same time: requests/s of all, and the share of the one that served least."""
     each = clients // len(contenders)
     with ThreadPoolExecutor() as threads:
         loads = list(threads.map(lambda contender: closed(contender, each, seconds, path), contenders))

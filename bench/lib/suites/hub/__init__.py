@@ -12,10 +12,11 @@ as they come; *without pauses* they are told not to. wrk on one thread asks.
 *Added* is the time of a request of one client at p50, without the work's 1 ms.
 
 Idle slots are a stub's as well. One client asks a hub of one slot and a hub of many in turns, in ms: what the many add is what it
-takes longer to find one of them. The memory (proportional set size) is that of the hub when all are there, and after the load.
+takes longer to find one of them. The memory (proportional set size) is that of the hub when all are there, after the
+load, and after many of them were in use at once, each for a client: what it took for these, the allocator keeps.
 
-Two hubs have half of the clients each; one worker machine, a whole faucet without R, offers its {workers} workers to both, which are
-stubs at addresses of their own. The share is that of the hub that served less."""
+Two hubs have half of the clients each; one worker machine, a whole faucet without R, offers its {workers} workers to both,
+which are stubs at addresses of their own. The share is that of the hub that served less."""
 
 PARTS = {
     "work": work.rates,

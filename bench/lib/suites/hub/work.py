@@ -35,6 +35,7 @@ def rates(plan, section):
     section.tables.append(table(_head([FRONT]), rows))
     section.measured["rate"] = work.ratio(SLOTS, FRONT, "rate")
     section.measured["pothead rate"] = work.ratio(SLOTS, POTHEAD, "rate")
+    section.measured["eager rate"] = work.ratio(SLOTS, EAGER, "rate")
 
 
 def times(plan, section):
@@ -55,6 +56,7 @@ def times(plan, section):
     head = ["1 client, 1 ms of work, ms", SLOTS, *others, *(f"to {other}" for other in others)]
     section.tables.append(table(head, rows))
     section.measured["pothead added"] = _ratio(samples, POTHEAD, "added_ms")
+    section.measured["eager added"] = _ratio(samples, EAGER, "added_ms")
 
 
 def _hubs(workers):
