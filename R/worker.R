@@ -21,8 +21,22 @@
 #' @section Answers that do not go through the hub:
 #' With `redirect = "http://worker-host:8081"`, the body of an answer with status 200 goes from here to the client: the hub
 #' answers 303, with a one-time address at that URL, which streams the body as R writes it. It can be fetched once, within 20
-#' seconds; after that it is 410. The worker is free when R has finished, as everywhere. Clients must be able to reach that
-#' URL, and to follow a redirect.
+#' seconds; after that it is 410, and a stream that nobody has fetched ends as if its client had left. The worker is free when R
+#' has finished, as everywhere. Clients must be able to reach that URL, and to follow a redirect. These bodies go through the hub
+#' all the same:
+#'
+#' - those of any other status, ranges among them,
+#' - HTML pages, whose links lead from the address they have, and answers to `HEAD` and `OPTIONS`,
+#' - when 1024 answers wait already, or as many as there may be connections.
+#'
+#' The redirect has R's `Set-Cookie` and `Access-Control-*`; where it leads to has all headers but cookies, and `Cache-Control:
+#' no-store`, as nobody can ask for it again. Whoever knows the address may read the answer: it has 128 random bits, and the
+#' access log has its beginning only. Scripts of the page that the hub's answer was for may read it there, too.
+#'
+#' This machine listens on the URL's port, on all addresses; on loopback alone if the URL is of loopback. With `redirect_host`
+#' and `redirect_port` it listens elsewhere, and something else hands on what comes to the URL. For an `https://` URL that is
+#' what speaks TLS, unless the machine has the setting `tls`: then it speaks it itself. Browsers do not follow from a page with
+#' TLS to a URL without.
 #'
 #' @section The token:
 #' A hub that takes workers of other machines asks for a `token`. It is sent over TLS, or to a hub on this machine: to any other

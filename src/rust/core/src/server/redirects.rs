@@ -67,10 +67,10 @@ impl ServerTask {
         }
         let _ = self.redirects.set(redirects.clone());
         let own = listener.endpoint().url(redirects.tls().is_some());
-        tracing::info!(
-            "bodies are fetched at {}, which is to lead to {own}",
-            redirects.url()
-        );
+        match redirects.url() {
+            url if url == own => tracing::info!("bodies are fetched at {url}"),
+            url => tracing::info!("bodies are fetched at {url}, which must lead to {own}"),
+        }
         let listener = listener.into_listener().map_err(system)?;
         tokio::spawn(accept_fetchers(self.front.clone(), listener, redirects));
         Ok(())
