@@ -68,10 +68,51 @@ impl Offer {
             if self.admits(table.leases()) {
                 return;
             }
+            if self.gates.strict() {
+                // Nor does it open when nothing runs: an idle table would be looked at without end.
+                changed.await;
+                continue;
+            }
             tokio::select! {
                 () = changed => {}
                 () = table.idle() => {}
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::pin::pin;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::{Context, Wake, Waker};
+
+    use super::*;
+    use crate::gates::{Gate, GateSettings};
+
+    struct Flag(AtomicUsize);
+
+    impl Wake for Flag {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    #[test]
+    fn a_strict_gate_is_waited_for_though_nothing_runs() {
+        let gates = Gates::new(GateSettings {
+            gates: vec![Gate::Asked],
+            strict: true,
+        });
+        let (offer, table) = (Offer::new(gates.clone(), None), Table::new(8));
+        let flag = Arc::new(Flag(AtomicUsize::new(0)));
+        let waker = Waker::from(flag.clone());
+        let mut context = Context::from_waker(&waker);
+        let mut open = pin!(offer.open(&table));
+        assert!(open.as_mut().poll(&mut context).is_pending());
+        gates.answer(0, true);
+        assert!(flag.0.load(Ordering::SeqCst) > 0);
+        assert!(open.as_mut().poll(&mut context).is_ready());
     }
 }
