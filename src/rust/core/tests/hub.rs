@@ -353,3 +353,45 @@ async fn a_hub_that_stops_finishes_what_is_in_flight_and_closes_its_slots() {
     until("it has stopped", || hub.server.result(id).is_some()).await;
     until("its slots are closed", || worker.open() == 0).await;
 }
+
+#[tokio::test]
+async fn an_upgrade_uses_a_slot_up() {
+    let hub = HubServer::start().await;
+    let mut slot = dial(hub.workers, NAME).await;
+    hub.offered(1).await;
+    let mut client = hub.client().await;
+    client
+        .send("GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
+        .await;
+    assert!(slot.read(&mut [0; 1024]).await.expect("a request") > 0);
+    let answer =
+        b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\nhello";
+    slot.write_all(answer).await.expect("open");
+    let response = within("an answer", client.response()).await;
+    assert_eq!(response.status, 101, "{}", response.text());
+    while client.unread.len() < 5 {
+        assert!(within("bytes", client.fill()).await);
+    }
+    assert_eq!(&client.unread[..], b"hello");
+    client.send("back").await;
+    let mut back = [0; 4];
+    within("bytes", slot.read_exact(&mut back))
+        .await
+        .expect("open");
+    assert_eq!(&back, b"back");
+    // It is no slot any more, and its tunnel is counted until it ends.
+    let tunnels = || hub.slots().iter().map(|slot| slot.tunnels).sum::<usize>();
+    assert_eq!(tunnels(), 1);
+    let _next = Upstream::dialling(hub.workers, 1, NAME, echo).await;
+    assert_eq!(
+        within("an answer", hub.client().await.get("/x"))
+            .await
+            .text(),
+        "/x"
+    );
+    drop(slot);
+    // Its close frame.
+    within("the end", client.rest()).await;
+    until("it is forgotten", || tunnels() == 0).await;
+    hub.offered(1).await;
+}

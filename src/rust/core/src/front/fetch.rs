@@ -19,9 +19,6 @@ use super::Front;
 use crate::ops::Ops;
 use crate::worker::native::STREAM;
 
-/// A body that is known to have no more bytes goes through the hub: to send the client elsewhere would take longer.
-const LITTLE: u64 = 16 * 1024;
-
 /// How much of an address is logged, in characters with its slash.
 const SHOWN: usize = 9;
 
@@ -53,7 +50,7 @@ fn is_for_elsewhere(response: &Response<Reply>) -> bool {
         .get(..9)
         .is_some_and(|kind| kind.eq_ignore_ascii_case(b"text/html"));
     let length = response.body().size_hint().exact();
-    response.status() == StatusCode::OK && !is_page && length.map_or(true, |bytes| bytes > LITTLE)
+    response.status() == StatusCode::OK && !is_page && length != Some(0)
 }
 
 /// Lets an answer wait for its client, whom the hub is to tell where; as it was if it goes through the hub.

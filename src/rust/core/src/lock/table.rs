@@ -694,7 +694,8 @@ impl<W> State<W> {
     /// Registers `waker` for the table's next idle moment; `true` when it is idle now.
     pub(super) fn is_idle(&mut self, waker: &Waker) -> bool {
         let idle = self.leases == 0 && self.all_waiting() == 0;
-        if !idle {
+        // Whoever looks again and again is woken once.
+        if !idle && !self.idle.iter().any(|known| known.will_wake(waker)) {
             self.idle.push(waker.clone());
         }
         idle

@@ -30,6 +30,8 @@ pub struct Link {
     dialling: usize,
     failures: u32,
     next_try: Option<Instant>,
+    /// Connections that did not last, and since when they are counted.
+    short: Option<(Instant, usize)>,
     /// Whether it is known that slots are offered there.
     told: bool,
     /// What went wrong last, until something goes well.
@@ -116,11 +118,27 @@ impl Link {
         };
         // One that this side has taken back is no failure.
         let lasted = open.since.elapsed() >= LASTING || open.connection.is_ending();
-        if !lasted && !open.connection.has_asked() {
-            self.fail();
-        } else {
+        if lasted {
             self.failures = 0;
             self.next_try = None;
+        } else if !open.connection.has_asked() {
+            self.fail();
+        } else {
+            self.ended_early();
+        }
+    }
+
+    /// A client has left, as a rule, and the slot is offered again at once. A hub that does so to each would be dialled without
+    /// an end.
+    fn ended_early(&mut self) {
+        let now = Instant::now();
+        let (since, count) = self.short.get_or_insert((now, 0));
+        if since.elapsed() >= LASTING {
+            (*since, *count) = (now, 0);
+        }
+        *count += 1;
+        if *count >= AT_ONCE {
+            self.next_try = Some(*since + LASTING);
         }
     }
 

@@ -86,12 +86,6 @@ async fn run(
                     )));
                 }
             },
-            Some(slot) = offers.recv() => {
-                names.came(&slot.name, slot.peer.ip());
-                slots.take_slot(slot);
-                unused = None;
-                ops.log.ring();
-            }
             Some((key, event)) = happened.recv() => {
                 if let Some(slot) = slots.slot_gone(key, &event) {
                     names.went(&slot.name);
@@ -101,6 +95,12 @@ async fn run(
                 if slots.is_empty() && unused.is_none() {
                     unused = Some(Instant::now());
                 }
+            }
+            Some(slot) = offers.recv() => {
+                names.came(&slot.name, slot.peer.ip());
+                slots.take_slot(slot);
+                unused = None;
+                ops.log.ring();
             }
             () = until(next_look) => next_look = names.look(),
             () = until(forget) => {
