@@ -44,8 +44,8 @@
 #' `LOAD_BALANCER_CONNECTION_DELAY_BASE=0` in their environment does away with that.
 #'
 #' @section Other workers:
-#' Workers can be written in any language: `system.file("protocol", "slot.md", package = "faucet")` says how, and `worker.py` beside it
-#' is one in Python.
+#' Workers can be written in any language: `system.file("protocol", "slot.md", package = "faucet")` says how, and `worker.py`
+#' beside it is one in Python.
 #'
 #' @section Running in the foreground and in the background:
 #' As [run()] does: with `block = TRUE`, `run_hub()` returns when the server has stopped, and Ctrl-C or a TERM signal stops it by
