@@ -101,6 +101,7 @@ vendor: setup
 bench:
 	tools/setup run test bench
 	tools/install
+	tools/pothead
 	bench/run
 
 document:
