@@ -12,6 +12,7 @@ pub mod app_metrics;
 pub mod body;
 mod cgroup;
 pub mod client_address;
+pub mod client_stream;
 mod clock;
 pub mod descriptors;
 pub mod endpoint;

@@ -6,7 +6,7 @@ use common::hub::HubServer;
 use common::machine::Machine;
 use common::tls::{dial, self_signed, Authority, Files, Identity};
 use common::{pattern, until, within, Client, Seen, Upstream, Wire, PATIENCE};
-use faucet_core::front::ClientStream;
+use faucet_core::client_stream::ClientStream;
 use faucet_core::offers::OffersSettings;
 use faucet_core::server::Request;
 

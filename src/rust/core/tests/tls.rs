@@ -10,7 +10,7 @@ use std::time::Duration;
 use common::native::{Control, NativeWorker, PATIENT};
 use common::tls::{blocking, dial, expired, self_signed, server, Authority, Files, Identity};
 use common::{house, pattern, until, within, Client, Dice, House, Seen, Upstream, Wire, SOON};
-use faucet_core::front::ClientStream;
+use faucet_core::client_stream::ClientStream;
 use faucet_core::tls::{ClientTls, ServerTls, TlsSettings};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};

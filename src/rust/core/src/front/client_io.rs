@@ -10,13 +10,13 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::cause::Cause;
-use super::client_stream::ClientStream;
 use super::connection_state::Phase;
 use super::listener::Entered;
 use super::offer::WITHDRAWAL;
 use super::raw_head::RawHead;
 use super::service::Peer;
 use crate::body::Charge;
+use crate::client_stream::ClientStream;
 use crate::heads::INLINE_HEADERS;
 
 /// Up to here, in bytes, copying the pieces of a response together is cheaper than telling the

@@ -18,7 +18,6 @@ use tokio::io::Interest;
 
 use super::cause::Cause;
 use super::client_io::ClientIo;
-use super::client_stream::ClientStream;
 use super::connection_state::{ConnectionState, Phase, Shutdown};
 use super::departure::{departed, IS_WATCHED};
 use super::http2;
@@ -29,6 +28,7 @@ use super::service::{Party, Peer, Serving};
 use super::turn::ConnectionTurn;
 use super::Front;
 use crate::client_address::ClientAddress;
+use crate::client_stream::ClientStream;
 use crate::heads::ROOM_FOR_HEADERS;
 
 /// A connection looks this soon, then ever more rarely, at what it is doing: whether its deadline has

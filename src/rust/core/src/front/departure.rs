@@ -11,8 +11,8 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicU8, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use super::client_stream::ClientStream;
 use crate::body::SpoolProgress;
+use crate::client_stream::ClientStream;
 use crate::clock::coarse_millis;
 
 /// How all answers begin, HTTP/1.0's and HTTP/1.1's.

@@ -3,10 +3,10 @@
 use tokio::net::TcpStream;
 
 use super::cause::Cause;
-use super::client_stream::ClientStream;
 use super::listener::{linger, part_with};
 use super::Front;
 use crate::client_address::ClientAddress;
+use crate::client_stream::ClientStream;
 use crate::environment::SystemError;
 use crate::tls::{Refusal, Refused, ServerTls};
 

@@ -13,7 +13,6 @@ use hyper::Request;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::time::Instant;
 
-use super::client_stream::ClientStream;
 use super::connection::{FIRST_LOOK, LAST_LOOK};
 use super::connection_state::{ConnectionState, Phase, Shutdown};
 use super::http2_io::Http2Io;
@@ -21,6 +20,7 @@ use super::limits::Limits;
 use super::listener::Entered;
 use super::service::{Peer, Serving};
 use super::streams::{Found, Streams};
+use crate::client_stream::ClientStream;
 use crate::clock::coarse_millis;
 
 /// Streams that one connection may have open, as nginx's `http2_max_concurrent_streams`.

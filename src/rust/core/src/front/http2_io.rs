@@ -8,10 +8,10 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::client_io::{join, JOINED};
-use super::client_stream::ClientStream;
 use super::listener::{linger, Entered};
 use super::service::Peer;
 use super::streams::Streams;
+use crate::client_stream::ClientStream;
 use crate::clock::coarse_millis;
 
 /// A client's connection. It tells of what travels, and when it is dropped before h2 has said goodbye, it does.

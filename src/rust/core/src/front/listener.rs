@@ -10,7 +10,6 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Notify, Semaphore};
 
 use super::cause::Cause;
-use super::client_stream::ClientStream;
 use super::connection::{self, speaks_http2};
 use super::connection_state::{ConnectionState, Shutdown};
 use super::frames::REFUSED;
@@ -18,6 +17,7 @@ use super::listening::{Last, Listener};
 use super::redirects::Redirects;
 use super::Front;
 use crate::client_address::ClientAddress;
+use crate::client_stream::ClientStream;
 use crate::descriptors::Descriptor;
 use crate::environment::SystemError;
 use crate::tls::ServerTls;

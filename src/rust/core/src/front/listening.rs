@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
-use super::client_stream::ClientStream;
 use crate::client_address::ClientAddress;
+use crate::client_stream::ClientStream;
 use crate::endpoint::Endpoint;
 
 /// Connections that the system may hold for us before they are accepted.

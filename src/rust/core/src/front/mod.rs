@@ -6,7 +6,6 @@ mod cause;
 mod check;
 mod chunks;
 mod client_io;
-mod client_stream;
 mod connection;
 mod connection_state;
 mod deadline;
@@ -48,7 +47,6 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 pub use cause::{Cause, FAUCET_ERROR};
-pub use client_stream::ClientStream;
 pub use connection::serve_dialled;
 pub use connection_state::{ConnectionState, Phase, Shutdown};
 pub use fronts::Fronts;

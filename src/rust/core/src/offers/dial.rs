@@ -14,8 +14,8 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use super::{HubAddress, OffersSettings};
+use crate::client_stream::ClientStream;
 use crate::environment::SystemError;
-use crate::front::ClientStream;
 use crate::sources::hub::{NAME, PATH, PROTOCOL, ROUTE};
 use crate::tls::ClientTls;
 use crate::worker::watch_slot;

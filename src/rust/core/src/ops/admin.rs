@@ -19,8 +19,9 @@ use tokio::task::AbortHandle;
 
 use super::Exposition;
 use crate::app_metrics;
+use crate::client_stream::ClientStream;
 use crate::environment::SystemError;
-use crate::front::{ClientStream, Front, Listener};
+use crate::front::{Front, Listener};
 
 /// Connections at a time. For one more, the one that asked for nothing for the longest time is closed.
 const MOST: usize = 64;

@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use super::files::Named;
 use super::provider;
 use super::stream::TlsStream;
-use crate::front::ClientStream;
+use crate::client_stream::ClientStream;
 use crate::sources::Failure;
 
 /// Whose certificates are believed.

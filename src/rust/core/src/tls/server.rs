@@ -14,7 +14,7 @@ use super::files::{out_of_time, Named, Plain};
 use super::provider;
 use super::stream::{rustls_error, TlsStream};
 use crate::client_address::ClientAddress;
-use crate::front::ClientStream;
+use crate::client_stream::ClientStream;
 use crate::sources::Failure;
 
 /// What it takes, the better one first.

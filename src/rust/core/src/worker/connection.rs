@@ -20,9 +20,9 @@ use super::silence::Silence;
 use super::stream::{Handle, Stream, Wire};
 use super::Address;
 use crate::body::BufferedBody;
+use crate::client_stream::ClientStream;
 use crate::clock::coarse_millis;
 use crate::descriptors::{Descriptor, Descriptors};
-use crate::front::ClientStream;
 use crate::heads::ROOM_FOR_HEADERS;
 
 /// How long opening a connection may take. Workers are near: what takes longer is broken.

@@ -8,8 +8,8 @@ use std::task::{Context, Poll, Waker};
 use tokio::io::ReadBuf;
 
 use super::connection::Connection;
+use crate::client_stream::ClientStream;
 use crate::descriptors::Descriptor;
-use crate::front::ClientStream;
 
 /// What becomes of the connection of a slot.
 ///

@@ -14,7 +14,7 @@ use tokio::net::{TcpStream, UnixStream};
 use super::interim::{Interim, Sight};
 use super::unacknowledged::unacknowledged;
 use super::Address;
-use crate::front::ClientStream;
+use crate::client_stream::ClientStream;
 
 /// What has happened on the wire since the last [`restart`](Wire::restart). It decides whether a
 /// request may be sent again, and when to acknowledge.

@@ -12,9 +12,10 @@ use tokio::task::AbortHandle;
 
 use super::handshake::{shake_hands, Refusal};
 use super::{Hub, Token};
+use crate::client_stream::ClientStream;
 use crate::descriptors::Descriptor;
 use crate::environment::SystemError;
-use crate::front::{is_the_other_sides, ClientStream, Front};
+use crate::front::{is_the_other_sides, Front};
 use crate::pool::Route;
 use crate::tls::ServerTls;
 use crate::worker::{watch_slot, Dialled};

@@ -22,7 +22,8 @@ use sha2::Sha256;
 use tokio::sync::oneshot;
 
 use super::Token;
-use crate::front::{ClientStream, FAUCET_ERROR};
+use crate::client_stream::ClientStream;
+use crate::front::FAUCET_ERROR;
 use crate::pool::Route;
 
 /// What the connection becomes.
