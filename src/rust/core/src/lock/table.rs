@@ -6,7 +6,6 @@ use std::task::Waker;
 use std::time::Duration;
 
 use super::acquire::{Acquire, Ticket};
-use super::demand::{Demand, LongerThan, RoomierThan};
 use super::drain::{Drained, Idle};
 use super::lease::Lease;
 use super::named::Named;
@@ -53,8 +52,8 @@ pub enum Standing {
 
 pub(super) struct Member<W> {
     pub(super) worker: Arc<W>,
-    slots: u32,
-    in_flight: u32,
+    pub(super) slots: u32,
+    pub(super) in_flight: u32,
     pub(super) standing: Standing,
     /// Whether it stands in `free`.
     listed: bool,
@@ -84,7 +83,7 @@ pub(super) struct State<W> {
     /// others' memory may rest.
     pub(super) free: Vec<MemberId>,
     /// First come, first served.
-    waiting: BTreeMap<Ticket, Waker>,
+    pub(super) waiting: BTreeMap<Ticket, Waker>,
     /// Those that wait for a member that they name, in all.
     pub(super) named_waiting: usize,
     /// Whether the member with the fewest leases is used first, and not the one that was freed last.
@@ -98,9 +97,9 @@ pub(super) struct State<W> {
     pub(super) leases: usize,
     idle: Vec<Waker>,
     /// Who is told when the queue is longer than this.
-    watched: Option<(usize, Waker)>,
+    pub(super) watched: Option<(usize, Waker)>,
     /// Who is told when more leases than this could be given.
-    room_watched: Option<(usize, Waker)>,
+    pub(super) room_watched: Option<(usize, Waker)>,
 }
 
 /// Wakers collected under the lock, woken after it. Most changes wake one.
@@ -374,41 +373,9 @@ impl<W> Table<W> {
         Idle::new(self.clone())
     }
 
-    /// Resolves when more than `limit` requests wait. One task at a time may wait for that.
-    pub fn longer_than(self: &Arc<Self>, limit: usize) -> LongerThan<W> {
-        LongerThan::new(self.clone(), limit)
-    }
-
-    /// Who waits now.
-    pub fn demand(&self) -> Demand {
-        let state = self.lock();
-        let longest = state.waiting.first_key_value().map_or(0, |(ticket, _)| {
-            coarse_millis().saturating_sub(ticket.since)
-        });
-        Demand {
-            waiting: state.waiting.len(),
-            longest: Duration::from_millis(longest),
-        }
-    }
-
     /// Requests waiting for a lease now.
     pub fn waiting(&self) -> usize {
         self.lock().all_waiting()
-    }
-
-    /// Leases that exist.
-    pub fn leases(&self) -> usize {
-        self.lock().leases
-    }
-
-    /// Leases that could be given now.
-    pub fn room(&self) -> usize {
-        self.lock().room()
-    }
-
-    /// Resolves when more than `limit` leases could be given. One task at a time may wait for that.
-    pub fn roomier_than(self: &Arc<Self>, limit: usize) -> RoomierThan<W> {
-        RoomierThan::new(self.clone(), limit)
     }
 
     /// Whether a newcomer would have a worker at once.
@@ -657,27 +624,6 @@ impl<W> State<W> {
             }
             self.refuse_gone(member.named, wakes);
         }
-    }
-
-    /// Registers `waker` for a queue longer than `limit`; `true` when it is so now.
-    pub(super) fn is_longer(&mut self, limit: usize, waker: &Waker) -> bool {
-        let longer = self.waiting.len() > limit;
-        self.watched = (!longer).then(|| (limit, waker.clone()));
-        longer
-    }
-
-    /// Slots that are free, of those who serve.
-    fn room(&self) -> usize {
-        let free = self.free.iter().filter_map(|id| self.members.get(id));
-        free.map(|member| member.slots.saturating_sub(member.in_flight) as usize)
-            .sum()
-    }
-
-    /// Registers `waker` for room for more than `limit` leases; `true` when it is so now.
-    pub(super) fn is_roomier(&mut self, limit: usize, waker: &Waker) -> bool {
-        let roomier = self.room() > limit;
-        self.room_watched = (!roomier).then(|| (limit, waker.clone()));
-        roomier
     }
 
     /// Registers `waker` for the end of a drain; `true` when it has ended.

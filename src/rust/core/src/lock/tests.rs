@@ -638,6 +638,28 @@ fn a_queue_that_grows_is_told_of() {
 }
 
 #[test]
+fn whoever_waits_for_room_is_told_once_there_is_more_than_a_number() {
+    let table = Table::new(8);
+    table.add(Arc::new(1), 2);
+    let first = Request::new(&table).poll();
+    let second = Request::new(&table).poll();
+    assert_eq!((table.room(), table.leases()), (0, 2));
+    let flag = Arc::new(Flag(AtomicUsize::new(0)));
+    let waker = Waker::from(flag.clone());
+    let mut roomier = Box::pin(table.roomier_than(1));
+    let mut poll = || roomier.as_mut().poll(&mut Context::from_waker(&waker));
+    assert!(poll().is_pending());
+    drop(first);
+    assert_eq!(flag.0.load(Ordering::SeqCst), 0, "one is not more than one");
+    drop(second);
+    assert_eq!(flag.0.load(Ordering::SeqCst), 1);
+    assert!(poll().is_ready());
+    table.add(Arc::new(2), 1);
+    assert_eq!(flag.0.load(Ordering::SeqCst), 1, "told once");
+    assert_eq!((table.room(), table.leases()), (3, 0));
+}
+
+#[test]
 fn only_an_idle_worker_is_taken_away() {
     let table = Table::new(8);
     let id = table.add(Arc::new(1), 1);
