@@ -27,7 +27,7 @@ local_redirected <- function(env = parent.frame()) {
 
 test_that("a body is fetched once where the hub says", {
   all <- local_redirected()
-  expect_identical(request(all$hub, "/short")$text, "short")
+  expect_identical(request(all$hub, "/short", followlocation = TRUE)$text, "short")
   told <- request(all$hub, "/long")
   expect_identical(told$status, 303L)
   expect_identical(told$headers[["set-cookie"]], "a=1")
@@ -41,7 +41,7 @@ test_that("a body is fetched once where the hub says", {
   followed <- request(all$hub, "/long", followlocation = TRUE)
   expect_identical(nchar(followed$text), 1000000L)
   metrics <- request(all$worker$admin_url, "/metrics")$text
-  expect_match(metrics, "faucet_redirects_total{pool=\"/\",outcome=\"fetched\"} 2", fixed = TRUE)
+  expect_match(metrics, "faucet_redirects_total{pool=\"/\",outcome=\"fetched\"} 3", fixed = TRUE)
 })
 
 test_that("R is interrupted when whoever fetches a stream leaves", {
@@ -53,5 +53,5 @@ test_that("R is interrupted when whoever fetches a stream leaves", {
   client$wait_for("xxx")
   client$leave()
   wait_for_workers(all$worker)
-  expect_identical(request(all$hub, "/short")$text, "short")
+  expect_identical(request(all$hub, "/short", followlocation = TRUE)$text, "short")
 })
