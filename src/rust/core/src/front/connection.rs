@@ -198,7 +198,9 @@ async fn serve_http1(peer: Arc<Peer>, (stream, entered): (ClientStream, Entered)
             Kept::Quiet(io) => {
                 if peer.connection.phase() == Phase::Head && !peer.connection.is_ending() {
                     io.reject_now(Cause::HeaderTimeout);
-                } else if peer.connection.is_dialled() && peer.connection.phase() == Phase::Idle {
+                } else if peer.connection.is_dialled()
+                    && matches!(peer.connection.phase(), Phase::Idle | Phase::Head)
+                {
                     io.withdraw();
                     withdrawn = true;
                 }
@@ -269,14 +271,19 @@ async fn converse(
     let (mut crowded, mut withdrawn) = (false, false);
     let ended = run(connection, limits, |cx, ends| {
         let mut http = Pin::new(&mut http);
-        if ends && connection.is_dialled() && connection.phase() == Phase::Idle {
-            withdrawn = true;
-            return Poll::Ready(());
-        }
-        if ends {
+        // Of one that was dialled, hyper would close it after an answer that has not said so: the next request is lost then.
+        if ends && !connection.is_dialled() {
             http.as_mut().graceful_shutdown();
         }
         if http.poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        if connection.is_dialled()
+            && connection.is_ending()
+            && connection.phase() == Phase::Idle
+            && connection.is_flushed()
+        {
+            withdrawn = true;
             return Poll::Ready(());
         }
         crowded = head.take_crowded();

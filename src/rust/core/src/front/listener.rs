@@ -11,7 +11,7 @@ use tokio::sync::{Notify, Semaphore};
 
 use super::cause::Cause;
 use super::connection::{self, speaks_http2};
-use super::connection_state::{ConnectionState, Shutdown};
+use super::connection_state::{ConnectionState, Phase, Shutdown};
 use super::frames::REFUSED;
 use super::listening::{Last, Listener};
 use super::redirects::Redirects;
@@ -136,6 +136,15 @@ impl Connections {
         self.lock()
             .iter()
             .any(|connection| connection.is_awaited(patience))
+    }
+
+    /// Whether a hub may not have heard yet that a slot was taken back: a request of its may be on its way.
+    pub fn any_parting(&self) -> bool {
+        let lingering = self.turned_away.available_permits() < MOST_TURNED_AWAY;
+        let dialled = |connection: &Arc<ConnectionState>| {
+            connection.is_dialled() && connection.phase() != Phase::Tunnel
+        };
+        lingering || self.lock().iter().any(dialled)
     }
 
     /// Closes the listeners, once whoever has connected by now is let in.

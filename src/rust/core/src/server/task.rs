@@ -557,6 +557,13 @@ impl ServerTask {
         };
         let idle = async {
             tokio::join!(tables, parting);
+            // A slot is gone only when its hub knows that.
+            let known = async {
+                while connections.any_parting() {
+                    tokio::time::sleep(LOOK).await;
+                }
+            };
+            let _ = tokio::time::timeout(PARTING, known).await;
             // The last answers still travel to their clients, or wait for them.
             while connections.any_busy() || self.is_fetched_from() {
                 tokio::time::sleep(LOOK).await;
