@@ -4,7 +4,6 @@
 
 use std::time::Duration;
 
-use faucet_core::front::{Limits, Networks, TrustedProxies};
 use faucet_core::pool::PoolLimits;
 use faucet_core::server::{Server, Settings};
 use faucet_core::sources::hub::HubSettings;
@@ -19,21 +18,7 @@ fn argument<T: std::str::FromStr>(name: &str) -> Result<Option<T>, T::Err> {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let server = Server::start(Settings {
-        host: "127.0.0.1".into(),
         port: Some(argument("--listen")?.unwrap_or(0)),
-        admin_host: "127.0.0.1".into(),
-        admin_port: None,
-        admin_hosts: Vec::new(),
-        limits: Limits::default(),
-        trusted: TrustedProxies::default(),
-        fronts: Networks::default(),
-        access_log: None,
-        log_file: None,
-        log_health: false,
-        max_workers: None,
-        config: None,
-        tls: None,
-        pools: Vec::new(),
         hub: Some(HubSettings {
             worker_host: "127.0.0.1".into(),
             worker_port: argument("--workers")?.unwrap_or(0),
@@ -46,7 +31,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             },
             cancel: true,
         }),
-        offers: None,
+        ..Settings::default()
     });
     let server = server.map_err(|failure| failure.message)?;
     let pothead = server.pothead_address().unwrap_or_else(|| "-".into());

@@ -7,7 +7,6 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use faucet_core::front::{Limits, Networks, TrustedProxies};
 use faucet_core::gates::GateSettings;
 use faucet_core::offers::{HubAddress, OffersSettings};
 use faucet_core::pool::{PoolLimits, Route};
@@ -36,20 +35,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let target = Target::parse(&argument("--target").ok_or("--target is missing")?)?;
     let dns = argument("--dns").map(|text| text.parse()).transpose()?;
     let server = Server::start(Settings {
-        host: "127.0.0.1".into(),
         port: None,
-        admin_host: "127.0.0.1".into(),
-        admin_port: None,
-        admin_hosts: Vec::new(),
-        limits: Limits::default(),
-        trusted: TrustedProxies::default(),
-        fronts: Networks::default(),
-        access_log: None,
-        log_file: None,
-        log_health: false,
-        max_workers: None,
-        config: None,
-        tls: None,
         pools: vec![PoolSettings {
             route: Route::root(),
             limits: PoolLimits::default(),
@@ -64,7 +50,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             }),
             sessions: None,
         }],
-        hub: None,
         offers: Some(OffersSettings {
             hubs,
             token: None,
@@ -74,6 +59,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             ca: None,
             redirect: None,
         }),
+        ..Settings::default()
     });
     let server = server.map_err(|failure| failure.message)?;
     while server.is_running() {

@@ -233,16 +233,22 @@ async fn bit_by_bit() -> (Upstream, Gate) {
     (worker, gate)
 }
 
+/// A client that has the first of them.
+async fn first_bit(machine: &Machine, path: &str) -> Client {
+    let mut fetcher = fetcher(machine).await;
+    fetcher.start_get(path).await;
+    while !String::from_utf8_lossy(&fetcher.unread).contains("one") {
+        assert!(fetcher.fill().await);
+    }
+    fetcher
+}
+
 #[tokio::test]
 async fn a_body_comes_as_it_is_written_and_its_worker_is_busy_until_it_is() {
     let (worker, gate) = bit_by_bit().await;
     let (hub, machine) = start(&worker, 1).await;
     let path = path(&hub.client().await.get("/x").await);
-    let mut fetcher = fetcher(&machine).await;
-    fetcher.start_get(&path).await;
-    while !String::from_utf8_lossy(&fetcher.unread).contains("one") {
-        assert!(fetcher.fill().await);
-    }
+    let mut fetcher = first_bit(&machine, &path).await;
     let mut second = hub.client().await;
     second.start_get("/second").await;
     until("it waits", || hub.server.status()[0].queue == 1).await;
@@ -276,20 +282,22 @@ async fn a_client_that_does_not_come_holds_no_worker() {
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_within_the_body_ends_its_request() {
+async fn a_worker_whose_client_leaves_within_the_body_is_free_when_it_has_finished() {
     let (worker, gate) = bit_by_bit().await;
     let (hub, machine) = start(&worker, 1).await;
     let path = path(&hub.client().await.get("/x").await);
-    let mut fetcher = fetcher(&machine).await;
-    fetcher.start_get(&path).await;
-    while !String::from_utf8_lossy(&fetcher.unread).contains("one") {
-        assert!(fetcher.fill().await);
-    }
+    let fetcher = first_bit(&machine, &path).await;
     drop(fetcher);
-    // It is no faucet: what it is told is that its connection is closed, or it is waited for.
-    gate.open(2);
-    hub.offered(1).await;
-    assert_eq!(hub.client().await.get("/x").await.status, 303);
+    let mut second = hub.client().await;
+    second.start_get("/second").await;
+    until("it waits", || hub.server.status()[0].queue == 1).await;
+    // It is no faucet, and does not notice.
+    assert_eq!((worker.count(), worker.in_flight()), (1, 1));
+    gate.open(1);
+    worker.arrived(2).await;
+    gate.open(1);
+    assert_eq!(second.response().await.status, 303);
+    assert_eq!(worker.peak(), 1);
 }
 
 #[tokio::test]

@@ -70,6 +70,31 @@ pub struct Settings {
     pub offers: Option<OffersSettings>,
 }
 
+/// On a free port of this machine alone, without an admin port, logs and pools.
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            host: "127.0.0.1".into(),
+            port: Some(0),
+            admin_host: "127.0.0.1".into(),
+            admin_port: None,
+            admin_hosts: Vec::new(),
+            limits: Limits::default(),
+            trusted: TrustedProxies::default(),
+            fronts: Networks::default(),
+            access_log: None,
+            log_file: None,
+            log_health: false,
+            max_workers: None,
+            config: None,
+            tls: None,
+            pools: Vec::new(),
+            hub: None,
+            offers: None,
+        }
+    }
+}
+
 /// Everything that a pool is told at its start.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PoolSettings {

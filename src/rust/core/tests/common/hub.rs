@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use faucet_core::front::{Limits, Networks, TrustedProxies};
+use faucet_core::front::Limits;
 use faucet_core::ops::status::{State, WorkerStatus};
 use faucet_core::pool::PoolLimits;
 use faucet_core::server::{Request, Server, Settings};
@@ -24,26 +24,11 @@ pub struct HubServer {
 /// A server without pools.
 pub fn bare() -> Settings {
     Settings {
-        host: "127.0.0.1".into(),
-        port: Some(0),
-        admin_host: "127.0.0.1".into(),
-        admin_port: None,
-        admin_hosts: Vec::new(),
         limits: Limits {
             max_connections: 1000,
             ..Limits::default()
         },
-        trusted: TrustedProxies::default(),
-        fronts: Networks::default(),
-        access_log: None,
-        log_file: None,
-        log_health: false,
-        max_workers: None,
-        config: None,
-        hub: None,
-        offers: None,
-        tls: None,
-        pools: Vec::new(),
+        ..Settings::default()
     }
 }
 

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use faucet_core::front::{Limits, Networks, TrustedProxies};
+use faucet_core::front::Limits;
 use faucet_core::ops::status::{PoolStatus, State, WorkerStatus};
 use faucet_core::pool::PoolLimits;
 use faucet_core::server::{Phase, Request, Server, Settings};
@@ -107,26 +107,11 @@ impl Local {
             watch: false,
         };
         let settings = Settings {
-            host: "127.0.0.1".into(),
-            port: Some(0),
-            admin_host: "127.0.0.1".into(),
-            admin_port: None,
-            admin_hosts: Vec::new(),
             limits: Limits {
                 max_connections: 100,
                 ..Limits::default()
             },
-            trusted: TrustedProxies::default(),
-            fronts: Networks::default(),
-            access_log: None,
-            log_file: None,
-            log_health: false,
-            max_workers: None,
-            config: None,
-            hub: None,
-            offers: None,
-            tls: None,
-            pools: Vec::new(),
+            ..Settings::default()
         };
         let pool = PoolLimits {
             queue: 100,

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use faucet_core::front::{Limits, TrustedProxies};
+use faucet_core::front::Limits;
 use faucet_core::pool::PoolLimits;
 use faucet_core::server::{Request, Server, Settings};
 use faucet_core::sources::replicas::{Settings as ReplicasSettings, Target};
@@ -22,25 +22,11 @@ impl Pod {
     pub async fn start(upstream: &Upstream) -> Self {
         let target = format!("http://{}", upstream.address);
         let server = Server::start(Settings {
-            host: "127.0.0.1".into(),
-            port: Some(0),
-            admin_host: "127.0.0.1".into(),
-            admin_port: None,
-            admin_hosts: Vec::new(),
             limits: Limits {
                 max_connections: 1000,
                 ..Limits::default()
             },
-            trusted: TrustedProxies::default(),
             fronts: loopback(),
-            access_log: None,
-            log_file: None,
-            log_health: false,
-            max_workers: None,
-            config: None,
-            hub: None,
-            offers: None,
-            tls: None,
             pools: only(
                 PoolLimits::default(),
                 Source::Replicas(ReplicasSettings {
@@ -53,6 +39,7 @@ impl Pod {
                     cancel: true,
                 }),
             ),
+            ..Settings::default()
         })
         .expect("it starts");
         let url = server.url().expect("a port");

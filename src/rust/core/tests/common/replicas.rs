@@ -4,7 +4,7 @@ use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::{Deref, DerefMut};
 
-use faucet_core::front::{Limits, Networks, TrustedProxies};
+use faucet_core::front::Limits;
 use faucet_core::ops::status::{LookupState, LookupStatus, PoolStatus, State, WorkerStatus};
 use faucet_core::pool::PoolLimits;
 use faucet_core::server::{Phase, Request, Server, Settings};
@@ -151,26 +151,11 @@ impl Replicas {
             cancel: true,
         };
         let settings = Settings {
-            host: "127.0.0.1".into(),
-            port: Some(0),
-            admin_host: "127.0.0.1".into(),
-            admin_port: None,
-            admin_hosts: Vec::new(),
             limits: Limits {
                 max_connections: 1000,
                 ..Limits::default()
             },
-            trusted: TrustedProxies::default(),
-            fronts: Networks::default(),
-            access_log: None,
-            log_file: None,
-            log_health: false,
-            max_workers: None,
-            config: None,
-            hub: None,
-            offers: None,
-            tls: None,
-            pools: Vec::new(),
+            ..Settings::default()
         };
         let pool = PoolLimits {
             queue: 1000,
