@@ -4,7 +4,7 @@ use std::io;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Notify, Semaphore};
@@ -20,6 +20,7 @@ use crate::client_address::ClientAddress;
 use crate::client_stream::ClientStream;
 use crate::descriptors::Descriptor;
 use crate::environment::SystemError;
+use crate::ops::News;
 use crate::tls::ServerTls;
 
 /// After an accept error that is not the client's fault (out of file descriptors, say).
@@ -38,9 +39,6 @@ const EVICT_PART: usize = 64;
 
 /// How many connections may be closing, beyond what there may be, before newcomers are turned away all the same.
 const CLOSING: usize = 32;
-
-/// Between two lines in the log about the same trouble.
-const NEWS: Duration = Duration::from_secs(10);
 
 /// The client connections of one front.
 pub struct Connections {
@@ -209,7 +207,7 @@ pub async fn accept_fetchers(front: Arc<Front>, listener: Listener, redirects: A
 async fn accept_for(front: Arc<Front>, listener: Listener, redirects: Option<Arc<Redirects>>) {
     let door = front.clone();
     let mut closing = pin!(door.connections.closed());
-    let mut told: Option<Instant> = None;
+    let news = News::default();
     while redirects.is_some() || !door.connections.is_closed() {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -224,8 +222,7 @@ async fn accept_for(front: Arc<Front>, listener: Listener, redirects: Option<Arc
             }
             Err(error) if is_the_other_sides(&error) => {}
             Err(error) => {
-                if told.map_or(true, |told| told.elapsed() > NEWS) {
-                    told = Some(Instant::now());
+                if news.due().is_some() {
                     tracing::warn!("cannot accept connections: {}", SystemError(&error));
                 }
                 front.connections.evict(1);

@@ -9,6 +9,7 @@ mod line;
 pub mod log;
 pub mod log_file;
 pub mod metrics;
+mod news;
 pub mod outlet;
 pub mod printable;
 mod rotation;
@@ -18,6 +19,7 @@ pub use admin::{serve_admin, Hosts};
 pub use exposition::Exposition;
 pub use health::{answer, is_check, PREFIX};
 pub use line::pool_span;
+pub use news::News;
 
 use std::sync::Arc;
 

@@ -2,6 +2,7 @@
 
 mod activation;
 mod changes;
+mod drain;
 mod handle;
 mod hub;
 mod listen;

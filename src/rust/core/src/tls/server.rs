@@ -3,7 +3,6 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
 
 use rustls::crypto::ring::Ticketer;
 use rustls::server::WebPkiClientVerifier;
@@ -15,13 +14,11 @@ use super::provider;
 use super::stream::{rustls_error, TlsStream};
 use crate::client_address::ClientAddress;
 use crate::client_stream::ClientStream;
+use crate::ops::News;
 use crate::sources::Failure;
 
 /// What it takes, the better one first.
 static PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
-
-/// Between two lines in the log about handshakes that fail.
-const NEWS: Duration = Duration::from_secs(10);
 
 /// Where certificates and keys are: files in PEM form.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,14 +42,7 @@ pub struct ServerTls {
     settings: TlsSettings,
     protocols: &'static [&'static [u8]],
     loaded: Mutex<Loaded>,
-    news: Mutex<News>,
-}
-
-/// What the log was told of handshakes that failed.
-#[derive(Default)]
-struct News {
-    told: Option<Instant>,
-    untold: u64,
+    news: News,
 }
 
 /// Why a client is not served.
@@ -124,7 +114,7 @@ impl ServerTls {
             settings: settings.clone(),
             protocols,
             loaded: Mutex::new(read(settings, protocols)?),
-            news: Mutex::default(),
+            news: News::default(),
         })
     }
 
@@ -203,18 +193,10 @@ impl ServerTls {
 
     /// Tells the log of a handshake that failed, but not of each one.
     pub fn note_failure(&self, address: ClientAddress, why: &str) {
-        let mut news = self.news.lock().unwrap_or_else(PoisonError::into_inner);
-        if news.told.is_some_and(|told| told.elapsed() < NEWS) {
-            news.untold += 1;
-            return;
-        }
-        let others = match news.untold {
-            0 => String::new(),
-            count => format!(" (and {count} more since the last such line)"),
-        };
-        *news = News {
-            told: Some(Instant::now()),
-            untold: 0,
+        let others = match self.news.due() {
+            None => return,
+            Some(0) => String::new(),
+            Some(count) => format!(" (and {count} more since the last such line)"),
         };
         tracing::warn!("a TLS handshake with {address} failed: {why}{others}");
     }

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
@@ -16,6 +16,7 @@ use crate::client_stream::ClientStream;
 use crate::descriptors::Descriptor;
 use crate::environment::SystemError;
 use crate::front::{is_the_other_sides, Front};
+use crate::ops::News;
 use crate::pool::Route;
 use crate::tls::ServerTls;
 use crate::worker::{watch_slot, Dialled};
@@ -28,9 +29,6 @@ const MOST_HANDSHAKES: usize = 512;
 
 /// After an accept error that is not the worker's fault.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
-
-/// Between two lines in the log about the same trouble.
-const NEWS: Duration = Duration::from_secs(10);
 
 /// Handshakes that are under way, the oldest first.
 #[derive(Default)]
@@ -47,21 +45,6 @@ impl UnderWay {
             }
         }
         self.0.push_back(handshake);
-    }
-}
-
-/// Something that the log tells of once in a while.
-#[derive(Default)]
-struct News(Mutex<Option<Instant>>);
-
-impl News {
-    fn is_due(&self) -> bool {
-        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let due = told.map_or(true, |told| told.elapsed() > NEWS);
-        if due {
-            *told = Some(Instant::now());
-        }
-        due
     }
 }
 
@@ -96,7 +79,7 @@ pub async fn let_in_workers(
                 Err(_) => "timeout",
                 Ok(Err(_)) => "broken_off",
                 Ok(Ok(Err(refusal))) => {
-                    if refused.is_due() {
+                    if refused.due().is_some() {
                         tell(&refusal, peer);
                     }
                     refusal.name()
@@ -106,7 +89,7 @@ pub async fn let_in_workers(
                     match hub.offer(hello.route, slot) {
                         Ok(()) => "accepted",
                         Err(_) => {
-                            if refused.is_due() {
+                            if refused.due().is_some() {
                                 tracing::warn!("{peer} offers a slot for one more route, and there are as many as there may be");
                             }
                             "too_many_routes"
@@ -166,7 +149,7 @@ async fn accept(
             Ok(accepted) => accepted,
             Err(error) if is_the_other_sides(&error) => continue,
             Err(error) => {
-                if news.is_due() {
+                if news.due().is_some() {
                     tracing::warn!("cannot accept workers: {}", SystemError(&error));
                 }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -174,7 +157,7 @@ async fn accept(
             }
         };
         let Some(descriptor) = front.store.descriptors().take() else {
-            if news.is_due() {
+            if news.due().is_some() {
                 tracing::warn!("a worker cannot be let in: too few descriptors are left");
             }
             front.metrics.offer("no_room");

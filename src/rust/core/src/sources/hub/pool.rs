@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::names::Names;
 use super::Hub;
+use crate::clock::until;
 use crate::lock::Table;
 use crate::sources::members::{Event, Members, Usage};
 use crate::sources::{
@@ -126,11 +127,4 @@ fn slots(
         exclusive: false,
     };
     Members::new(usage, table, roster)
-}
-
-async fn until(time: Option<Instant>) {
-    match time {
-        Some(time) => tokio::time::sleep_until(time).await,
-        None => std::future::pending().await,
-    }
 }

@@ -21,10 +21,11 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::mpsc;
-use tokio::time::{sleep_until, Instant};
+use tokio::time::Instant;
 
 use super::members::{Consequence, Event, Members, Usage};
 use super::{Command, Failure, Notifier, Reply, Roster, SourceContext, SourceEvent, SourceHandle};
+use crate::clock::until;
 use crate::ops::status::{LookupState, LookupStatus};
 use crate::ops::Ops;
 
@@ -323,13 +324,6 @@ impl Replicas {
 async fn or_never<F: Future + Unpin>(work: Option<F>) -> F::Output {
     match work {
         Some(work) => work.await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn until(time: Option<Instant>) {
-    match time {
-        Some(time) => sleep_until(time).await,
         None => std::future::pending().await,
     }
 }
