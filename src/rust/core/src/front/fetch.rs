@@ -7,6 +7,7 @@ use hyper::body::Incoming;
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
 
+use super::answers::rejection;
 use super::cause::Cause;
 use super::check::check;
 use super::headers::{self, X_REQUEST_ID};
@@ -14,7 +15,7 @@ use super::record::{Call, Record};
 use super::redirects::Redirects;
 use super::reply::Reply;
 use super::request_id::new_request_id;
-use super::service::{rejection, Peer};
+use super::service::Peer;
 use super::Front;
 use crate::ops::Ops;
 use crate::worker::native::STREAM;

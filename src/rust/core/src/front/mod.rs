@@ -1,6 +1,7 @@
 //! The client's side: listener, limits, deadlines, buffering, header hygiene, upgrades, and errors
 //! as responses.
 
+mod answers;
 mod authority;
 mod cause;
 mod check;

@@ -7,15 +7,15 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use hyper::body::{Body, Incoming};
-use hyper::header::{self, HeaderValue};
-use hyper::upgrade::OnUpgrade;
+use hyper::header::HeaderValue;
 use hyper::{Method, Request, Response, StatusCode, Version};
 
+use super::answers::{json, own_answer, rejection, respond, tell_front};
 use super::cause::Cause;
 use super::check::check;
 use super::connection_state::ConnectionState;
 use super::deadline::exchange_within;
-use super::exchange::{Answer, AnswerBody, Failed};
+use super::exchange::Failed;
 use super::fetch::{fetch, may_be_redirected, redirect, Whose};
 use super::headers::{self, X_REQUEST_ID};
 use super::in_flight::{BreakOff, Cancellation, InFlight};
@@ -28,17 +28,14 @@ use super::reply::Reply;
 use super::request_id::new_request_id;
 use super::route::{find_pool, slash_added};
 use super::session_request::SessionRequest;
-use super::tunnel;
 use super::turn::{self, ConnectionTurn};
 use super::Front;
 use crate::client_address::ClientAddress;
-use crate::descriptors::Descriptor;
 use crate::heads;
 use crate::ops;
 use crate::ops::status::Kind;
 use crate::pool::Pool;
 use crate::sessions::take_cookies;
-use crate::worker::native::STREAM;
 use crate::worker::{is_known_to_http_workers, remote};
 
 /// How many workers of this machine may turn out unreachable before a request gives up. Elsewhere, it is looked for
@@ -254,36 +251,6 @@ async fn serve(
     response.map(|reply| reply.recorded(record, http2))
 }
 
-/// Health paths: answered here, whatever the workers do.
-fn own_answer(peer: &Peer, request: &Request<Incoming>) -> Response<Reply> {
-    let front = &peer.front;
-    let path = request.uri().path();
-    if path == remote::TURN {
-        front.ops.metrics.turn("refused");
-        front.fronts.note_stranger(peer.address);
-    }
-    let (status, body) = ops::answer(path, || front.status()).unwrap_or_else(|| {
-        let error = serde_json::json!({"error": "404 - Resource Not Found"});
-        (StatusCode::NOT_FOUND, error)
-    });
-    let body = if request.method() == Method::HEAD {
-        String::new()
-    } else {
-        body.to_string()
-    };
-    json(status, body)
-}
-
-fn json(status: StatusCode, body: String) -> Response<Reply> {
-    let mut response = Response::new(Reply::whole(body.into()));
-    *response.status_mut() = status;
-    response.headers_mut().insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/json"),
-    );
-    response
-}
-
 /// A turn belongs to a connection: in HTTP/2 there is none for one request after the other. And it is for a front itself,
 /// not for whoever stands behind a proxy.
 fn asks_for_turn(request: &Request<Incoming>) -> bool {
@@ -304,46 +271,6 @@ async fn take_turn(
     turn::wait(peer, pool, arrived).await?;
     let body = serde_json::json!({"status": "turn"});
     Ok(json(StatusCode::OK, body.to_string()))
-}
-
-/// Adds what another faucet's front wants to know. `worked`: a worker has answered.
-fn tell_front(pool: &Pool, response: &mut Response<Reply>, cause: Option<Cause>, worked: bool) {
-    let status = response.status();
-    let crowded = match cause {
-        Some(cause) => cause.is_unworked(),
-        // With this status it would say that nobody has worked on it.
-        None if !worked || status == StatusCode::SERVICE_UNAVAILABLE => false,
-        None if response.body().is_coming() => pool.table.waiting() > 0,
-        // The worker is free again, or is someone else's by now.
-        None => !pool.table.has_room(),
-    };
-    let headers = response.headers_mut();
-    headers.insert(remote::WORKERS, pool.roster.capacity().into());
-    if crowded {
-        headers.insert(remote::BUSY, HeaderValue::from_static("1"));
-    }
-    // Its connection is not closed unasked while it may be sending on it.
-    if pool.roster.is_draining() && status != StatusCode::SWITCHING_PROTOCOLS {
-        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
-}
-
-pub(super) fn rejection(cause: Cause, head: bool, http2: bool) -> Response<Reply> {
-    let body = cause.body();
-    let length = body.len();
-    let mut response = Response::new(if head {
-        Reply::empty()
-    } else {
-        Reply::whole(body)
-    });
-    *response.status_mut() = cause.status();
-    let headers = response.headers_mut();
-    cause.describe(headers);
-    headers.insert(header::CONTENT_LENGTH, length.into());
-    if cause.closes() && !http2 {
-        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
-    response
 }
 
 /// Buffers the body, waits for a worker unless there is `no_wait`, and lets it answer.
@@ -522,42 +449,4 @@ async fn cancellable<T>(
         polled
     })
     .await
-}
-
-fn respond(
-    answer: Answer,
-    upgrade: Option<(OnUpgrade, Descriptor)>,
-    patience: Option<Duration>,
-    for_front: bool,
-) -> Response<Reply> {
-    let mut headers = answer.headers;
-    if matches!(answer.body, AnswerBody::Tunnel(..)) {
-        headers::strip_ours(&mut headers);
-    } else {
-        headers::strip_response(&mut headers);
-    }
-    let reply = match answer.body {
-        AnswerBody::Piece(chunk) => Reply::whole(chunk),
-        AnswerBody::Pieces(pieces, trailers) => Reply::pieces(pieces, trailers),
-        AnswerBody::Coming(reader) => Reply::spool(reader),
-        AnswerBody::Streaming(reader) => {
-            if for_front {
-                headers.insert(STREAM, HeaderValue::from_static("1"));
-            }
-            Reply::spool(reader)
-        }
-        AnswerBody::File(file) => Reply::file(file),
-        AnswerBody::Tunnel(worker, guard, session) => {
-            if let Some((client, descriptor)) = upgrade {
-                tokio::spawn(tunnel::run(
-                    client, *worker, descriptor, guard, session, patience,
-                ));
-            }
-            Reply::empty()
-        }
-    };
-    let mut response = Response::new(reply);
-    *response.status_mut() = answer.status;
-    *response.headers_mut() = headers;
-    response
 }

@@ -1,0 +1,133 @@
+//! What a request is answered with: faucet's own answers, what a worker's become, and what other faucets are told in them.
+
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderValue};
+use hyper::upgrade::OnUpgrade;
+use hyper::{Method, Request, Response, StatusCode};
+
+use super::cause::Cause;
+use super::exchange::{Answer, AnswerBody};
+use super::headers;
+use super::reply::Reply;
+use super::service::Peer;
+use super::tunnel;
+use crate::descriptors::Descriptor;
+use crate::ops;
+use crate::pool::Pool;
+use crate::worker::native::STREAM;
+use crate::worker::remote;
+
+/// Health paths: answered here, whatever the workers do.
+pub(super) fn own_answer(peer: &Peer, request: &Request<Incoming>) -> Response<Reply> {
+    let front = &peer.front;
+    let path = request.uri().path();
+    if path == remote::TURN {
+        front.ops.metrics.turn("refused");
+        front.fronts.note_stranger(peer.address);
+    }
+    let (status, body) = ops::answer(path, || front.status()).unwrap_or_else(|| {
+        let error = serde_json::json!({"error": "404 - Resource Not Found"});
+        (StatusCode::NOT_FOUND, error)
+    });
+    let body = if request.method() == Method::HEAD {
+        String::new()
+    } else {
+        body.to_string()
+    };
+    json(status, body)
+}
+
+pub(super) fn json(status: StatusCode, body: String) -> Response<Reply> {
+    let mut response = Response::new(Reply::whole(body.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
+    response
+}
+
+/// Adds what another faucet's front wants to know. `worked`: a worker has answered.
+pub(super) fn tell_front(
+    pool: &Pool,
+    response: &mut Response<Reply>,
+    cause: Option<Cause>,
+    worked: bool,
+) {
+    let status = response.status();
+    let crowded = match cause {
+        Some(cause) => cause.is_unworked(),
+        // With this status it would say that nobody has worked on it.
+        None if !worked || status == StatusCode::SERVICE_UNAVAILABLE => false,
+        None if response.body().is_coming() => pool.table.waiting() > 0,
+        // The worker is free again, or is someone else's by now.
+        None => !pool.table.has_room(),
+    };
+    let headers = response.headers_mut();
+    headers.insert(remote::WORKERS, pool.roster.capacity().into());
+    if crowded {
+        headers.insert(remote::BUSY, HeaderValue::from_static("1"));
+    }
+    // Its connection is not closed unasked while it may be sending on it.
+    if pool.roster.is_draining() && status != StatusCode::SWITCHING_PROTOCOLS {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+}
+
+pub(super) fn rejection(cause: Cause, head: bool, http2: bool) -> Response<Reply> {
+    let body = cause.body();
+    let length = body.len();
+    let mut response = Response::new(if head {
+        Reply::empty()
+    } else {
+        Reply::whole(body)
+    });
+    *response.status_mut() = cause.status();
+    let headers = response.headers_mut();
+    cause.describe(headers);
+    headers.insert(header::CONTENT_LENGTH, length.into());
+    if cause.closes() && !http2 {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+pub(super) fn respond(
+    answer: Answer,
+    upgrade: Option<(OnUpgrade, Descriptor)>,
+    patience: Option<Duration>,
+    for_front: bool,
+) -> Response<Reply> {
+    let mut headers = answer.headers;
+    if matches!(answer.body, AnswerBody::Tunnel(..)) {
+        headers::strip_ours(&mut headers);
+    } else {
+        headers::strip_response(&mut headers);
+    }
+    let reply = match answer.body {
+        AnswerBody::Piece(chunk) => Reply::whole(chunk),
+        AnswerBody::Pieces(pieces, trailers) => Reply::pieces(pieces, trailers),
+        AnswerBody::Coming(reader) => Reply::spool(reader),
+        AnswerBody::Streaming(reader) => {
+            if for_front {
+                headers.insert(STREAM, HeaderValue::from_static("1"));
+            }
+            Reply::spool(reader)
+        }
+        AnswerBody::File(file) => Reply::file(file),
+        AnswerBody::Tunnel(worker, guard, session) => {
+            if let Some((client, descriptor)) = upgrade {
+                tokio::spawn(tunnel::run(
+                    client, *worker, descriptor, guard, session, patience,
+                ));
+            }
+            Reply::empty()
+        }
+    };
+    let mut response = Response::new(reply);
+    *response.status_mut() = answer.status;
+    *response.headers_mut() = headers;
+    response
+}
