@@ -356,8 +356,16 @@ impl AsyncWrite for Stream {
         true
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.socket {
+            Socket::Tcp(_) | Socket::Unix(_) => Poll::Ready(Ok(())),
+            // With TLS, what the socket did not take waits for this.
+            Socket::Dialled(stream) => {
+                let polled = Pin::new(stream).poll_flush(cx);
+                self.wire.blocked.store(polled.is_pending(), Ordering::Relaxed);
+                polled
+            }
+        }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -366,5 +374,53 @@ impl AsyncWrite for Stream {
             Socket::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
             Socket::Dialled(stream) => Pin::new(stream).poll_shutdown(cx),
         }
+    }
+}
+
+#[cfg(test)]
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// A slot's connection, and the worker's side of it.
+    async fn slot() -> (Stream, Arc<Wire>, Handle, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("bound");
+        let worker = TcpStream::connect(address).await.expect("a listener");
+        let (socket, _) = listener.accept().await.expect("a worker");
+        let stream = Stream::dialled(ClientStream::Tcp(socket));
+        let (stream, wire, handle) = stream.expect("a second handle");
+        (stream, wire, handle, worker)
+    }
+
+    #[tokio::test]
+    async fn what_came_after_the_end_was_not_seen_and_what_came_before_may_have_been() {
+        let (mut stream, wire, handle, worker) = slot().await;
+        drop(worker);
+        wire.restart();
+        stream.write_all(b"request").await.expect("it is open");
+        // The end, or that what was sent is refused.
+        assert!(matches!(stream.read(&mut [0; 8]).await, Ok(0) | Err(_)));
+        assert!(wire.sent() && wire.was_closed_before(&handle));
+
+        let (mut stream, wire, handle, mut worker) = slot().await;
+        wire.restart();
+        stream.write_all(b"request").await.expect("it is open");
+        worker.read_exact(&mut [0; 7]).await.expect("a request");
+        drop(worker);
+        assert_eq!(stream.read(&mut [0; 8]).await.expect("the end"), 0);
+        assert!(!wire.was_closed_before(&handle));
+
+        // With the request unread: it may have been seen.
+        let (mut stream, wire, handle, worker) = slot().await;
+        wire.restart();
+        stream.write_all(b"request").await.expect("it is open");
+        worker.readable().await.expect("a request");
+        drop(worker);
+        assert!(stream.read(&mut [0; 8]).await.is_err());
+        assert!(!wire.was_closed_before(&handle));
     }
 }
