@@ -5,10 +5,12 @@ mod common;
 use common::hub::HubServer;
 use common::machine::Machine;
 use common::tls::{dial, self_signed, Authority, Files, Identity};
-use common::{pattern, until, within, Client, Seen, Upstream, Wire, PATIENCE};
+use common::{pattern, shake, until, within, Client, Seen, Upstream, Wire, PATIENCE};
 use faucet_core::client_stream::ClientStream;
 use faucet_core::offers::OffersSettings;
 use faucet_core::server::Request;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 const NAMES: [&str; 2] = ["localhost", "127.0.0.1"];
 
@@ -172,4 +174,39 @@ async fn a_reload_reads_the_certificate_for_workers_too() {
     let _after = secured.machine(&worker, 1).await;
     secured.hub.offered(2).await;
     assert_eq!(secured.client().await.post("/", b"x").await.body, b"x");
+}
+
+#[tokio::test]
+async fn a_worker_that_reads_late_gets_all_of_a_request() {
+    let secured = Secured::start().await;
+    let believed = secured.authority.believed();
+    let socket = TcpStream::connect(secured.hub.workers)
+        .await
+        .expect("a hub");
+    let mut slot = believed
+        .connect("localhost", socket)
+        .await
+        .expect("it is believed");
+    let (head, _) = shake(&mut slot, "Faucet-Worker: late\r\n").await;
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    secured.hub.offered(1).await;
+    let body = pattern(20_000_000);
+    let mut client = secured.client().await;
+    client.start_post("/", &body).await;
+    until("it is at the slot", || {
+        secured.hub.slots()[0].in_flight == 1
+    })
+    .await;
+    let mut read = Vec::new();
+    within("all of it", async {
+        while !read.ends_with(&body[body.len() - 64..]) {
+            assert!(slot.read_buf(&mut read).await.expect("open") > 0);
+        }
+    })
+    .await;
+    assert!(read.ends_with(&body));
+    let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+    slot.write_all(answer).await.expect("open");
+    slot.flush().await.expect("open");
+    assert_eq!(within("an answer", client.response()).await.text(), "ok");
 }

@@ -362,7 +362,9 @@ impl AsyncWrite for Stream {
             // With TLS, what the socket did not take waits for this.
             Socket::Dialled(stream) => {
                 let polled = Pin::new(stream).poll_flush(cx);
-                self.wire.blocked.store(polled.is_pending(), Ordering::Relaxed);
+                self.wire
+                    .blocked
+                    .store(polled.is_pending(), Ordering::Relaxed);
                 polled
             }
         }

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, JoinSet};
@@ -353,7 +353,10 @@ pub async fn dial(hub: SocketAddr, headers: &str) -> TcpStream {
 }
 
 /// Offers a slot; the head of the answer, and its body.
-pub async fn shake(stream: &mut TcpStream, headers: &str) -> (String, String) {
+pub async fn shake(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    headers: &str,
+) -> (String, String) {
     let request = format!(
         "GET /slot HTTP/1.1\r\nHost: hub\r\nConnection: Upgrade\r\nUpgrade: faucet-slot/1\r\n{headers}\r\n"
     );
