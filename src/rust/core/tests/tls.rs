@@ -520,7 +520,7 @@ async fn an_idle_client_goes_properly_and_one_that_returns_is_served() {
     let tls = server(&authority.sign(&NAMES));
     let house = house(&[&worker], |plan| {
         plan.tls = tls;
-        plan.limits.idle_timeout = Some(Duration::from_millis(600));
+        plan.limits.idle_timeout = Some(Duration::from_secs(3));
     })
     .await;
     let mut client = client(&house, &authority.believed()).await;
