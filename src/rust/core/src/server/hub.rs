@@ -46,12 +46,7 @@ impl Doors {
             None => None,
         };
         // A worker has a token, and needs no certificate.
-        let tls = tls.map(|tls| {
-            ServerTls::load_http1(&TlsSettings {
-                client_ca: None,
-                ..tls.clone()
-            })
-        });
+        let tls = tls.map(|tls| ServerTls::load_http1(&tls.without_client_ca()));
         let (hub, asked) = Hub::new(settings);
         Ok(Self {
             workers,

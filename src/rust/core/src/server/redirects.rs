@@ -29,12 +29,7 @@ impl FetchPort {
         let listener = listen_tcp("redirect_", &settings.host, settings.port)?;
         let tls = tls.filter(|_| settings.url.starts_with("https://"));
         // Whoever knows an address needs no certificate.
-        let tls = tls.map(|tls| {
-            ServerTls::load(&TlsSettings {
-                client_ca: None,
-                ..tls.clone()
-            })
-        });
+        let tls = tls.map(|tls| ServerTls::load(&tls.without_client_ca()));
         let redirects = Redirects::new(settings.url.clone(), tls.transpose()?.map(Arc::new));
         Ok(Self {
             listener,

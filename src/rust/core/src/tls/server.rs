@@ -30,6 +30,17 @@ pub struct TlsSettings {
     pub client_ca: Option<PathBuf>,
 }
 
+impl TlsSettings {
+    /// The same for those who show in another way who they are.
+    #[must_use]
+    pub fn without_client_ca(&self) -> Self {
+        Self {
+            client_ca: None,
+            ..self.clone()
+        }
+    }
+}
+
 /// What the files held.
 struct Loaded {
     config: Arc<ServerConfig>,
