@@ -310,6 +310,15 @@ async fn a_flood_of_handshakes_that_never_end_does_not_keep_workers_out() {
     let _worker = Upstream::dialling(hub.workers, 1, NAME, echo).await;
     hub.offered(1).await;
     assert_eq!(hub.client().await.get("/x").await.text(), "/x");
+    let admin = hub.server.admin_url().expect("a port");
+    let admin = admin.trim_start_matches("http://").parse().expect("one");
+    let mut operator = Client::connect(admin).await;
+    operator
+        .send("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .await;
+    let metrics = operator.response().await;
+    let counted = "faucet_offers_total{outcome=\"pushed_out\"}";
+    assert!(metrics.text().contains(counted), "{}", metrics.text());
     // The oldest had to go.
     assert!(matches!(
         within("the end", flood[0].read(&mut [0; 1])).await,

@@ -16,6 +16,7 @@ use tokio::net::TcpStream;
 use super::{HubAddress, OffersSettings};
 use crate::client_stream::ClientStream;
 use crate::environment::SystemError;
+use crate::ops::printable;
 use crate::sources::hub::{NAME, PATH, PROTOCOL, ROUTE};
 use crate::tls::ClientTls;
 use crate::worker::watch_slot;
@@ -137,7 +138,7 @@ async fn refusal(response: Response<Incoming>) -> String {
     let explained = serde_json::from_slice::<serde_json::Value>(&body);
     let explained = explained.ok().and_then(|body| {
         let error = body.get("error")?.as_str()?;
-        Some(error.escape_debug().to_string())
+        Some(printable::one_line(error.to_owned()))
     });
     explained.unwrap_or_else(|| format!("it answers {status}, as no hub does"))
 }

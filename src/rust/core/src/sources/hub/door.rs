@@ -35,16 +35,17 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 struct UnderWay(VecDeque<AbortHandle>);
 
 impl UnderWay {
-    fn begin(&mut self, handshake: AbortHandle) {
+    /// Adds one; whether another ends for it.
+    fn begin(&mut self, handshake: AbortHandle) -> bool {
         if self.0.len() >= MOST_HANDSHAKES {
             self.0.retain(|handshake| !handshake.is_finished());
         }
-        if self.0.len() >= MOST_HANDSHAKES {
-            if let Some(oldest) = self.0.pop_front() {
-                oldest.abort();
-            }
+        let full = self.0.len() >= MOST_HANDSHAKES;
+        if let (true, Some(oldest)) = (full, self.0.pop_front()) {
+            oldest.abort();
         }
         self.0.push_back(handshake);
+        full
     }
 }
 
@@ -60,10 +61,10 @@ pub async fn let_in_workers(
     let refused = Arc::new(News::default());
     let mut under_way = UnderWay::default();
     accept(front.clone(), listener, |stream, peer, descriptor| {
-        let (front, hub, token) = (front.clone(), hub.clone(), token.clone());
+        let (task, hub, token) = (front.clone(), hub.clone(), token.clone());
         let (refused, tls) = (refused.clone(), tls.clone());
         let handshake = async move {
-            let unavailable = if front.lifecycle.draining.load(Ordering::Relaxed) {
+            let unavailable = if task.lifecycle.draining.load(Ordering::Relaxed) {
                 Some("the hub is shutting down")
             } else {
                 None
@@ -97,7 +98,7 @@ pub async fn let_in_workers(
                     }
                 }
             };
-            front.metrics.offer(outcome);
+            task.metrics.offer(outcome);
         };
         under_way.begin(tokio::spawn(handshake).abort_handle());
     })
