@@ -100,7 +100,10 @@ pub async fn let_in_workers(
             };
             task.metrics.offer(outcome);
         };
-        under_way.begin(tokio::spawn(handshake).abort_handle());
+        // It says nothing any more.
+        if under_way.begin(tokio::spawn(handshake).abort_handle()) {
+            front.metrics.offer("pushed_out");
+        }
     })
     .await;
 }
