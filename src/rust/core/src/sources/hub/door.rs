@@ -41,8 +41,8 @@ impl UnderWay {
             self.0.retain(|handshake| !handshake.is_finished());
         }
         let full = self.0.len() >= MOST_HANDSHAKES;
-        if let (true, Some(oldest)) = (full, self.0.pop_front()) {
-            oldest.abort();
+        if full {
+            self.0.pop_front().iter().for_each(AbortHandle::abort);
         }
         self.0.push_back(handshake);
         full
