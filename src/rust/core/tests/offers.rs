@@ -199,3 +199,56 @@ async fn headers_of_the_hub_are_believed() {
     let chain = seen.header("x-forwarded-for").expect("a chain");
     assert_eq!(chain, "127.0.0.1, 127.0.0.1");
 }
+
+/// More would look like so many requests there.
+#[tokio::test]
+async fn a_hub_waits_for_as_many_turns_as_it_has_requests() {
+    let (one, two) = (HubServer::start().await, HubServer::start().await);
+    let (worker, gate) = Upstream::gated().await;
+    let machine = Machine::start(&[&one, &two], &worker, 3).await;
+    one.offered(3).await;
+    two.offered(3).await;
+    let mut first = Vec::new();
+    for _ in 0..3 {
+        let mut client = one.client().await;
+        client.start_get("/first").await;
+        first.push(client);
+    }
+    worker.arrived(3).await;
+    let mut second = two.client().await;
+    second.start_get("/second").await;
+    let waiting = || machine.server.status()[0].queue;
+    until("a turn is waited for", || waiting() == 1).await;
+    // Each of the other slots has been told by then, as the request waits.
+    until("it waits", || two.server.status()[0].queue == 1).await;
+    assert_eq!(waiting(), 1);
+    gate.open(1);
+    worker.arrived(4).await;
+    gate.open(3);
+    assert_eq!(
+        within("an answer", second.response()).await.text(),
+        "/second"
+    );
+    for client in &mut first {
+        assert_eq!(
+            within("an answer", client.response()).await.text(),
+            "/first"
+        );
+    }
+    // None is left alone for ever: all serve at once again.
+    let mut third = Vec::new();
+    for _ in 0..3 {
+        let mut client = two.client().await;
+        client.start_get("/third").await;
+        third.push(client);
+    }
+    worker.arrived(7).await;
+    gate.open(3);
+    for client in &mut third {
+        assert_eq!(
+            within("an answer", client.response()).await.text(),
+            "/third"
+        );
+    }
+    assert_eq!(worker.peak(), 3);
+}

@@ -1,5 +1,6 @@
 //! Workers on other machines: who is known, and what is done when something happens to one.
 
+mod awaited;
 mod member;
 mod slots;
 mod turns;
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, Semaphore};
 
+use self::awaited::Awaited;
 use self::member::{Doubt, Member, Standing};
 use crate::lock::Table;
 use crate::sources::{Command, Roster};
@@ -77,6 +79,8 @@ pub struct Members {
     next: u64,
     /// Numbers of slots that are gone, to be used again.
     free_ids: BTreeSet<u32>,
+    /// Turns that are waited for at machines whose slots are members.
+    awaited: Awaited,
     looks: Arc<Semaphore>,
     /// Why a member could not join, of the last one.
     refusal: Option<String>,
@@ -102,6 +106,7 @@ impl Members {
             wanted: BTreeSet::new(),
             next: 0,
             free_ids: BTreeSet::new(),
+            awaited: Awaited::default(),
             looks: Arc::new(Semaphore::new(LOOKS_AT_ONCE)),
             refusal: None,
             told: false,
@@ -341,7 +346,7 @@ impl Members {
             }
             (Report::Occupied, Standing::Serving) => {
                 member.standing = Standing::Occupied;
-                self.ask_for_turn(key, Duration::ZERO);
+                self.occupied(key);
                 Consequence::None
             }
             (Report::TurnRefused, Standing::Serving | Standing::Occupied) => {

@@ -40,6 +40,7 @@ impl Members {
 
     /// A slot is gone: nothing can be sent to it. Its tunnel, if it has become one, lives on.
     pub(super) fn part(&mut self, key: u64) {
+        self.turn_is_over(key);
         let Some(member) = self.members.get_mut(&key) else {
             return;
         };

@@ -16,14 +16,46 @@ const TURN_PAUSE: Duration = Duration::from_millis(50);
 const REFUSED_PAUSE: Duration = Duration::from_millis(50);
 
 impl Members {
+    /// It has others to serve first. Of a machine's slots, as many ask for a turn as requests wait here: more would be in the
+    /// way of others there, and look like so many requests. The rest is left alone until one of these turns is over.
+    pub(super) fn occupied(&mut self, key: u64) {
+        let slot = self
+            .members
+            .get(&key)
+            .and_then(|member| member.worker.dialled.as_ref());
+        let asks = match slot {
+            None => true,
+            Some(slot) => self.awaited.asks(slot, key, self.table.waiting()),
+        };
+        if asks {
+            self.ask_for_turn(key, Duration::ZERO);
+        }
+    }
+
+    /// Those that were left alone meanwhile are tried again.
+    pub(super) fn turn_is_over(&mut self, key: u64) {
+        let slot = self
+            .members
+            .get(&key)
+            .and_then(|member| member.worker.dialled.clone());
+        for left_alone in slot
+            .map(|slot| self.awaited.over(&slot, key))
+            .unwrap_or_default()
+        {
+            self.rested(left_alone);
+        }
+    }
+
     pub(super) fn turned(&mut self, key: u64, outcome: TurnOutcome) -> Consequence {
         let Some(member) = self.members.get_mut(&key) else {
             return Consequence::None;
         };
         if !matches!(member.standing, Standing::Occupied | Standing::Stuck) {
+            self.turn_is_over(key);
             return Consequence::None;
         }
-        match outcome {
+        let is_over = !matches!(outcome, TurnOutcome::Busy | TurnOutcome::Full);
+        let consequence = match outcome {
             TurnOutcome::Granted(connection) => {
                 self.use_turn(key, *connection);
                 Consequence::None
@@ -48,7 +80,12 @@ impl Members {
                 self.lose(key);
                 Consequence::Lost
             }
+        };
+        // Whoever waits has the turn by now.
+        if is_over {
+            self.turn_is_over(key);
         }
+        consequence
     }
 
     /// It gives this front no turns: whoever waits tries again after a while.
