@@ -1,11 +1,12 @@
 //! A DNS server of the test's own: dnsmasq on a high port of the loopback interface, which asks nobody else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{kill, Signal};
@@ -243,18 +244,24 @@ impl Drop for Dns {
     }
 }
 
-/// A port on which nobody listens now, neither for datagrams nor for connections.
+/// A port on which nobody listens now, neither for datagrams nor for connections, and that no other server of this
+/// process ever had: one that starts beside ours, or while ours is down, would answer in its place.
 fn free_port() -> u16 {
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    let mut given = GIVEN.lock().expect("nobody panics with it");
     use std::hash::{BuildHasher, Hasher};
     let random = std::collections::hash_map::RandomState::new()
         .build_hasher()
         .finish();
     let start = (random % PORTS.len() as u64) as u16;
-    (0..PORTS.len() as u16)
+    let port = (0..PORTS.len() as u16)
         .map(|step| PORTS.start + (start + step) % PORTS.len() as u16)
+        .filter(|port| !given.contains(port))
         .find(|port| {
             UdpSocket::bind((Ipv4Addr::LOCALHOST, *port)).is_ok()
                 && TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok()
         })
-        .expect("a free port")
+        .expect("a free port");
+    given.insert(port);
+    port
 }
