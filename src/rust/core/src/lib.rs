@@ -18,6 +18,7 @@ pub mod descriptors;
 pub mod endpoint;
 pub mod environment;
 pub mod front;
+pub mod functions;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
 pub mod gates;

@@ -1,0 +1,533 @@
+//! What is deployed, as those who deploy it write it down.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use super::Name;
+use crate::sources::local::WorkerRange;
+
+/// So many workers of one function at most, and so many agents.
+const MOST: u32 = 10_000;
+
+/// Bytes of a request's body or of a worker's memory that can be counted exactly in JSON: 2^53.
+const MOST_BYTES: u64 = 1 << 53;
+
+/// What a function runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Code {
+    /// What was uploaded before: the SHA-256 of its archive, in lower-case hexadecimal digits.
+    Bundle(String),
+    /// A folder on the agent's machine. Absolute.
+    Folder(PathBuf),
+    /// A program and its first arguments, run for each request.
+    Command(Vec<String>),
+    /// A service that runs already, `http` or `https`.
+    Url(String),
+}
+
+/// A function and how it is to run. What is `None` is left to the agent.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Definition {
+    pub name: Name,
+    pub code: Code,
+    /// The file in its folder that is run.
+    pub file_path: Option<String>,
+    /// The only agent that is to have it, as `host:port` or by name.
+    pub to_agent: Option<String>,
+    pub workers: Option<WorkerRange>,
+    /// On how many agents it is.
+    pub replicas: u32,
+    /// What its workers may read.
+    pub secrets: Vec<Name>,
+    pub env: BTreeMap<String, String>,
+    /// How long a worker may take for a request.
+    pub timeout: Option<Duration>,
+    pub max_body: Option<u64>,
+    pub queue: Option<u64>,
+    /// Bytes of memory that a worker may have.
+    pub memory: Option<u64>,
+    /// Seconds that a request may compute.
+    pub cpu_time: Option<Duration>,
+    /// Whether requests are read, and answers written, while they come.
+    pub stream: bool,
+}
+
+/// Why a text defines no function.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}{message}", self.place())]
+pub struct BadDefinition {
+    /// The function's number, from 1 on, if it is one of several.
+    pub number: Option<usize>,
+    /// The field, if it is one of its.
+    pub field: Option<String>,
+    pub message: String,
+}
+
+impl BadDefinition {
+    fn place(&self) -> String {
+        let number = self.number.map(|number| format!("function {number}: "));
+        let field = self.field.as_ref().map(|field| format!("`{field}` "));
+        number.unwrap_or_default() + &field.unwrap_or_default()
+    }
+}
+
+impl Definition {
+    /// Of the JSON of `POST /deploy`: an array, or one object. Besides our own words, those of RYO-FaaS are understood:
+    /// `packageDir` for `dir`, and `agentAddr` (an array) for `toAgent`.
+    ///
+    /// # Errors
+    /// It is no JSON, or something in it is missing, unknown or wrong.
+    pub fn parse_all(json: &[u8]) -> Result<Vec<Self>, BadDefinition> {
+        let whole = |message: String| BadDefinition {
+            number: None,
+            field: None,
+            message,
+        };
+        let value = serde_json::from_slice(json)
+            .map_err(|error| whole(format!("this is no JSON: {error}")))?;
+        let values = match value {
+            Value::Array(values) => values,
+            Value::Object(_) => vec![value],
+            _ => return Err(whole("this must be an array of functions".into())),
+        };
+        let several = values.len() > 1;
+        let mut definitions: Vec<Self> = Vec::with_capacity(values.len());
+        for (at, value) in values.into_iter().enumerate() {
+            let definition = Self::of_value(value).and_then(|definition| {
+                let twice = definitions
+                    .iter()
+                    .any(|known| known.name == definition.name);
+                let message = "is the name of another one, too";
+                (!twice)
+                    .then_some(definition)
+                    .ok_or_else(|| wrong("name", message))
+            });
+            definitions.push(definition.map_err(|error| BadDefinition {
+                number: several.then_some(at + 1),
+                ..error
+            })?);
+        }
+        Ok(definitions)
+    }
+
+    fn of_value(value: Value) -> Result<Self, BadDefinition> {
+        let Value::Object(object) = value else {
+            return Err(BadDefinition {
+                number: None,
+                field: None,
+                message: "a function must be an object".into(),
+            });
+        };
+        let mut fields = Fields(object);
+        let name = fields
+            .take("name")
+            .ok_or_else(|| wrong("name", "is missing"))?;
+        let name = Name::parse(&text("name", name)?)
+            .map_err(|error| wrong("name", format!("is none: {error}")))?;
+        let definition = Self {
+            name,
+            code: fields.code()?,
+            file_path: fields.optional("filePath", text)?,
+            to_agent: fields.agent()?,
+            workers: fields.optional("workers", workers)?,
+            replicas: fields.optional("replicas", replicas)?.unwrap_or(1),
+            secrets: fields.optional("secrets", names)?.unwrap_or_default(),
+            env: fields.optional("env", variables)?.unwrap_or_default(),
+            timeout: fields.optional("timeout", seconds)?,
+            max_body: fields.optional("maxBody", bytes)?,
+            queue: fields.optional("queue", bytes)?,
+            memory: fields.optional("memory", bytes)?,
+            cpu_time: fields.optional("cpuTime", seconds)?,
+            stream: fields.optional("stream", flag)?.unwrap_or_default(),
+        };
+        match fields.0.into_iter().next() {
+            Some((name, _)) => Err(wrong(&name, "is no field of a function")),
+            None => Ok(definition),
+        }
+    }
+
+    /// The JSON that [`Definition::parse_all`] makes the same of.
+    pub fn to_json(&self) -> Value {
+        let mut object = Map::new();
+        let mut put = |field: &str, value: Option<Value>| {
+            object.extend(value.map(|value| (field.to_owned(), value)));
+        };
+        put("name", Some(self.name.as_str().into()));
+        let (field, value) = match &self.code {
+            Code::Bundle(digest) => ("bundle", digest.as_str().into()),
+            Code::Folder(path) => ("dir", path.display().to_string().into()),
+            Code::Command(words) => ("command", words.clone().into()),
+            Code::Url(url) => ("url", url.as_str().into()),
+        };
+        put(field, Some(value));
+        put("filePath", self.file_path.clone().map(Value::from));
+        put("toAgent", self.to_agent.clone().map(Value::from));
+        let range = |range: WorkerRange| Value::from(vec![range.min, range.max]);
+        put("workers", self.workers.map(range));
+        put("replicas", Some(self.replicas.into()));
+        let secrets: Vec<&str> = self.secrets.iter().map(Name::as_str).collect();
+        put("secrets", Some(secrets.into()));
+        let variables = self.env.iter();
+        let variables: Map<_, _> = variables
+            .map(|(name, value)| (name.clone(), value.as_str().into()))
+            .collect();
+        put("env", Some(variables.into()));
+        let duration = |duration: Duration| Value::from(duration.as_secs_f64());
+        put("timeout", self.timeout.map(duration));
+        put("maxBody", self.max_body.map(Value::from));
+        put("queue", self.queue.map(Value::from));
+        put("memory", self.memory.map(Value::from));
+        put("cpuTime", self.cpu_time.map(duration));
+        put("stream", Some(self.stream.into()));
+        object.into()
+    }
+}
+
+fn wrong(field: &str, message: impl Into<String>) -> BadDefinition {
+    BadDefinition {
+        number: None,
+        field: Some(field.to_owned()),
+        message: message.into(),
+    }
+}
+
+/// The fields of an object that nobody has asked for yet.
+struct Fields(Map<String, Value>);
+
+impl Fields {
+    /// One that is `null` is not there.
+    fn take(&mut self, field: &str) -> Option<Value> {
+        self.0.remove(field).filter(|value| !value.is_null())
+    }
+
+    fn optional<T>(
+        &mut self,
+        field: &'static str,
+        read: impl Fn(&'static str, Value) -> Result<T, BadDefinition>,
+    ) -> Result<Option<T>, BadDefinition> {
+        self.take(field).map(|value| read(field, value)).transpose()
+    }
+
+    fn code(&mut self) -> Result<Code, BadDefinition> {
+        let bundle = self.optional("bundle", digest)?.map(Code::Bundle);
+        let dir = self.optional("dir", folder)?.map(Code::Folder);
+        let package_dir = self.optional("packageDir", folder)?.map(Code::Folder);
+        let command = self.optional("command", command)?.map(Code::Command);
+        let url = self.optional("url", url)?.map(Code::Url);
+        let given = [bundle, dir, package_dir, command, url].into_iter();
+        let mut given: Vec<Code> = given.flatten().collect();
+        match (given.pop(), given.is_empty()) {
+            (Some(code), true) => Ok(code),
+            (None, _) => Err(wrong(
+                "bundle",
+                "is missing: a function has a `bundle`, a `dir`, a `command` or a `url`",
+            )),
+            (Some(_), false) => Err(wrong(
+                "bundle",
+                "is not alone: a function has only one of `bundle`, `dir`, `command` and `url`",
+            )),
+        }
+    }
+
+    fn agent(&mut self) -> Result<Option<String>, BadDefinition> {
+        let to_agent = self.optional("toAgent", text)?;
+        let addresses = self.optional("agentAddr", texts)?.unwrap_or_default();
+        match (to_agent, addresses.as_slice()) {
+            (to_agent, []) => Ok(to_agent),
+            (None, [address]) => Ok(Some(address.clone())),
+            _ => Err(wrong(
+                "agentAddr",
+                "names several agents: give one, or `replicas`",
+            )),
+        }
+    }
+}
+
+/// Without a NUL, which neither the system's nor R's texts have.
+fn text(field: &'static str, value: Value) -> Result<String, BadDefinition> {
+    match value {
+        Value::String(text) if !text.is_empty() && !text.contains('\0') => Ok(text),
+        _ => Err(wrong(field, "must be a text that is not empty")),
+    }
+}
+
+fn texts(field: &'static str, value: Value) -> Result<Vec<String>, BadDefinition> {
+    match value {
+        Value::Array(values) => values.into_iter().map(|value| text(field, value)).collect(),
+        // As R's serializers write a vector of one.
+        value => Ok(vec![text(field, value)?]),
+    }
+    .map_err(|_| wrong(field, "must be an array of texts that are not empty"))
+}
+
+fn names(field: &'static str, value: Value) -> Result<Vec<Name>, BadDefinition> {
+    let name = |text: &String| {
+        Name::parse(text).map_err(|error| wrong(field, format!("must be names: {error}")))
+    };
+    texts(field, value)?.iter().map(name).collect()
+}
+
+fn command(field: &'static str, value: Value) -> Result<Vec<String>, BadDefinition> {
+    let words = texts(field, value)?;
+    match words.is_empty() {
+        true => Err(wrong(field, "must name a program")),
+        false => Ok(words),
+    }
+}
+
+fn folder(field: &'static str, value: Value) -> Result<PathBuf, BadDefinition> {
+    let path = PathBuf::from(text(field, value)?);
+    match path.is_absolute() {
+        true => Ok(path),
+        false => Err(wrong(
+            field,
+            "must be an absolute path, on the agent's machine",
+        )),
+    }
+}
+
+fn digest(field: &'static str, value: Value) -> Result<String, BadDefinition> {
+    let digest = text(field, value)?;
+    let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    match digest.len() == 64 && digest.bytes().all(is_digit) {
+        true => Ok(digest),
+        false => Err(wrong(
+            field,
+            "must be a SHA-256, as `PUT /bundles` has answered",
+        )),
+    }
+}
+
+fn url(field: &'static str, value: Value) -> Result<String, BadDefinition> {
+    let url = text(field, value)?;
+    let parsed = url.parse::<hyper::Uri>();
+    let is_web = parsed.is_ok_and(|url| {
+        matches!(url.scheme_str(), Some("http" | "https")) && url.host().is_some()
+    });
+    match is_web {
+        true => Ok(url),
+        false => Err(wrong(
+            field,
+            "must be a URL that begins with http:// or https://",
+        )),
+    }
+}
+
+fn variables(field: &'static str, value: Value) -> Result<BTreeMap<String, String>, BadDefinition> {
+    let message = "must be an object of texts, whose names have neither `=` nor are empty";
+    let Value::Object(object) = value else {
+        return Err(wrong(field, message));
+    };
+    let variable = |(name, value): (String, Value)| match value {
+        Value::String(value)
+            if !name.is_empty() && !name.contains(['=', '\0']) && !value.contains('\0') =>
+        {
+            Ok((name, value))
+        }
+        _ => Err(wrong(field, message)),
+    };
+    object.into_iter().map(variable).collect()
+}
+
+fn seconds(field: &'static str, value: Value) -> Result<Duration, BadDefinition> {
+    let seconds = value.as_f64().filter(|seconds| *seconds > 0.0);
+    seconds
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .filter(|duration| !duration.is_zero())
+        .ok_or_else(|| wrong(field, "must be a number of seconds above 0"))
+}
+
+/// A whole number that JSON holds exactly, also one that is written as `1e6`.
+fn count(value: &Value) -> Option<u64> {
+    let number = value.as_f64()?;
+    let fits = number.fract() == 0.0 && (0.0..=MOST_BYTES as f64).contains(&number);
+    fits.then_some(number as u64)
+}
+
+fn bytes(field: &'static str, value: Value) -> Result<u64, BadDefinition> {
+    count(&value).ok_or_else(|| wrong(field, "must be a whole number, not below 0"))
+}
+
+fn flag(field: &'static str, value: Value) -> Result<bool, BadDefinition> {
+    let flag = value.as_bool();
+    flag.ok_or_else(|| wrong(field, "must be true or false"))
+}
+
+fn small(value: &Value) -> Option<u32> {
+    let number = count(value).and_then(|number| u32::try_from(number).ok());
+    number.filter(|number| *number <= MOST)
+}
+
+fn replicas(field: &'static str, value: Value) -> Result<u32, BadDefinition> {
+    let number = small(&value).filter(|number| *number > 0);
+    number.ok_or_else(|| wrong(field, format!("must be a whole number from 1 to {MOST}")))
+}
+
+fn workers(field: &'static str, value: Value) -> Result<WorkerRange, BadDefinition> {
+    let range = match value.as_array().map(Vec::as_slice) {
+        Some([min, max]) => small(min).zip(small(max)),
+        Some(_) => None,
+        None => small(&value).map(|number| (number, number)),
+    };
+    let range = range.filter(|(min, max)| min <= max && *max > 0);
+    let message = || format!("must be a number, or the least and the most, of 1 to {MOST}");
+    let (min, max) = range.ok_or_else(|| wrong(field, message()))?;
+    Ok(WorkerRange { min, max })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(json: &str) -> Result<Vec<Definition>, String> {
+        Definition::parse_all(json.as_bytes()).map_err(|error| error.to_string())
+    }
+
+    fn one(json: &str) -> Definition {
+        parse(json).expect(json).remove(0)
+    }
+
+    #[test]
+    fn a_function_with_all_that_it_may_have() {
+        let digest = "0123456789abcdef".repeat(4);
+        let definition = one(&format!(
+            r#"[{{"name": "sed", "bundle": "{digest}", "filePath": "plumber.R", "toAgent": "b:9000", "workers": [0, 2],
+                "replicas": 3, "secrets": ["db", "mail"], "env": {{"LANG": "C", "EMPTY": ""}}, "timeout": 1.5,
+                "maxBody": 1e6, "queue": 0, "memory": 1073741824, "cpuTime": 10, "stream": true}}]"#
+        ));
+        let expected = Definition {
+            name: Name::parse("sed").expect("a name"),
+            code: Code::Bundle(digest),
+            file_path: Some("plumber.R".into()),
+            to_agent: Some("b:9000".into()),
+            workers: Some(WorkerRange { min: 0, max: 2 }),
+            replicas: 3,
+            secrets: ["db", "mail"]
+                .map(|name| Name::parse(name).expect("a name"))
+                .into(),
+            env: [("EMPTY", ""), ("LANG", "C")]
+                .map(|(name, value)| (name.into(), value.into()))
+                .into(),
+            timeout: Some(Duration::from_millis(1500)),
+            max_body: Some(1_000_000),
+            queue: Some(0),
+            memory: Some(1 << 30),
+            cpu_time: Some(Duration::from_secs(10)),
+            stream: true,
+        };
+        assert_eq!(definition, expected);
+        assert_eq!(one(&definition.to_json().to_string()), definition);
+    }
+
+    #[test]
+    fn what_is_left_out_is_left_to_the_agent() {
+        let definition = one(r#"{"name": "up", "command": ["tr", "a-z", "A-Z"], "workers": null}"#);
+        assert_eq!(definition.workers, None);
+        assert_eq!(definition.replicas, 1);
+        assert_eq!(
+            definition.code,
+            Code::Command(vec!["tr".into(), "a-z".into(), "A-Z".into()])
+        );
+        assert_eq!(one(&definition.to_json().to_string()), definition);
+        assert_eq!(parse("[]"), Ok(vec![]));
+        let definition = one(r#"{"name": "up", "command": "cat", "workers": 4}"#);
+        assert_eq!(definition.workers, Some(WorkerRange::fixed(4)));
+    }
+
+    /// As its own `deploy.json`, and its requests by curl, have it.
+    #[test]
+    fn in_the_words_of_ryo_faas() {
+        let definition = one(
+            r#"[{"packageDir": "/src/hello", "name": "HelloWorld", "filePath": "/src/hello/hello.R",
+                "agentAddr": ["localhost:9000"]}]"#,
+        );
+        let same = one(
+            r#"[{"dir": "/src/hello", "name": "HelloWorld", "filePath": "/src/hello/hello.R", "toAgent": "localhost:9000"}]"#,
+        );
+        assert_eq!(definition, same);
+        assert_eq!(definition.code, Code::Folder("/src/hello".into()));
+        let problem = parse(r#"{"name": "a", "dir": "/a", "agentAddr": ["a:1", "b:1"]}"#);
+        assert_eq!(
+            problem.expect_err("two"),
+            "`agentAddr` names several agents: give one, or `replicas`"
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (json, expected) in [
+            ("{", "this is no JSON: EOF while parsing an object at line 1 column 1"),
+            ("3", "this must be an array of functions"),
+            ("[3]", "a function must be an object"),
+            (r#"{"command": "cat"}"#, "`name` is missing"),
+            (r#"{"name": 3, "command": "cat"}"#, "`name` must be a text that is not empty"),
+            (
+                r#"{"name": "a"}"#,
+                "`bundle` is missing: a function has a `bundle`, a `dir`, a `command` or a `url`",
+            ),
+            (
+                r#"{"name": "a", "dir": "/a", "url": "http://a"}"#,
+                "`bundle` is not alone: a function has only one of `bundle`, `dir`, `command` and `url`",
+            ),
+            (r#"{"name": "a", "command": "cat", "wrokers": 1}"#, "`wrokers` is no field of a function"),
+            (
+                r#"[{"name": "a", "command": "cat"}, {"name": "a", "command": "cat"}]"#,
+                "function 2: `name` is the name of another one, too",
+            ),
+            (
+                r#"[{"name": "a", "command": "cat"}, {"name": "b", "command": []}]"#,
+                "function 2: `command` must name a program",
+            ),
+        ] {
+            assert_eq!(parse(json).expect_err(json), expected, "{json}");
+        }
+        let problem = parse(r#"{"name": "a/b", "command": "cat"}"#).expect_err("a slash");
+        assert!(
+            problem.starts_with("`name` is none: a name has 1 to 64"),
+            "{problem}"
+        );
+    }
+
+    #[test]
+    fn values_have_their_bounds() {
+        for field in [
+            r#""dir": "a/b""#,
+            r#""dir": """#,
+            r#""bundle": "0123""#,
+            r#""url": "ftp://a/""#,
+            r#""url": "/a""#,
+            r#""command": ["cat", ""]"#,
+            r#""command": "a\u0000b""#,
+        ] {
+            let json = format!(r#"{{"name": "a", {field}}}"#);
+            assert!(parse(&json).is_err(), "{json}");
+        }
+        for field in [
+            r#""workers": 0"#,
+            r#""workers": [2, 1]"#,
+            r#""workers": [0, 1, 2]"#,
+            r#""workers": 1.5"#,
+            r#""workers": 100000"#,
+            r#""replicas": 0"#,
+            r#""secrets": [1]"#,
+            r#""secrets": ["../key"]"#,
+            r#""env": {"A=B": "c"}"#,
+            r#""env": {"A": 1}"#,
+            r#""timeout": 0"#,
+            r#""timeout": 1e300"#,
+            r#""timeout": 1e-30"#,
+            r#""maxBody": -1"#,
+            r#""maxBody": 1e300"#,
+            r#""queue": 0.5"#,
+            r#""stream": "yes""#,
+        ] {
+            let json = format!(r#"{{"name": "a", "command": "cat", {field}}}"#);
+            let name = field[1..].split('"').next().unwrap_or_default();
+            let problem = parse(&json).expect_err(&json);
+            assert!(problem.starts_with(&format!("`{name}` must ")), "{problem}");
+        }
+    }
+}

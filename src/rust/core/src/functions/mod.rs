@@ -1,0 +1,15 @@
+//! Functions: what they are called, what is deployed, what a call of one holds, and what is kept of them.
+
+mod definition;
+mod name;
+mod options;
+mod records;
+mod secrets;
+mod signature;
+
+pub use definition::{BadDefinition, Code, Definition};
+pub use name::{BadName, Name};
+pub use options::{BadOption, Options};
+pub use records::{Broken, Records};
+pub use secrets::{BadSecret, Secret, Secrets};
+pub use signature::{Mismatch, Parameter, Signature, Type};
