@@ -1,5 +1,6 @@
 //! Functions: what they are called, what is deployed, what a call of one holds, and what is kept of them.
 
+mod bundle;
 mod definition;
 mod name;
 mod options;
@@ -7,6 +8,7 @@ mod records;
 mod secrets;
 mod signature;
 
+pub use bundle::{unpack, BadBundle, UnpackLimits};
 pub use definition::{BadDefinition, Code, Definition};
 pub use name::{BadName, Name};
 pub use options::{BadOption, Options};

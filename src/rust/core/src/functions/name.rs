@@ -6,8 +6,9 @@ use std::sync::Arc;
 /// So many bytes at most.
 const LONGEST: usize = 64;
 
-/// What a function or a secret goes by: in URLs, as the name of files, in logs and metrics. Letters, digits, `.`, `_` and `-` (ASCII), the
-/// first of them a letter or a digit, 64 at most. So it is no path, no option of a program, and needs no escape anywhere.
+/// What a function or a secret goes by: in URLs, as the name of files, in logs and metrics. Letters, digits, `.`, `_` and `-`
+/// (ASCII), the first of them a letter or a digit, 64 at most. So it is no path, no option of a program, and needs no escape
+/// anywhere.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Name(Arc<str>);
 

@@ -21,8 +21,9 @@ pub enum BadOption {
 pub struct Options(Vec<(String, String)>);
 
 impl Options {
-    /// Of a URL's query, without its `?`: `application/x-www-form-urlencoded`, as <https://url.spec.whatwg.org/#urlencoded-parsing>
-    /// has it, except that what is no text is an error. An option without `=` has an empty value.
+    /// Of a URL's query, without its `?`: `application/x-www-form-urlencoded`, as
+    /// <https://url.spec.whatwg.org/#urlencoded-parsing> has it, except that what is no text is an error. An option without `=`
+    /// has an empty value.
     ///
     /// # Errors
     /// One has no name, or is no text; or they are too many.
