@@ -54,29 +54,8 @@ impl<P> Node<P> {
 
 /// A segment as it is meant. One that is no text, once decoded, is none of a route's.
 fn decoded(segment: &str) -> Cow<'_, str> {
-    if !segment.contains('%') {
-        return Cow::Borrowed(segment);
-    }
-    let mut bytes = Vec::with_capacity(segment.len());
-    let mut rest = segment.as_bytes();
-    while let Some((first, others)) = rest.split_first() {
-        let escaped = (*first == b'%').then(|| others.get(..2)).flatten();
-        let byte = escaped
-            .and_then(|digits| std::str::from_utf8(digits).ok())
-            .filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()))
-            .and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        match byte {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &others[2..];
-            }
-            None => {
-                bytes.push(*first);
-                rest = others;
-            }
-        }
-    }
-    String::from_utf8(bytes).map_or(Cow::Borrowed(segment), Cow::Owned)
+    let decoded = percent_encoding::percent_decode_str(segment).decode_utf8();
+    decoded.unwrap_or(Cow::Borrowed(segment))
 }
 
 /// A request's pool.
