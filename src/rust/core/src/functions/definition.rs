@@ -6,14 +6,12 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use super::fields::{
+    bytes, command, digest, flag, folder, names, replicas, seconds, text, texts, url, variables,
+    workers, wrong, BadDefinition,
+};
 use super::Name;
 use crate::sources::local::WorkerRange;
-
-/// So many workers of one function at most, and so many agents.
-const MOST: u32 = 10_000;
-
-/// Bytes of a request's body or of a worker's memory that can be counted exactly in JSON: 2^53.
-const MOST_BYTES: u64 = 1 << 53;
 
 /// What a function runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,25 +51,6 @@ pub struct Definition {
     pub cpu_time: Option<Duration>,
     /// Whether requests are read, and answers written, while they come.
     pub stream: bool,
-}
-
-/// Why a text defines no function.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}{message}", self.place())]
-pub struct BadDefinition {
-    /// The function's number, from 1 on, if it is one of several.
-    pub number: Option<usize>,
-    /// The field, if it is one of its.
-    pub field: Option<String>,
-    pub message: String,
-}
-
-impl BadDefinition {
-    fn place(&self) -> String {
-        let number = self.number.map(|number| format!("function {number}: "));
-        let field = self.field.as_ref().map(|field| format!("`{field}` "));
-        number.unwrap_or_default() + &field.unwrap_or_default()
-    }
 }
 
 impl Definition {
@@ -186,14 +165,6 @@ impl Definition {
     }
 }
 
-fn wrong(field: &str, message: impl Into<String>) -> BadDefinition {
-    BadDefinition {
-        number: None,
-        field: Some(field.to_owned()),
-        message: message.into(),
-    }
-}
-
 /// The fields of an object that nobody has asked for yet.
 struct Fields(Map<String, Value>);
 
@@ -244,138 +215,6 @@ impl Fields {
             )),
         }
     }
-}
-
-/// Without a NUL, which neither the system's nor R's texts have.
-fn text(field: &'static str, value: Value) -> Result<String, BadDefinition> {
-    match value {
-        Value::String(text) if !text.is_empty() && !text.contains('\0') => Ok(text),
-        _ => Err(wrong(field, "must be a text that is not empty")),
-    }
-}
-
-fn texts(field: &'static str, value: Value) -> Result<Vec<String>, BadDefinition> {
-    match value {
-        Value::Array(values) => values.into_iter().map(|value| text(field, value)).collect(),
-        // As R's serializers write a vector of one.
-        value => Ok(vec![text(field, value)?]),
-    }
-    .map_err(|_| wrong(field, "must be an array of texts that are not empty"))
-}
-
-fn names(field: &'static str, value: Value) -> Result<Vec<Name>, BadDefinition> {
-    let name = |text: &String| {
-        Name::parse(text).map_err(|error| wrong(field, format!("must be names: {error}")))
-    };
-    texts(field, value)?.iter().map(name).collect()
-}
-
-fn command(field: &'static str, value: Value) -> Result<Vec<String>, BadDefinition> {
-    let words = texts(field, value)?;
-    match words.is_empty() {
-        true => Err(wrong(field, "must name a program")),
-        false => Ok(words),
-    }
-}
-
-fn folder(field: &'static str, value: Value) -> Result<PathBuf, BadDefinition> {
-    let path = PathBuf::from(text(field, value)?);
-    match path.is_absolute() {
-        true => Ok(path),
-        false => Err(wrong(
-            field,
-            "must be an absolute path, on the agent's machine",
-        )),
-    }
-}
-
-fn digest(field: &'static str, value: Value) -> Result<String, BadDefinition> {
-    let digest = text(field, value)?;
-    let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-    match digest.len() == 64 && digest.bytes().all(is_digit) {
-        true => Ok(digest),
-        false => Err(wrong(
-            field,
-            "must be a SHA-256, as `PUT /bundles` has answered",
-        )),
-    }
-}
-
-fn url(field: &'static str, value: Value) -> Result<String, BadDefinition> {
-    let url = text(field, value)?;
-    let parsed = url.parse::<hyper::Uri>();
-    let is_web = parsed.is_ok_and(|url| {
-        matches!(url.scheme_str(), Some("http" | "https")) && url.host().is_some()
-    });
-    match is_web {
-        true => Ok(url),
-        false => Err(wrong(
-            field,
-            "must be a URL that begins with http:// or https://",
-        )),
-    }
-}
-
-fn variables(field: &'static str, value: Value) -> Result<BTreeMap<String, String>, BadDefinition> {
-    let message = "must be an object of texts, whose names have neither `=` nor are empty";
-    let Value::Object(object) = value else {
-        return Err(wrong(field, message));
-    };
-    let variable = |(name, value): (String, Value)| match value {
-        Value::String(value)
-            if !name.is_empty() && !name.contains(['=', '\0']) && !value.contains('\0') =>
-        {
-            Ok((name, value))
-        }
-        _ => Err(wrong(field, message)),
-    };
-    object.into_iter().map(variable).collect()
-}
-
-fn seconds(field: &'static str, value: Value) -> Result<Duration, BadDefinition> {
-    let seconds = value.as_f64().filter(|seconds| *seconds > 0.0);
-    seconds
-        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
-        .filter(|duration| !duration.is_zero())
-        .ok_or_else(|| wrong(field, "must be a number of seconds above 0"))
-}
-
-/// A whole number that JSON holds exactly, also one that is written as `1e6`.
-fn count(value: &Value) -> Option<u64> {
-    let number = value.as_f64()?;
-    let fits = number.fract() == 0.0 && (0.0..=MOST_BYTES as f64).contains(&number);
-    fits.then_some(number as u64)
-}
-
-fn bytes(field: &'static str, value: Value) -> Result<u64, BadDefinition> {
-    count(&value).ok_or_else(|| wrong(field, "must be a whole number, not below 0"))
-}
-
-fn flag(field: &'static str, value: Value) -> Result<bool, BadDefinition> {
-    let flag = value.as_bool();
-    flag.ok_or_else(|| wrong(field, "must be true or false"))
-}
-
-fn small(value: &Value) -> Option<u32> {
-    let number = count(value).and_then(|number| u32::try_from(number).ok());
-    number.filter(|number| *number <= MOST)
-}
-
-fn replicas(field: &'static str, value: Value) -> Result<u32, BadDefinition> {
-    let number = small(&value).filter(|number| *number > 0);
-    number.ok_or_else(|| wrong(field, format!("must be a whole number from 1 to {MOST}")))
-}
-
-fn workers(field: &'static str, value: Value) -> Result<WorkerRange, BadDefinition> {
-    let range = match value.as_array().map(Vec::as_slice) {
-        Some([min, max]) => small(min).zip(small(max)),
-        Some(_) => None,
-        None => small(&value).map(|number| (number, number)),
-    };
-    let range = range.filter(|(min, max)| min <= max && *max > 0);
-    let message = || format!("must be a number, or the least and the most, of 1 to {MOST}");
-    let (min, max) = range.ok_or_else(|| wrong(field, message()))?;
-    Ok(WorkerRange { min, max })
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 mod bundle;
 mod definition;
+mod fields;
 mod name;
 mod options;
 mod records;
@@ -9,7 +10,8 @@ mod secrets;
 mod signature;
 
 pub use bundle::{unpack, BadBundle, UnpackLimits};
-pub use definition::{BadDefinition, Code, Definition};
+pub use definition::{Code, Definition};
+pub use fields::BadDefinition;
 pub use name::{BadName, Name};
 pub use options::{BadOption, Options};
 pub use records::{Broken, Records};
