@@ -101,10 +101,14 @@ pub(super) fn respond(
     for_front: bool,
 ) -> Response<Reply> {
     let mut headers = answer.headers;
+    let error = remote::error_of_function(&headers);
     if matches!(answer.body, AnswerBody::Tunnel(..)) {
         headers::strip_ours(&mut headers);
     } else {
         headers::strip_response(&mut headers);
+    }
+    if let Some(error) = error {
+        headers.insert(remote::ERROR, error);
     }
     let reply = match answer.body {
         AnswerBody::Piece(chunk) => Reply::whole(chunk),

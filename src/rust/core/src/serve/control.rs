@@ -5,14 +5,15 @@ use std::io;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 
-use super::dispatcher::{Dispatcher, Outcome, Why};
+use super::dispatcher::{Outcome, Why};
+use super::handler::Handler;
 
 /// The longest line, in bytes.
 const LONGEST: u64 = 256;
 
 /// Lines until the front has nothing more to say.
 pub(super) async fn serve(
-    dispatcher: &Dispatcher,
+    handler: &impl Handler,
     docs: Option<&str>,
     stream: UnixStream,
 ) -> io::Result<()> {
@@ -27,7 +28,7 @@ pub(super) async fn serve(
         let line = line.trim_end();
         let answer = match line {
             "docs" => docs.map_or_else(|| "none".to_owned(), |path| format!("docs {path}")),
-            _ => execute(dispatcher, line).await.to_owned(),
+            _ => execute(handler, line).await.to_owned(),
         };
         writer.write_all(answer.as_bytes()).await?;
         writer.write_all(b"\n").await?;
@@ -60,13 +61,13 @@ impl Wish {
     }
 }
 
-async fn execute(dispatcher: &Dispatcher, line: &str) -> &'static str {
+async fn execute(handler: &impl Handler, line: &str) -> &'static str {
     match Wish::parse(line) {
-        Some(Wish::Interrupt(number, why)) => match dispatcher.interrupt(number, why).await {
+        Some(Wish::Interrupt(number, why)) => match handler.interrupt(number, why).await {
             Outcome::Interrupted => "interrupted",
             Outcome::Over => "over",
         },
-        Some(Wish::Tell(number)) if dispatcher.tell(number) => "told",
+        Some(Wish::Tell(number)) if handler.tell(number) => "told",
         Some(Wish::Tell(_)) => "over",
         None => "what?",
     }
