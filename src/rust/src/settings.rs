@@ -328,6 +328,7 @@ fn replicas(named: &Named) -> Result<ReplicasSettings, Failure> {
             .transpose()?,
         boot_timeout: named.finite_seconds("boot_timeout")?,
         cancel: named.flag("cancel")?,
+        ca: None,
     })
 }
 

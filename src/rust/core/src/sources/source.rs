@@ -11,12 +11,13 @@ use tokio::sync::{mpsc, oneshot};
 use super::command::{CommandPool, CommandSettings};
 use super::hub::HubPool;
 use super::local::{LocalSettings, Resources, Supervisor, WorkerRange};
-use super::replicas::{Replicas, Settings as ReplicasSettings};
+use super::replicas::{Destination, Replicas, Settings as ReplicasSettings};
 use super::{Failure, Roster};
 use crate::endpoint::Endpoint;
 use crate::lock::Table;
 use crate::ops::Ops;
 use crate::sessions::Sessions;
+use crate::tls::ClientTls;
 use crate::worker::Worker;
 
 /// Where the answer to a command goes. A source that ends drops it, which the other side sees.
@@ -108,7 +109,7 @@ pub enum Source {
 pub enum Prepared {
     Local(LocalSettings, Arc<Resources>),
     Command(CommandSettings, Arc<Resources>),
-    Replicas(ReplicasSettings),
+    Replicas(ReplicasSettings, Result<Option<Arc<ClientTls>>, Failure>),
     Hub(HubPool),
 }
 
@@ -123,6 +124,14 @@ impl Source {
                 max: settings.workers.max,
             },
             Self::Replicas(_) | Self::Hub => WorkerRange::fixed(0),
+        }
+    }
+
+    /// What requests for its workers must say, if they know nothing of us.
+    pub fn destination(&self) -> Option<&Destination> {
+        match self {
+            Self::Replicas(settings) => settings.target.destination(),
+            Self::Local(_) | Self::Command(_) | Self::Hub => None,
         }
     }
 
@@ -176,7 +185,12 @@ impl Source {
         Ok(match self {
             Self::Local(settings) => Prepared::Local(settings, resources()?),
             Self::Command(settings) => Prepared::Command(settings, resources()?),
-            Self::Replicas(settings) => Prepared::Replicas(settings),
+            Self::Replicas(settings) if settings.target.is_tls() => {
+                let environment = &resources()?.environment;
+                let tls = ClientTls::of(settings.ca.as_deref(), environment);
+                Prepared::Replicas(settings, tls.map(|tls| Some(Arc::new(tls))))
+            }
+            Self::Replicas(settings) => Prepared::Replicas(settings, Ok(None)),
             Self::Hub => return Err(io::Error::other("a hub makes its pools itself")),
         })
     }
@@ -187,7 +201,7 @@ impl Prepared {
     pub fn resources(&self) -> Option<&Arc<Resources>> {
         match self {
             Self::Local(_, resources) | Self::Command(_, resources) => Some(resources),
-            Self::Replicas(_) | Self::Hub(_) => None,
+            Self::Replicas(..) | Self::Hub(_) => None,
         }
     }
 
@@ -201,8 +215,8 @@ impl Prepared {
             Self::Command(settings, resources) => {
                 CommandPool::new(settings, resources).start(context)
             }
-            Self::Replicas(settings) => {
-                let (replicas, handle) = Replicas::new(settings, context);
+            Self::Replicas(settings, tls) => {
+                let (replicas, handle) = Replicas::new(settings, tls, context);
                 (Box::pin(replicas.run()), handle)
             }
             Self::Hub(pool) => pool.start(context),
