@@ -186,7 +186,9 @@ impl Log {
     /// Counts lines that were lost elsewhere, and others of which somebody else tells.
     pub fn note_lost(&self, lines: u64, told: u64) {
         self.lock().dropped += lines;
-        self.lines.dropped_ever.fetch_add(lines + told, Ordering::Relaxed);
+        self.lines
+            .dropped_ever
+            .fetch_add(lines + told, Ordering::Relaxed);
     }
 
     /// Waits before the next helping of output is taken, for all workers of a server together: whoever prints faster

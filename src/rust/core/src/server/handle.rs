@@ -1,6 +1,6 @@
 //! The handle of a running server.
 
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -234,6 +234,7 @@ impl Server {
                 connections: Connections::default(),
                 tls,
                 lifecycle: Lifecycle::default(),
+                management: OnceLock::new(),
             });
             if is_passed.0 {
                 for endpoint in endpoints {
