@@ -26,7 +26,7 @@ function_app <- function(fun, name, rds = FALSE, stream = FALSE) {
           return(answer_stream(call, options, body))
         }
         # Without a body the argument is missing, and its default counts.
-        inputs <- if (!is.null(body)) list(decode_input(body$read(), type, rds))
+        inputs <- if (is.null(body)) list() else list(decode_input(body$read(), type, rds))
         if (!is.null(limit_cpu)) limit_cpu()
         value <- call(inputs, options)
         if (inherits(value, "promise")) value <- await(value)
