@@ -6,7 +6,8 @@
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
 mod answer;
-mod function;
+mod call;
+mod functions;
 mod hubs;
 mod interrupts;
 mod memory;
@@ -35,7 +36,7 @@ fn usable_cores() -> i32 {
 extendr_module! {
     mod faucet;
     fn usable_cores;
-    use function;
+    use call;
     use hubs;
     use metric;
     use outlet;

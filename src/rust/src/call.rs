@@ -122,7 +122,7 @@ fn function_limit_cpu(seconds: f64) {
 }
 
 extendr_module! {
-    mod function;
+    mod call;
     fn function_declare;
     fn function_options;
     fn function_limit_cpu;
