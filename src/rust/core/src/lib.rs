@@ -34,5 +34,6 @@ pub mod sessions;
 pub mod signals;
 pub mod sources;
 pub mod tls;
+pub mod token;
 pub mod watch;
 pub mod worker;

@@ -1,7 +1,7 @@
 //! Every answer that faucet itself gives in place of a worker: whose fault it was, and why.
 
 use bytes::Bytes;
-use hyper::header::{HeaderName, HeaderValue, ALLOW, CONTENT_TYPE, RETRY_AFTER};
+use hyper::header::{HeaderName, HeaderValue, ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::{HeaderMap, StatusCode};
 
 use super::fetch::METHODS;
@@ -23,6 +23,10 @@ pub enum Cause {
     TooManyHeaders,
     /// No pool has a route for the request.
     NoRoute,
+    /// It shows no token, or another one.
+    Unauthorized,
+    /// A web page of somebody else's has sent it, or it comes by a name that is not this server's.
+    Forbidden,
     /// No answer waits at this address: it was fetched, or has expired.
     Gone,
     /// An answer that waits is there to be fetched.
@@ -61,6 +65,8 @@ impl Cause {
             Self::UriTooLong => "uri_too_long",
             Self::HeaderTooLarge | Self::TooManyHeaders => "header_too_large",
             Self::NoRoute => "no_route",
+            Self::Unauthorized => "unauthorized",
+            Self::Forbidden => "forbidden",
             Self::Gone => "gone",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::NotImplemented(_) => "not_implemented",
@@ -91,6 +97,8 @@ impl Cause {
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
             }
             Self::NoRoute => StatusCode::NOT_FOUND,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::Forbidden => StatusCode::FORBIDDEN,
             Self::Gone => StatusCode::GONE,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::NotImplemented(_) => StatusCode::NOT_IMPLEMENTED,
@@ -120,6 +128,10 @@ impl Cause {
             Self::HeaderTooLarge => "the request's head is larger than this server takes",
             Self::TooManyHeaders => "the request has more headers than this server takes",
             Self::NoRoute => "no app is served at this path",
+            Self::Unauthorized => "a token is needed: Authorization: Bearer TOKEN",
+            Self::Forbidden => {
+                "without a token, only programs may ask this, by an address or as localhost"
+            }
             Self::Gone => "this address can be used once, and for 20 seconds",
             Self::MethodNotAllowed => "this address is there to be fetched from",
             Self::Busy => "every worker is busy",
@@ -182,6 +194,8 @@ impl Cause {
                 | Self::TooManyConnections
                 | Self::Storage
                 | Self::Overloaded
+                | Self::Unauthorized
+                | Self::Forbidden
         )
     }
 
@@ -203,6 +217,9 @@ impl Cause {
         headers.insert(FAUCET_ERROR, HeaderValue::from_static(self.name()));
         if let Some(seconds) = self.retry_after() {
             headers.insert(RETRY_AFTER, seconds.into());
+        }
+        if self == Self::Unauthorized {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         if self == Self::MethodNotAllowed {
             headers.insert(ALLOW, METHODS);

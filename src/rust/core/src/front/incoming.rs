@@ -86,7 +86,14 @@ pub async fn sendable(
     } else {
         let http2 = request.version() == Version::HTTP_2;
         let head = http2.then(|| size_of(&headers));
-        Box::pin(buffer(peer, pool, request.body_mut(), call, head)).await?
+        Box::pin(read_body(
+            peer,
+            pool.limits.max_body,
+            request.body_mut(),
+            call,
+            head,
+        ))
+        .await?
     };
     let target = origin_form(request.uri(), prefix, pool.destination())?;
     if body.is_empty()
@@ -149,11 +156,11 @@ fn size_of(headers: &HeaderMap) -> u64 {
     })
 }
 
-/// Completes a body. `head` is what is charged for the request meanwhile, `None` in HTTP/1: one connection of HTTP/2 may have
+/// Completes a body of at most `max` bytes. `head` is what is charged for the request meanwhile, `None` in HTTP/1: one connection of HTTP/2 may have
 /// many.
-async fn buffer(
+pub async fn read_body(
     peer: &Peer,
-    pool: &Pool,
+    max: u64,
     body: &mut Incoming,
     call: &Call,
     head: Option<u64>,
@@ -171,8 +178,7 @@ async fn buffer(
         receiving: peer.connection.receive(),
         left: &mut left,
     };
-    let (memory, max) = (limits.body_memory, pool.limits.max_body);
-    let read = Buffered::read_from(watched, store, memory, max, limits.idle_timeout);
+    let read = Buffered::read_from(watched, store, limits.body_memory, max, limits.idle_timeout);
     let read = tokio::select! {
         biased;
         read = read => read,

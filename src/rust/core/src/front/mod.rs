@@ -26,6 +26,7 @@ mod incoming;
 mod limits;
 mod listener;
 mod listening;
+mod management;
 mod networks;
 mod offer;
 mod pump;
@@ -44,7 +45,7 @@ mod tunnel;
 mod turn;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 pub use cause::{Cause, FAUCET_ERROR};
@@ -57,6 +58,7 @@ pub use listener::{
     accept, accept_fetchers, enter_dialled, is_the_other_sides, Connections, Entered,
 };
 pub use listening::{bind, Bound, Listener};
+pub use management::{Admission, Managed, Management, Told};
 pub use networks::{Networks, NotAnAddress};
 pub use offer::Offer;
 pub use queue::expire;
@@ -86,6 +88,8 @@ pub struct Front {
     /// If its clients on TCP are to speak TLS.
     pub tls: Option<Arc<ServerTls>>,
     pub lifecycle: Lifecycle,
+    /// If functions are deployed here.
+    pub management: OnceLock<Arc<dyn Management>>,
 }
 
 /// What readiness has to know of the server as a whole.

@@ -10,7 +10,7 @@ use hyper::body::{Body, Incoming};
 use hyper::header::HeaderValue;
 use hyper::{Method, Request, Response, StatusCode, Version};
 
-use super::answers::{json, own_answer, rejection, respond, tell_front};
+use super::answers::{json, option_refused, own_answer, rejection, respond, tell_front};
 use super::cause::Cause;
 use super::check::check;
 use super::connection_state::ConnectionState;
@@ -20,6 +20,7 @@ use super::fetch::{fetch, may_be_redirected, redirect, Whose};
 use super::headers::{self, X_REQUEST_ID};
 use super::in_flight::{BreakOff, Cancellation, InFlight};
 use super::incoming::{discard, sendable, take_upgrade};
+use super::management::manage;
 use super::offer::Offer;
 use super::queue;
 use super::record::{Call, Record};
@@ -154,7 +155,14 @@ async fn serve(
     let id = headers::given_request_id(request.headers()).unwrap_or_else(new_request_id);
     let turn = peer.is_front && asks_for_turn(&request);
     let own = request.uri().path().starts_with(ops::PREFIX);
-    let found = find_pool(front, &request, own);
+    let management = front
+        .management
+        .get()
+        .filter(|management| management.is_for(request.uri().path()));
+    let found = match management {
+        None => find_pool(front, &request, own),
+        Some(_) => None,
+    };
     let pool = found.as_ref().map(|(visit, _)| &***visit);
     // Where slots are for sessions, no lease is kept for the next request of a connection.
     let sticky = pool.is_some_and(|pool| pool.sessions.is_some());
@@ -199,28 +207,48 @@ async fn serve(
             }
             Ok(own_answer(&peer, &request))
         }
-        (Ok(()), None) => Err(Cause::NoRoute),
+        (Ok(()), None) => match management {
+            // Boxed: it would make every other request larger.
+            Some(management) => Box::pin(manage(&peer, &**management, &mut request, &call)).await,
+            None => Err(Cause::NoRoute),
+        },
         (Ok(()), Some((visit, _))) if visit.roster.is_draining() => {
             if no_wait && !request.body().is_end_stream() {
                 Box::pin(discard(request.body_mut(), &front.limits)).await;
             }
             Err(Cause::Draining)
         }
-        (Ok(()), Some((visit, prefix))) => match slash_added(visit, &request, *prefix) {
-            Some(response) => Ok(response),
-            None => {
-                forward(
-                    &peer,
-                    visit,
-                    &mut request,
-                    *prefix,
-                    &mut record,
-                    &call,
-                    no_wait,
-                )
-                .await
+        (Ok(()), Some((visit, prefix))) => {
+            let admitted = match front.management.get() {
+                None => Ok(()),
+                Some(management) => management.admit_call(visit, request.headers_mut()),
+            };
+            let answered = admitted.map(|()| {
+                slash_added(visit, &request, *prefix).or_else(|| option_refused(visit, &request))
+            });
+            match answered {
+                Err(cause) => Err(cause),
+                Ok(Some(response)) => {
+                    if no_wait && !request.body().is_end_stream() {
+                        // Its front goes on with the connection.
+                        Box::pin(discard(request.body_mut(), &front.limits)).await;
+                    }
+                    Ok(response)
+                }
+                Ok(None) => {
+                    forward(
+                        &peer,
+                        visit,
+                        &mut request,
+                        *prefix,
+                        &mut record,
+                        &call,
+                        no_wait,
+                    )
+                    .await
+                }
             }
-        },
+        }
     };
     call.commit(false);
     if peer.connection.is_front() && !turn {

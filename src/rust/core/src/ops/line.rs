@@ -23,7 +23,7 @@ pub(super) struct EventLine {
 
 #[derive(Default)]
 struct Span {
-    subject: String,
+    pool: String,
     handles: usize,
 }
 
@@ -44,12 +44,10 @@ impl EventLine {
         self.entered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How a line begins.
-    fn subject(&self) -> String {
-        let innermost = self.entered().last().copied();
-        innermost.map_or_else(String::new, |id| {
-            self.spans()[id as usize - 1].subject.clone()
-        })
+    /// The pool that a line is about.
+    fn pool(&self) -> Option<String> {
+        let innermost = self.entered().last().copied()?;
+        Some(self.spans()[innermost as usize - 1].pool.clone())
     }
 }
 
@@ -87,17 +85,21 @@ impl Subscriber for EventLine {
     fn event(&self, event: &Event<'_>) {
         let mut text = Text::default();
         event.record(&mut text);
-        let text = [self.subject(), text.subject, text.message, text.fields].concat();
+        let text = [text.subject, text.message, text.fields].concat();
         // Others than we may have written some of it.
         let line = escape::line(&text).into_owned();
-        self.log.push(Kind::Event, *event.metadata().level(), line);
+        let level = *event.metadata().level();
+        match self.pool() {
+            None => self.log.push(Kind::Event, level, line),
+            Some(pool) => self.log.push_event_of(&escape::line(&pool), level, &line),
+        }
     }
 
     fn new_span(&self, attributes: &Attributes<'_>) -> Id {
         let mut name = PoolName::default();
         attributes.record(&mut name);
         let span = Span {
-            subject: format!("{}: ", name.0),
+            pool: name.0,
             handles: 1,
         };
         let mut spans = self.spans();

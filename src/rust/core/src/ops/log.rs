@@ -1,12 +1,13 @@
 //! Log lines on their way to whoever prints them. Bounded: serving never waits for a log.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tracing::Level;
 
+use super::history::History;
 use super::line::EventLine;
 use super::printable;
 
@@ -79,18 +80,76 @@ struct State {
     news: bool,
 }
 
-/// The lines not yet fetched.
 #[derive(Default)]
-pub struct Log {
+struct Lines {
     state: Mutex<State>,
     bell: Condvar,
     dropped_ever: AtomicU64,
     turn: tokio::sync::Mutex<()>,
+    /// Of pools whose last lines are kept, by their names.
+    histories: Mutex<HashMap<Arc<str>, Arc<History>>>,
+}
+
+/// The lines of a server that are not yet fetched; or a pool's way to add to them.
+#[derive(Default)]
+pub struct Log {
+    lines: Arc<Lines>,
+    /// Where what is added here is kept, too.
+    history: Option<(Arc<str>, Arc<History>)>,
 }
 
 impl Log {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.lines
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn histories(&self) -> MutexGuard<'_, HashMap<Arc<str>, Arc<History>>> {
+        let histories = &self.lines.histories;
+        histories.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps a pool's last lines from now on: of what is added by its own log, and of what happens to it.
+    pub fn keep_history(&self, pool: &Arc<str>) -> Arc<History> {
+        self.histories().entry(pool.clone()).or_default().clone()
+    }
+
+    /// Keeps them no more.
+    pub fn drop_history(&self, pool: &str) {
+        self.histories().remove(pool);
+    }
+
+    /// The same log for what belongs to a pool.
+    pub fn of_pool(&self, pool: &Arc<str>) -> Self {
+        let history = self.histories().get(pool).cloned();
+        Self {
+            lines: self.lines.clone(),
+            history: history.map(|history| (pool.clone(), history)),
+        }
+    }
+
+    /// Keeps a line of a pool, without the pool's name: all lines there are its own.
+    fn keep(pool: &str, history: &History, text: &str) {
+        let own = text
+            .strip_prefix('[')
+            .and_then(|text| text.strip_prefix(pool))
+            .and_then(|text| text.strip_prefix(' '));
+        match own {
+            Some(own) => history.push(&format!("[{own}")),
+            None => history.push(text),
+        }
+    }
+
+    /// Adds what happened to a pool: `pool` is its name, `text` begins without it.
+    pub(super) fn push_event_of(&self, pool: &str, level: Level, text: &str) {
+        let history = self.histories().get(pool).cloned();
+        let text = printable::one_line(text.to_owned());
+        if let Some(history) = history {
+            history.push(&text);
+        }
+        self.push(Kind::Event, level, format!("{pool}: {text}"));
     }
 
     /// Adds a line. Only events wake the reader: it comes by every 100 ms anyway, and waking it for
@@ -102,6 +161,9 @@ impl Log {
             Kind::Access => text,
             Kind::Worker | Kind::Event => printable::one_line(text),
         };
+        if let (Some((pool, history)), Kind::Worker) = (&self.history, kind) {
+            Self::keep(pool, history, &text);
+        }
         let (lines, bytes) = match kind {
             Kind::Event => (CAPACITY + EVENTS, 2 * BYTES),
             Kind::Access | Kind::Worker => (CAPACITY, BYTES),
@@ -109,7 +171,7 @@ impl Log {
         let mut state = self.lock();
         if state.lines.len() >= lines || state.bytes + text.len() > bytes {
             state.dropped += 1;
-            self.dropped_ever.fetch_add(1, Ordering::Relaxed);
+            self.lines.dropped_ever.fetch_add(1, Ordering::Relaxed);
             return;
         }
         state.bytes += text.len();
@@ -117,27 +179,29 @@ impl Log {
         if kind == Kind::Event {
             state.news = true;
             drop(state);
-            self.bell.notify_all();
+            self.lines.bell.notify_all();
         }
     }
 
     /// Counts lines that were lost elsewhere, and others of which somebody else tells.
     pub fn note_lost(&self, lines: u64, told: u64) {
         self.lock().dropped += lines;
-        self.dropped_ever.fetch_add(lines + told, Ordering::Relaxed);
+        self.lines
+            .dropped_ever
+            .fetch_add(lines + told, Ordering::Relaxed);
     }
 
     /// Waits before the next helping of output is taken, for all workers of a server together: whoever prints faster
     /// waits for us, as the clients must not.
     pub async fn pace(&self) {
-        let _turn = self.turn.lock().await;
+        let _turn = self.lines.turn.lock().await;
         tokio::time::sleep(PACE).await;
     }
 
     /// Wakes the reader: something other than a line changed.
     pub fn ring(&self) {
         self.lock().news = true;
-        self.bell.notify_all();
+        self.lines.bell.notify_all();
     }
 
     /// Takes all lines, and how many were dropped since that was last told: at most every 10 s, as it is a line itself.
@@ -164,6 +228,7 @@ impl Log {
                 return;
             }
             state = self
+                .lines
                 .bell
                 .wait_timeout(state, left)
                 .unwrap_or_else(PoisonError::into_inner)
@@ -173,7 +238,7 @@ impl Log {
 
     /// Lines dropped since the start.
     pub fn dropped_ever(&self) -> u64 {
-        self.dropped_ever.load(Ordering::Relaxed)
+        self.lines.dropped_ever.load(Ordering::Relaxed)
     }
 
     /// A `tracing` subscriber that turns events into lines of this log.

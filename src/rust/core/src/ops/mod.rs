@@ -5,6 +5,7 @@ mod admin;
 mod escape;
 mod exposition;
 mod health;
+mod history;
 mod line;
 pub mod log;
 pub mod log_file;
@@ -18,6 +19,7 @@ pub mod status;
 pub use admin::{serve_admin, Hosts};
 pub use exposition::Exposition;
 pub use health::{answer, is_check, PREFIX};
+pub use history::History;
 pub use line::pool_span;
 pub use news::News;
 
@@ -52,7 +54,7 @@ impl Ops {
             pool: name.clone(),
             metrics: metrics.of_pool(name),
             access: self.access.clone(),
-            log: self.log.clone(),
+            log: Arc::new(self.log.of_pool(name)),
         })
     }
 }

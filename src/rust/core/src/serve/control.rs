@@ -7,6 +7,7 @@ use tokio::net::UnixStream;
 
 use super::dispatcher::{Outcome, Why};
 use super::handler::Handler;
+use super::listening::Terms;
 
 /// The longest line, in bytes.
 const LONGEST: u64 = 256;
@@ -14,7 +15,7 @@ const LONGEST: u64 = 256;
 /// Lines until the front has nothing more to say.
 pub(super) async fn serve(
     handler: &impl Handler,
-    docs: Option<&str>,
+    terms: &Terms,
     stream: UnixStream,
 ) -> io::Result<()> {
     let (reader, mut writer) = stream.into_split();
@@ -27,12 +28,17 @@ pub(super) async fn serve(
         }
         let line = line.trim_end();
         let answer = match line {
-            "docs" => docs.map_or_else(|| "none".to_owned(), |path| format!("docs {path}")),
+            "docs" => told("docs", terms.docs.as_deref()),
+            "signature" => told("signature", terms.signature.as_deref()),
             _ => execute(handler, line).await.to_owned(),
         };
         writer.write_all(answer.as_bytes()).await?;
         writer.write_all(b"\n").await?;
     }
+}
+
+fn told(what: &str, value: Option<&str>) -> String {
+    value.map_or_else(|| "none".to_owned(), |value| format!("{what} {value}"))
 }
 
 /// What a line asks for, of the request with that number.

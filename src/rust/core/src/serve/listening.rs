@@ -41,6 +41,8 @@ pub(crate) struct Terms {
     pub body_memory: u64,
     /// The path of the app's documentation, for the front to tell.
     pub docs: Option<String>,
+    /// What the function takes that is served, as JSON in one line, for the front to tell.
+    pub signature: Option<String>,
 }
 
 impl Listening {
@@ -73,10 +75,10 @@ impl Listening {
                     tasks.spawn(converse(handler.clone(), terms.clone(), stream));
                 }
                 stream = accept(&control) => {
-                    let (handler, docs) = (handler.clone(), terms.docs.clone());
+                    let (handler, terms) = (handler.clone(), terms.clone());
                     tasks.spawn(async move {
                         // A front that hangs up has said all it wanted.
-                        let _ = control::serve(&*handler, docs.as_deref(), stream).await;
+                        let _ = control::serve(&*handler, &terms, stream).await;
                     });
                 }
                 // So that what is over is forgotten. How it ended, the front has seen.

@@ -26,6 +26,8 @@ pub struct Settings {
     pub body_memory: u64,
     /// The path of the app's documentation, for the front to tell.
     pub docs: Option<String>,
+    /// What the function takes that is served, as JSON in one line, for the front to tell.
+    pub signature: Option<String>,
 }
 
 /// A running server. Dropping it ends the thread and removes the sockets.
@@ -49,6 +51,7 @@ impl Server {
             store: Store::new(u64::MAX, Descriptors::new(usize::MAX), FILE_THREADS)?,
             body_memory: settings.body_memory,
             docs: settings.docs,
+            signature: settings.signature,
         };
         let thread = signals::start_thread("faucet-serve", signals::STACK, move || {
             let dispatcher = Closing(served);

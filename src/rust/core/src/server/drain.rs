@@ -22,6 +22,9 @@ impl ServerTask {
             pool.roster.set_draining();
         }
         self.front.connections.close_door();
+        if let Some(management) = self.front.management.get() {
+            management.close();
+        }
     }
 
     /// Waits until nothing is in flight; whether that was reached in time.

@@ -38,6 +38,15 @@ pub const FUNCTION_ERROR: &str = "function_error";
 /// The same for options that a function does not take.
 pub const BAD_OPTION: &str = "bad_option";
 
+/// Why a function has refused a call, or failed: of all causes those that workers may name.
+const OF_FUNCTIONS: [&str; 5] = [
+    BAD_OPTION,
+    FUNCTION_ERROR,
+    "bad_input",
+    "not_acceptable",
+    "unsupported_input",
+];
+
 /// The path that waits until a worker is free, and keeps it for the next request on the same connection.
 pub const TURN: &str = "/__faucet__/turn";
 
@@ -168,7 +177,8 @@ pub fn is_refusal(status: StatusCode, headers: &HeaderMap) -> bool {
 /// What a function, in place of a faucet, says that is wrong.
 pub fn error_of_function(headers: &HeaderMap) -> Option<HeaderValue> {
     let error = headers.get(ERROR)?;
-    (error == FUNCTION_ERROR || error == BAD_OPTION).then(|| error.clone())
+    let known = OF_FUNCTIONS.iter().any(|known| error == known);
+    known.then(|| error.clone())
 }
 
 /// Reads a body that is of no interest; whether its connection can carry the next request.

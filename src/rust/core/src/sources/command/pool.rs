@@ -216,6 +216,7 @@ impl Commands {
             store: resources.store()?,
             body_memory: BODY_MEMORY,
             docs: None,
+            signature: None,
         };
         let programs = Arc::new(Programs {
             program: self.program.clone(),

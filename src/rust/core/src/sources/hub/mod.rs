@@ -13,7 +13,9 @@ mod settings;
 pub use door::{let_in_pothead, let_in_workers};
 pub use handshake::{NAME, PATH, PROTOCOL, ROUTE};
 pub use pool::HubPool;
-pub use settings::{HubSettings, Token};
+pub use settings::HubSettings;
+
+pub use crate::token::Token;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

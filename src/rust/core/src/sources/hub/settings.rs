@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::pool::PoolLimits;
+use crate::token::Token;
 
 /// Where workers dial in, and what their pools are like.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,25 +22,4 @@ pub struct HubSettings {
     pub limits: PoolLimits,
     /// Whether workers are made to give up requests that nobody waits for.
     pub cancel: bool,
-}
-
-/// A secret that workers and hub share. It shows itself to nobody.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Token(String);
-
-impl Token {
-    pub fn new(token: String) -> Self {
-        Self(token)
-    }
-
-    /// The secret.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl std::fmt::Debug for Token {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Token(..)")
-    }
 }

@@ -1,0 +1,191 @@
+//! What is asked of the server itself on its clients' port: to deploy functions, and to tell of them. Whoever keeps the functions
+//! answers; here is only how such a request is read and how its answer is written.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use bytes::Bytes;
+use hyper::body::{Body, Incoming};
+use hyper::header::{self, HeaderValue};
+use hyper::{HeaderMap, Method, Request, Response, StatusCode, Uri};
+use serde_json::Value;
+use tokio::sync::mpsc;
+
+use super::answers::json;
+use super::cause::{Cause, FAUCET_ERROR};
+use super::incoming::read_body;
+use super::record::Call;
+use super::reply::Reply;
+use super::service::Peer;
+use crate::body::{spool, Buffered};
+use crate::client_address::ClientAddress;
+use crate::pool::Pool;
+
+/// How much of an answer that goes on is kept in memory for a client that does not read it, in bytes.
+const FOLLOWED: u64 = 64 * 1024;
+
+/// A request for management, its body complete.
+pub struct Managed {
+    pub method: Method,
+    pub uri: Uri,
+    pub headers: HeaderMap,
+    pub body: Buffered,
+    pub client: ClientAddress,
+    /// `http://host:port`, as the client has called this server.
+    pub base: String,
+}
+
+/// Whose a request is, by what it shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// Its body may have as many bytes.
+    Admitted(u64),
+    Refused(Cause),
+}
+
+/// What a request for management is answered with.
+pub enum Told {
+    /// `Faucet-Error` is set if there is a cause.
+    Json(StatusCode, Option<&'static str>, Value),
+    /// Status alone.
+    Nothing(StatusCode),
+    /// Text that goes on while its writer has some.
+    Text(mpsc::Receiver<Bytes>),
+}
+
+impl Told {
+    pub fn ok(value: Value) -> Self {
+        Self::Json(StatusCode::OK, None, value)
+    }
+
+    pub fn refused(status: StatusCode, cause: &'static str, message: impl Into<String>) -> Self {
+        let message: String = message.into();
+        Self::Json(status, Some(cause), serde_json::json!({ "error": message }))
+    }
+}
+
+/// Who answers requests for management, and says who may call functions.
+pub trait Management: Send + Sync {
+    /// Whether a request with this path is for management.
+    fn is_for(&self, path: &str) -> bool;
+
+    /// Whether it may be made, before its body is read.
+    fn admit(
+        &self,
+        method: &Method,
+        uri: &Uri,
+        headers: &HeaderMap,
+        client: ClientAddress,
+    ) -> Admission;
+
+    /// Answers it.
+    fn manage(&self, request: Managed) -> Pin<Box<dyn Future<Output = Told> + Send + '_>>;
+
+    /// Whether a call of a pool's function may be made; takes from the headers what is not for the function.
+    ///
+    /// # Errors
+    /// It may not.
+    fn admit_call(&self, pool: &Pool, headers: &mut HeaderMap) -> Result<(), Cause>;
+
+    /// The server is about to end: answers that go on end.
+    fn close(&self);
+}
+
+/// Serves a request for management.
+pub async fn manage(
+    peer: &Peer,
+    management: &dyn Management,
+    request: &mut Request<Incoming>,
+    call: &Call,
+) -> Result<Response<Reply>, Cause> {
+    let admission = management.admit(
+        request.method(),
+        request.uri(),
+        request.headers(),
+        peer.address,
+    );
+    let most = match admission {
+        Admission::Admitted(most) => most,
+        Admission::Refused(cause) => return Err(cause),
+    };
+    let body = if request.body().is_end_stream() {
+        Buffered::default()
+    } else {
+        read_body(peer, most, request.body_mut(), call, None).await?
+    };
+    let base = base_of(peer, request);
+    let told = management
+        .manage(Managed {
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            headers: std::mem::take(request.headers_mut()),
+            client: peer.address,
+            base,
+            body,
+        })
+        .await;
+    let head = *request.method() == Method::HEAD;
+    Ok(match told {
+        Told::Json(status, cause, value) => {
+            let body = if head {
+                String::new()
+            } else {
+                value.to_string()
+            };
+            let mut response = json(status, body);
+            if let Some(cause) = cause {
+                let cause = HeaderValue::from_static(cause);
+                response.headers_mut().insert(FAUCET_ERROR, cause);
+            }
+            response
+        }
+        Told::Nothing(status) => {
+            let mut response = Response::new(Reply::empty());
+            *response.status_mut() = status;
+            response
+        }
+        Told::Text(lines) => text(peer, lines),
+    })
+}
+
+/// Pushes what comes for as long as the client is there.
+fn text(peer: &Peer, mut lines: mpsc::Receiver<Bytes>) -> Response<Reply> {
+    let (writer, reader) = spool(&peer.front.store, FOLLOWED, None);
+    tokio::spawn(async move {
+        loop {
+            let chunk = tokio::select! {
+                chunk = lines.recv() => chunk,
+                () = writer.left() => return,
+            };
+            let Some(chunk) = chunk else {
+                return writer.finish(None);
+            };
+            if writer.push(chunk).await.is_err() {
+                return;
+            }
+            tokio::select! {
+                () = writer.room() => {}
+                () = writer.left() => return,
+            }
+        }
+    });
+    let mut response = Response::new(Reply::spool(reader));
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
+    response
+}
+
+/// How the client has called this server.
+fn base_of(peer: &Peer, request: &Request<Incoming>) -> String {
+    let scheme = peer.scheme.to_str().unwrap_or("http");
+    let authority = match request.uri().authority() {
+        Some(authority) => Some(authority.as_str()),
+        None => {
+            let host = request.headers().get(header::HOST);
+            host.and_then(|host| host.to_str().ok())
+        }
+    };
+    format!("{scheme}://{}", authority.unwrap_or("localhost"))
+}
