@@ -201,6 +201,9 @@ impl Commands {
             let error = SystemError(&error);
             Failure::new("system", format!("The command cannot be served: {error}."))
         })?;
+        let signature = self.program.settings.signature.clone();
+        // Before the first request, which is not to wait for a worker if its options do not fit.
+        self.roster.set_signature(signature);
         self.socket = Some(socket);
         self.resize();
         self.table.admit();

@@ -70,6 +70,7 @@ impl Settings {
             dns: None,
             boot_timeout: Duration::from_secs(30),
             cancel: true,
+            ca: None,
         }
     }
 }
