@@ -16,6 +16,7 @@ use nix::sys::resource::{getrlimit, setrlimit, Resource};
 use nix::sys::signal::{sigprocmask, SigHandler, SigSet, SigmaskHow, Signal};
 use tokio::sync::oneshot;
 
+use super::confinement::Confined;
 use crate::environment::{Environment, Variables};
 use crate::signals;
 
@@ -61,6 +62,7 @@ pub struct Launch {
     pub env: BTreeMap<String, String>,
     /// Its standard input; a pipe if none is given.
     pub stdin: Option<OwnedFd>,
+    pub confined: Confined,
 }
 
 struct Job {
@@ -120,6 +122,7 @@ fn spawn(launch: Launch, variables: &Variables, files: (u64, u64)) -> io::Result
         .split_first()
         .ok_or_else(|| io::Error::other("the worker's command is empty"))?;
     let parent = nix::unistd::getpid();
+    let confined = launch.confined;
     let inherited = variables
         .iter()
         .filter(|(name, _)| !TOLD.iter().chain(&OF_SYSTEMD).any(|told| name == told))
@@ -156,6 +159,8 @@ fn spawn(launch: Launch, variables: &Variables, files: (u64, u64)) -> io::Result
                 nix::sys::signal::signal(signal, SigHandler::SigDfl)?;
             }
             setrlimit(Resource::RLIMIT_NOFILE, files.0, files.1)?;
+            // Before it asks for its parent's end: the system forgets that with another user.
+            confined.apply()?;
             #[cfg(any(target_os = "linux", target_os = "android"))]
             {
                 nix::sys::prctl::set_pdeathsig(Signal::SIGINT)?;
@@ -249,6 +254,7 @@ mod tests {
             dir: "/".into(),
             env: BTreeMap::from([("FAUCET_PORT".into(), "1".into())]),
             stdin: None,
+            confined: Confined::default(),
         };
         let files = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
         let child = spawn(launch, &variables, files).expect("a process");
