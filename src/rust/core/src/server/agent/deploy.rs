@@ -20,7 +20,7 @@ use crate::pool::{Membership, Pool, PoolLimits, Route};
 use crate::server::request::PreparedPool;
 use crate::server::task::ServerTask;
 use crate::server::PoolSettings;
-use crate::sources::local::{LocalSettings, WorkerRange};
+use crate::sources::local::{Confinement, LocalSettings, WorkerRange};
 use crate::sources::replicas::{Settings as ReplicasSettings, Target};
 use crate::sources::{Command, Failure, Prepared, Source};
 
@@ -359,6 +359,12 @@ impl Agent {
         let mut local = LocalSettings {
             dir,
             workers: definition.workers.unwrap_or(WORKERS),
+            shared_template: self.settings.template.is_some(),
+            confinement: Confinement {
+                user: self.settings.run_as.clone(),
+                memory: definition.memory,
+                cpu_time: definition.cpu_time,
+            },
             ..self.settings.worker.clone()
         };
         local.env.extend(definition.env.clone());
@@ -369,6 +375,11 @@ impl Agent {
             local
                 .env
                 .insert("FAUCET_FUNCTION_FILE".into(), file.clone());
+        }
+        if definition.stream {
+            local
+                .env
+                .insert("FAUCET_FUNCTION_STREAM".into(), "1".into());
         }
         if !definition.secrets.is_empty() {
             let secrets = self.declared(definition)?;

@@ -119,7 +119,7 @@ impl Supervisor {
             requests_seen: 0,
             problem: None,
         };
-        let shared = self.settings.shared_template;
+        let shared = self.settings.shared_template && !reads_at_start(&self.settings.dir);
         let template = match shared {
             true => self.resources.shared_template(),
             false => self.preload.ready(),
@@ -494,6 +494,13 @@ fn port_of(addresses: &[Address]) -> Option<u16> {
         Address::Tcp(address) => Some(address.port()),
         Address::Unix(_) | Address::Dialled(_) => None,
     })
+}
+
+/// Whether R reads files in this folder when it starts, as `renv` has them: only an ordinary process does.
+fn reads_at_start(dir: &Path) -> bool {
+    [".Rprofile", ".Renviron"]
+        .iter()
+        .any(|file| dir.join(file).exists())
 }
 
 /// What is in the folder of a worker's own.
