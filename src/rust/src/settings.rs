@@ -15,7 +15,7 @@ use faucet_core::ops::status::Kind;
 use faucet_core::pool::{PoolLimits, Route};
 use faucet_core::server::{PoolSettings, Settings};
 use faucet_core::sessions::SessionLimits;
-use faucet_core::sources::local::{LocalSettings, WorkerRange};
+use faucet_core::sources::local::{Confinement, LocalSettings, WorkerRange};
 use faucet_core::sources::replicas::{Settings as ReplicasSettings, Target};
 use faucet_core::sources::{Failure, Source};
 use faucet_core::tls::{ServerTls, TlsSettings};
@@ -311,6 +311,8 @@ pub fn local(named: &Named) -> Result<LocalSettings, Failure> {
             interrupt_timeout: named.finite_seconds("interrupt_timeout")?,
         },
         preload: named.flag("preload")?,
+        shared_template: false,
+        confinement: Confinement::default(),
         boot_timeout: named.finite_seconds("boot_timeout")?,
         max_requests: named.whole("max_requests")?,
         max_memory: named.whole("max_memory")?,

@@ -185,6 +185,7 @@ fn one_process_has_a_folder() {
             access: Default::default(),
             max_bundle: 1,
             worker: common::local::worker_settings(std::path::Path::new("/")),
+            template: None,
             limits: Default::default(),
             drain_timeout: None,
             run_as: None,

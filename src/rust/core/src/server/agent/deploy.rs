@@ -22,7 +22,7 @@ use crate::server::request::PreparedPool;
 use crate::server::task::ServerTask;
 use crate::server::PoolSettings;
 use crate::sources::command::CommandSettings;
-use crate::sources::local::{LocalSettings, WorkerRange};
+use crate::sources::local::{Confinement, LocalSettings, WorkerRange};
 use crate::sources::replicas::{Settings as ReplicasSettings, Target};
 use crate::sources::{Command, Failure, Prepared, Source};
 
@@ -334,6 +334,7 @@ impl Agent {
                 command: words.clone(),
                 dir: None,
                 env: self.environment(version)?,
+                confinement: self.confinement(definition),
                 workers: definition.workers.unwrap_or(WORKERS),
                 signature: Signature::of_command(&definition.options),
             }),
@@ -361,6 +362,8 @@ impl Agent {
         let mut local = LocalSettings {
             dir,
             workers: definition.workers.unwrap_or(WORKERS),
+            shared_template: self.settings.template.is_some(),
+            confinement: self.confinement(definition),
             ..self.settings.worker.clone()
         };
         local.env.extend(self.environment(version)?);
@@ -369,6 +372,11 @@ impl Agent {
                 .env
                 .insert("FAUCET_FUNCTION_FILE".into(), file.clone());
         }
+        if definition.stream {
+            local
+                .env
+                .insert("FAUCET_FUNCTION_STREAM".into(), "1".into());
+        }
         Ok(match &self.endpoint {
             Some(endpoint) => match Source::Local(local).listening_at(endpoint) {
                 Source::Local(local) => local,
@@ -376,6 +384,15 @@ impl Agent {
             },
             None => local,
         })
+    }
+
+    /// What its processes are kept to.
+    fn confinement(&self, definition: &Definition) -> Confinement {
+        Confinement {
+            user: self.settings.run_as.clone(),
+            memory: definition.memory,
+            cpu_time: definition.cpu_time,
+        }
     }
 
     /// What the processes of a version are told, and where its secrets are, which are written for that.

@@ -169,6 +169,10 @@ impl Agent {
         );
         let _ = task.front.management.set(Arc::new(manager));
         task.share(self.resources.clone());
+        if let Some(template) = &settings.template {
+            self.resources
+                .share_template(template.clone(), self.log.clone());
+        }
         self.resume(task);
         Ok(())
     }
