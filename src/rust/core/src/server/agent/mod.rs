@@ -284,15 +284,19 @@ impl Agent {
         })
     }
 
-    /// The answer once all of these have settled, or `wait` is over.
-    async fn settle(functions: Vec<Arc<Function>>, wait: Duration) {
+    /// Waits until all of these have settled, `wait` is over, or the server is about to end.
+    async fn settle(&self, functions: Vec<Arc<Function>>, wait: Duration) {
+        let mut closing = self.closing.subscribe();
         let all = async {
             for function in functions {
                 function.settled().await;
             }
         };
         // What is not settled by then says so itself.
-        let _ = tokio::time::timeout(wait, all).await;
+        tokio::select! {
+            _ = tokio::time::timeout(wait, all) => {}
+            _ = closing.wait_for(|closing| *closing) => {}
+        }
     }
 }
 
@@ -308,7 +312,7 @@ impl Deployments for Agent {
                             Err(error) => return storage(&error),
                         }
                     }
-                    Self::settle(functions.clone(), wait).await;
+                    self.settle(functions.clone(), wait).await;
                     let all: Vec<Value> = functions.iter().map(|one| one.short(&base)).collect();
                     Told::ok(all.into())
                 }
@@ -322,7 +326,7 @@ impl Deployments for Agent {
                     };
                     match self.clone().begin(previous.definition).await {
                         Ok(function) => {
-                            Self::settle(vec![function.clone()], wait).await;
+                            self.settle(vec![function.clone()], wait).await;
                             Told::ok(function.short(&base))
                         }
                         Err(error) => storage(&error),
