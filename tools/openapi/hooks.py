@@ -4,10 +4,31 @@ What the document allows stays allowed, and what it forbids forbidden. What JSON
 above the most, that no two functions of a request have one name, and how variables of the environment are named.
 """
 
+import io
+import tarfile
+
 import schemathesis
 from schemathesis.generation import GenerationMode
 
 LONGEST_WAIT = 0.5
+
+
+@schemathesis.serializer("application/gzip")
+def archive(context, value):
+    """An archive with any content where the document asks for one, and any bytes where it does not."""
+    content = value if isinstance(value, bytes) else str(value).encode()
+    if not is_positive(context.case):
+        return {"data": content}
+    bytes_of_it = io.BytesIO()
+    with tarfile.open(fileobj=bytes_of_it, mode="w:gz") as tar:
+        entry = tarfile.TarInfo("input")
+        entry.size = len(content)
+        tar.addfile(entry, io.BytesIO(content))
+    return {"data": bytes_of_it.getvalue()}
+
+
+def is_positive(case):
+    return case.meta is None or case.meta.generation.mode == GenerationMode.POSITIVE
 
 
 def is_text(value):
@@ -37,6 +58,11 @@ def valid(definition):
     if definition.get("env"):
         names = [name for name in definition["env"] if name and "=" not in name]
         definition["env"] = {name: definition["env"][name] for name in names}
+    # A text, or texts: each name once.
+    options = definition.get("options")
+    if options is not None:
+        named = {option.removesuffix("="): option for option in ([options] if isinstance(options, str) else options)}
+        definition["options"] = list(named.values()) if definition.get("command") else []
     if definition.get("toAgent") and definition.get("agentAddr"):
         del definition["agentAddr"]
 
@@ -52,7 +78,7 @@ def once_each(definitions):
 def deploy(case):
     several = case.body if isinstance(case.body, list) else [case.body]
     definitions = [dict(one) if isinstance(one, dict) else one for one in several]
-    positive = case.meta is None or case.meta.generation.mode == GenerationMode.POSITIVE
+    positive = is_positive(case)
     for definition in definitions:
         if isinstance(definition, dict):
             harmless(definition)
