@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::command::{CommandPool, CommandSettings};
 use super::hub::HubPool;
 use super::local::{LocalSettings, Resources, Supervisor, WorkerRange};
 use super::replicas::{Replicas, Settings as ReplicasSettings};
@@ -95,6 +96,8 @@ pub type SourceTask = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub enum Source {
     /// Processes on this machine.
     Local(LocalSettings),
+    /// A program for each request.
+    Command(CommandSettings),
     /// Whatever a name resolves to.
     Replicas(ReplicasSettings),
     /// Workers that dial in.
@@ -104,6 +107,7 @@ pub enum Source {
 /// A source with all that it needs from the system.
 pub enum Prepared {
     Local(LocalSettings, Arc<Resources>),
+    Command(CommandSettings, Arc<Resources>),
     Replicas(ReplicasSettings),
     Hub(HubPool),
 }
@@ -113,6 +117,11 @@ impl Source {
     pub fn workers(&self) -> WorkerRange {
         match self {
             Self::Local(settings) => settings.workers,
+            // There is none between two requests.
+            Self::Command(settings) => WorkerRange {
+                min: 0,
+                max: settings.workers.max,
+            },
             Self::Replicas(_) | Self::Hub => WorkerRange::fixed(0),
         }
     }
@@ -121,14 +130,16 @@ impl Source {
     pub fn watched(&self) -> Option<&Path> {
         match self {
             Self::Local(settings) => settings.watch.then_some(settings.dir.as_path()),
-            Self::Replicas(_) | Self::Hub => None,
+            Self::Command(_) | Self::Replicas(_) | Self::Hub => None,
         }
     }
 
     /// Has as many, if they are its own.
     pub fn set_workers(&mut self, workers: WorkerRange) {
-        if let Self::Local(settings) = self {
-            settings.workers = workers;
+        match self {
+            Self::Local(settings) => settings.workers = workers,
+            Self::Command(settings) => settings.workers = workers,
+            Self::Replicas(_) | Self::Hub => {}
         }
     }
 
@@ -164,6 +175,7 @@ impl Source {
     ) -> io::Result<Prepared> {
         Ok(match self {
             Self::Local(settings) => Prepared::Local(settings, resources()?),
+            Self::Command(settings) => Prepared::Command(settings, resources()?),
             Self::Replicas(settings) => Prepared::Replicas(settings),
             Self::Hub => return Err(io::Error::other("a hub makes its pools itself")),
         })
@@ -171,12 +183,23 @@ impl Source {
 }
 
 impl Prepared {
+    /// What it shares with the other pools of its server, if it starts processes here.
+    pub fn resources(&self) -> Option<&Arc<Resources>> {
+        match self {
+            Self::Local(_, resources) | Self::Command(_, resources) => Some(resources),
+            Self::Replicas(_) | Self::Hub(_) => None,
+        }
+    }
+
     /// The source's work, to be run in a runtime, and its handle.
     pub fn start(self, context: SourceContext) -> (SourceTask, SourceHandle) {
         match self {
             Self::Local(settings, resources) => {
                 let (supervisor, handle) = Supervisor::new(settings, resources, context);
                 (Box::pin(supervisor.run()), handle)
+            }
+            Self::Command(settings, resources) => {
+                CommandPool::new(settings, resources).start(context)
             }
             Self::Replicas(settings) => {
                 let (replicas, handle) = Replicas::new(settings, context);

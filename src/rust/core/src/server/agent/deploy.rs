@@ -20,6 +20,7 @@ use crate::pool::{Membership, Pool, PoolLimits, Route};
 use crate::server::request::PreparedPool;
 use crate::server::task::ServerTask;
 use crate::server::PoolSettings;
+use crate::sources::command::CommandSettings;
 use crate::sources::local::{LocalSettings, WorkerRange};
 use crate::sources::replicas::{Settings as ReplicasSettings, Target};
 use crate::sources::{Command, Failure, Prepared, Source};
