@@ -18,13 +18,13 @@ def archive(context, value):
     """An archive with any content where the document asks for one, and any bytes where it does not."""
     content = value if isinstance(value, bytes) else str(value).encode()
     if not is_positive(context.case):
-        return {"data": content}
+        return content
     bytes_of_it = io.BytesIO()
     with tarfile.open(fileobj=bytes_of_it, mode="w:gz") as tar:
         entry = tarfile.TarInfo("input")
         entry.size = len(content)
         tar.addfile(entry, io.BytesIO(content))
-    return {"data": bytes_of_it.getvalue()}
+    return bytes_of_it.getvalue()
 
 
 def is_positive(case):
