@@ -6,6 +6,7 @@
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
 mod answer;
+mod client;
 mod hubs;
 mod interrupts;
 mod memory;
@@ -34,6 +35,7 @@ fn usable_cores() -> i32 {
 extendr_module! {
     mod faucet;
     fn usable_cores;
+    use client;
     use hubs;
     use metric;
     use outlet;
