@@ -32,7 +32,7 @@ replica_setting <- function(
 
 # A function, as the defaults of some ask the native side.
 setting_definitions <- function() {
-  c(own_definitions(), hub_definitions())
+  c(own_definitions(), hub_definitions(), client_definitions())
 }
 
 # But for those of workers that dial in: see hub-settings.R.
