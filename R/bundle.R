@@ -61,7 +61,7 @@ resolve_globals <- function(globals, fun, call = NULL) {
   }
   for (name in names(globals)) check_global(globals[[name]], name, call = call)
   # In one order, so that the same make the same bundle.
-  globals[order(names(globals), method = "radix")]
+  if (length(globals) == 0) list() else globals[order(names(globals), method = "radix")]
 }
 
 # What belongs to this process is nothing elsewhere.

@@ -97,17 +97,15 @@ without_masked <- function(code) {
 used_packages <- function(fun) {
   found <- list(named = character(), loaded = character())
   look <- function(code) {
-    if (is.call(code)) {
-      if (is.name(code[[1]]) && length(code) > 1) note(as.character(code[[1]]), code[[2]])
-      for (part in as.list(code)) look(part)
-    } else if (is.pairlist(code)) {
-      for (part in as.list(code)) look(part)
+    if (is.call(code) && is.name(code[[1]]) && length(code) > 1 && !rlang::is_missing(code[[2]])) {
+      note(as.character(code[[1]]), code[[2]])
+    }
+    if (is.call(code) || is.pairlist(code)) {
+      # Arguments that are left out, as in `x[1, ]`, are no code.
+      for (part in Filter(Negate(rlang::is_missing), as.list(code))) look(part)
     }
   }
   note <- function(by, what) {
-    if (identical(what, quote(expr = ))) { # nolint: spaces_inside_linter.
-      return()
-    }
     if (by %in% c("::", ":::")) {
       found$named <<- c(found$named, as.character(what))
     } else if (by %in% c("library", "require") && is.name(what) || by %in% loading_functions && rlang::is_string(what)) {

@@ -6,7 +6,9 @@
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
 mod answer;
+mod call;
 mod client;
+mod functions;
 mod hubs;
 mod interrupts;
 mod memory;
@@ -35,6 +37,7 @@ fn usable_cores() -> i32 {
 extendr_module! {
     mod faucet;
     fn usable_cores;
+    use call;
     use client;
     use hubs;
     use metric;

@@ -7,13 +7,14 @@ use hyper::header::{self, HeaderValue};
 use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, Response, StatusCode};
 
-use super::cause::Cause;
+use super::cause::{Cause, FAUCET_ERROR};
 use super::exchange::{Answer, AnswerBody};
 use super::headers;
 use super::reply::Reply;
 use super::service::Peer;
 use super::tunnel;
 use crate::descriptors::Descriptor;
+use crate::functions::Options;
 use crate::ops;
 use crate::pool::Pool;
 use crate::worker::native::STREAM;
@@ -94,6 +95,50 @@ pub(super) fn rejection(cause: Cause, head: bool, http2: bool) -> Response<Reply
     response
 }
 
+/// Why a function has refused a call, or failed: of all causes those that workers may name.
+const OF_FUNCTIONS: [&str; 5] = [
+    BAD_OPTION,
+    "bad_input",
+    "function_error",
+    "not_acceptable",
+    "unsupported_input",
+];
+
+/// The options of a call are not those that its function takes.
+pub(super) const BAD_OPTION: &str = "bad_option";
+
+fn function_cause(headers: &hyper::HeaderMap) -> Option<HeaderValue> {
+    let cause = headers.get(FAUCET_ERROR)?;
+    let known = OF_FUNCTIONS.iter().any(|known| cause == known);
+    known.then(|| cause.clone())
+}
+
+/// What is wrong with a call's options, for a function that has told what it takes; `None` if nothing is, or if that is for its
+/// worker to say.
+pub(super) fn option_refused(pool: &Pool, request: &Request<Incoming>) -> Option<Response<Reply>> {
+    let signature = pool.roster.signature()?;
+    let query = request.uri().query().unwrap_or_default();
+    let (error, option) = match Options::parse(query) {
+        Err(error) => (error.to_string(), None),
+        Ok(options) => {
+            let mismatch = signature.check(&options).err()?;
+            (mismatch.to_string(), Some(mismatch.option().to_owned()))
+        }
+    };
+    let body = serde_json::json!({"error": error, "option": option}).to_string();
+    let length = body.len();
+    let body = if request.method() == Method::HEAD {
+        String::new()
+    } else {
+        body
+    };
+    let mut response = json(StatusCode::BAD_REQUEST, body);
+    let headers = response.headers_mut();
+    headers.insert(FAUCET_ERROR, HeaderValue::from_static(BAD_OPTION));
+    headers.insert(header::CONTENT_LENGTH, length.into());
+    Some(response)
+}
+
 pub(super) fn respond(
     answer: Answer,
     upgrade: Option<(OnUpgrade, Descriptor)>,
@@ -101,10 +146,14 @@ pub(super) fn respond(
     for_front: bool,
 ) -> Response<Reply> {
     let mut headers = answer.headers;
+    let cause = function_cause(&headers);
     if matches!(answer.body, AnswerBody::Tunnel(..)) {
         headers::strip_ours(&mut headers);
     } else {
         headers::strip_response(&mut headers);
+        if let Some(cause) = cause {
+            headers.insert(FAUCET_ERROR, cause);
+        }
     }
     let reply = match answer.body {
         AnswerBody::Piece(chunk) => Reply::whole(chunk),

@@ -6,6 +6,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 
 use super::dispatcher::{Dispatcher, Outcome, Why};
+use super::server::Settings;
 
 /// The longest line, in bytes.
 const LONGEST: u64 = 256;
@@ -13,7 +14,7 @@ const LONGEST: u64 = 256;
 /// Lines until the front has nothing more to say.
 pub(super) async fn serve(
     dispatcher: &Dispatcher,
-    docs: Option<&str>,
+    settings: &Settings,
     stream: UnixStream,
 ) -> io::Result<()> {
     let (reader, mut writer) = stream.into_split();
@@ -26,12 +27,17 @@ pub(super) async fn serve(
         }
         let line = line.trim_end();
         let answer = match line {
-            "docs" => docs.map_or_else(|| "none".to_owned(), |path| format!("docs {path}")),
+            "docs" => told("docs", settings.docs.as_deref()),
+            "signature" => told("signature", settings.signature.as_deref()),
             _ => execute(dispatcher, line).await.to_owned(),
         };
         writer.write_all(answer.as_bytes()).await?;
         writer.write_all(b"\n").await?;
     }
+}
+
+fn told(what: &str, value: Option<&str>) -> String {
+    value.map_or_else(|| "none".to_owned(), |value| format!("{what} {value}"))
 }
 
 /// What a line asks for, of the request with that number.

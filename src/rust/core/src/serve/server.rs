@@ -41,6 +41,8 @@ pub struct Settings {
     pub body_memory: u64,
     /// The path of the app's documentation, for the front to tell.
     pub docs: Option<String>,
+    /// What the function takes that is served, as JSON in one line, for the front to tell.
+    pub signature: Option<String>,
 }
 
 /// A running server. Dropping it ends the thread and removes the sockets.
@@ -147,10 +149,10 @@ fn run(
             ));
         });
         let controlling = accept(control, |stream| {
-            let (dispatcher, docs) = (dispatcher.clone(), settings.docs.clone());
+            let (dispatcher, settings) = (dispatcher.clone(), settings.clone());
             tokio::spawn(async move {
                 // A front that hangs up has said all it wanted.
-                let _ = control::serve(&dispatcher, docs.as_deref(), stream).await;
+                let _ = control::serve(&dispatcher, &settings, stream).await;
             });
         });
         tokio::select! {

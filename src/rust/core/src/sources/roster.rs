@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::functions::Signature;
 use crate::lock::{MemberView, Table};
 use crate::ops::status::{LookupStatus, PoolStatus, State, TemplateStatus, WorkerStatus};
 use crate::sources::local::{resident_memory, WorkerRange};
@@ -46,6 +47,7 @@ pub struct Roster {
     template: Mutex<Option<TemplateStatus>>,
     lookup: Mutex<Option<LookupStatus>>,
     docs: OnceLock<String>,
+    signature: Mutex<Option<Arc<Signature>>>,
     draining: AtomicBool,
     /// How many workers there may be, and whether there are none because none are needed.
     size: Mutex<(Option<WorkerRange>, bool)>,
@@ -73,6 +75,7 @@ impl Roster {
             template: Mutex::default(),
             lookup: Mutex::default(),
             docs: OnceLock::new(),
+            signature: Mutex::default(),
             draining: AtomicBool::new(false),
             size: Mutex::default(),
             unserved: Mutex::new(Some(Instant::now())),
@@ -207,6 +210,22 @@ impl Roster {
     pub fn set_docs(&self, path: String) {
         // The first worker's word counts.
         let _ = self.docs.set(path);
+    }
+
+    /// What the function takes that is served here: the last worker's word counts, and after its end, too.
+    pub fn set_signature(&self, signature: Signature) {
+        *self.known_signature() = Some(Arc::new(signature));
+    }
+
+    /// What the function takes; `None` if that is not known, or if this is no function.
+    pub fn signature(&self) -> Option<Arc<Signature>> {
+        self.known_signature().clone()
+    }
+
+    fn known_signature(&self) -> MutexGuard<'_, Option<Arc<Signature>>> {
+        self.signature
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn is_draining(&self) -> bool {

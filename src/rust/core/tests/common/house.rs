@@ -136,6 +136,7 @@ impl House {
             connections: Connections::default(),
             tls: plan.tls,
             lifecycle: Lifecycle::default(),
+            management: std::sync::OnceLock::new(),
         });
         let count = addresses.len();
         match plan.remote {
