@@ -137,14 +137,14 @@ upload_folder <- function(server, folder, progress, call = NULL) {
   # Ctrl-C while it was packed is taken here.
   if (identical(packed$class, "interrupted")) allow_interrupt()
   digest <- check_result(packed, call = call)$digest
-  known <- ask(server, "HEAD", paste0("/bundles/", digest), call = call)
+  known <- send_request(server, "HEAD", paste0("/bundles/", digest), call = call)
   if (known$status == 200) {
     return(digest)
   }
   # Of HEAD there is nothing to say why.
   if (known$status != 404) ask_json(server, "GET", paste0("/bundles/", digest), call = call)
   progress$step(paste0("Uploading ", format_size(file.size(archive))))
-  sent <- ask(
+  sent <- send_request(
     server, "PUT", "/bundles", file = archive, headers = list("content-type" = "application/gzip"), timeout = Inf, call = call
   )
   sent <- read_answer(sent, server, call = call)
@@ -152,8 +152,4 @@ upload_folder <- function(server, folder, progress, call = NULL) {
     abort("answer", "What came to {.url {server$url}} is not what was sent: it is told as {.val {as_string(sent$bundle)}}.", call = call)
   }
   digest
-}
-
-format_size <- function(bytes) {
-  if (bytes < 1024^2) paste(max(1, round(bytes / 1024)), "KB") else paste(format(round(bytes / 1024^2, 1), trim = TRUE), "MB")
 }

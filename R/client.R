@@ -13,7 +13,7 @@ most_bytes <- 2^31 - 1
 # Makes a request and returns its answer: `status`, `headers` (a list by lower-case name) and `body` (raw). `content` is `body`
 # (raw) or `file` (a path). `heard` is given the body's bytes as they come, which are then not in the answer; `waiting` is called
 # between two looks.
-ask <- function(
+send_request <- function(
     server, method, path, body = NULL, file = NULL, headers = list(), timeout = answer_timeout, most = most_bytes,
     heard = NULL, waiting = NULL, call = NULL) {
   started <- check_result(client_start(list(
@@ -61,7 +61,7 @@ ask_json <- function(server, method, path, content = NULL, ..., call = NULL) {
     headers[["content-type"]] <- "application/json"
     body <- charToRaw(enc2utf8(as_json(content)))
   }
-  read_answer(ask(server, method, path, body = body, headers = headers, ..., call = call), server, call = call)
+  read_answer(send_request(server, method, path, body = body, headers = headers, ..., call = call), server, call = call)
 }
 
 # Vectors of length one become scalars, but for those in I().

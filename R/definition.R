@@ -74,8 +74,13 @@ define <- function(fn, given, default_name, call = NULL) {
       i = "{.arg fn} is a function, a folder, or a file that defines functions."
     ), option = if (length(sources) == 0) "fn" else sources[[2]], call = call)
   }
+  if (sources == "fn") check_code(fn, call = call)
   refuse_unfit(sources, fn, given, call = call)
-  name <- check_function_name(given$name %||% default_name, call = call)
+  name <- given$name %||% default_name
+  if (is.null(name)) {
+    abort("option", "{.arg name} is missing: it says what the function is called, such as {.val sed}.", option = "name", call = call)
+  }
+  name <- check_function_name(name, call = call)
   settings <- settings_fields(given, call = call)
   made <- switch(
     sources,
@@ -128,15 +133,10 @@ command_fields <- function(given, call = NULL) {
   fields
 }
 
-# A function, a folder, or one file of R code.
-define_code <- function(fn, name, given, call = NULL) {
+# A function, a folder or a file of R code, which must be there.
+check_code <- function(fn, call = NULL) {
   if (is.function(fn)) {
-    rds <- check_setting(given$rds %||% FALSE, "rds", setting("flag", NULL, ""), call = call)
-    stream <- check_setting(given$stream %||% FALSE, "stream", setting("flag", NULL, ""), call = call)
-    folder <- write_function(
-      fn, name, given$packages %||% character(), given$globals %||% list(), stream = stream, rds = rds, call = call
-    )
-    return(list(definition = list(), folder = folder, is_made = TRUE))
+    return(invisible())
   }
   if (!rlang::is_string(fn)) {
     abort("option", c(
@@ -151,13 +151,26 @@ define_code <- function(fn, name, given, call = NULL) {
       i = if (!is_absolute(path)) "The working directory is {.path {getwd()}}."
     ), option = "fn", call = call)
   }
+  if (!dir.exists(path) && !grepl("[.]R$", path, ignore.case = TRUE)) {
+    abort("option", c(
+      "{.path {fn}} is neither a folder, nor R code ({.file .R}), nor a file that defines functions ({.file .yaml}, {.file .json}).",
+      i = "A program is deployed by {.arg command}."
+    ), option = "fn", call = call)
+  }
+}
+
+# A function, a folder, or one file of R code.
+define_code <- function(fn, name, given, call = NULL) {
+  if (is.function(fn)) {
+    rds <- check_setting(given$rds %||% FALSE, "rds", setting("flag", NULL, ""), call = call)
+    stream <- check_setting(given$stream %||% FALSE, "stream", setting("flag", NULL, ""), call = call)
+    folder <- write_function(
+      fn, name, given$packages %||% character(), given$globals %||% list(), stream = stream, rds = rds, call = call
+    )
+    return(list(definition = list(), folder = folder, is_made = TRUE))
+  }
+  path <- path.expand(fn)
   if (!dir.exists(path)) {
-    if (!grepl("[.]R$", path, ignore.case = TRUE)) {
-      abort("option", c(
-        "{.path {fn}} is neither a folder, nor R code ({.file .R}), nor a file that defines functions ({.file .yaml}, {.file .json}).",
-        i = "A program is deployed by {.arg command}."
-      ), option = "fn", call = call)
-    }
     folder <- tempfile("faucet-function-")
     dir.create(folder)
     file.copy(path, folder)

@@ -172,12 +172,12 @@ function_logs <- function(name, n = 100, follow = FALSE, to = NULL, token = NULL
   query <- list(entrypoint = name, n = as.character(n))
   if (!follow) {
     found <- ask_json(server, "GET", with_query("/log", query), call = call)
-    return(split_lines(as_string(found$logs)))
+    return(log_lines(as_string(found$logs)))
   }
   path <- with_query("/log", c(query, follow = "1"))
   lines <- line_reader(function(line) put(paste0(line, "\n")))
   answer <- tryCatch(
-    ask(server, "GET", path, timeout = Inf, most = Inf, heard = lines$add, call = call),
+    send_request(server, "GET", path, timeout = Inf, most = Inf, heard = lines$add, call = call),
     # As Ctrl-C ends what has no end.
     interrupt = function(condition) NULL
   )
@@ -186,7 +186,7 @@ function_logs <- function(name, n = 100, follow = FALSE, to = NULL, token = NULL
   invisible()
 }
 
-split_lines <- function(text) {
+log_lines <- function(text) {
   if (is.na(text) || !nzchar(text)) character() else strsplit(sub("\n$", "", text), "\n", fixed = TRUE)[[1]]
 }
 
@@ -199,7 +199,7 @@ line_reader <- function(tell, most = 1024^2) {
       ends <- which(bytes == as.raw(10L))
       last <- if (length(ends) > 0) max(ends) else if (length(bytes) > most) length(bytes) else 0L
       rest <<- bytes[seq_along(bytes) > last]
-      for (line in split_lines(bytes_as_text(bytes[seq_len(last)]))) tell(line)
+      for (line in log_lines(bytes_as_text(bytes[seq_len(last)]))) tell(line)
     },
     end = function() {
       if (length(rest) > 0) tell(bytes_as_text(rest))

@@ -120,11 +120,13 @@ used_packages <- function(fun) {
 check_installed <- function(used, fun, of, call = NULL) {
   for (package in used$named) {
     if (is_installed(package)) next
-    place <- place_of(lines <- lines_of(fun), first_line(package, lines$text))
+    lines <- lines_of(fun)
+    line <- first_line(package, lines$text)
+    place <- place_of(lines, line)
     abort("function", c(
       "Package {.pkg {package}} is used in {place} of {.code {of}}, and is not installed here.",
       i = "What is deployed is built from the packages of this session, whose versions the agent compares with its own."
-    ), name = package, `function` = of, line = first_line(package, lines$text), call = call)
+    ), name = package, `function` = of, line = line, call = call)
   }
 }
 
@@ -136,7 +138,10 @@ is_installed <- function(package) {
 lines_of <- function(fun) {
   source <- attr(fun, "srcref")
   if (is.null(source)) {
-    return(list(text = deparse(fun), file = NULL))
+    text <- deparse(fun)
+    # R writes what follows the parameters below them.
+    if (length(text) > 1 && endsWith(text[[1]], ") ")) text <- c(paste0(text[[1]], text[[2]]), text[-(1:2)])
+    return(list(text = text, file = NULL))
   }
   file <- attr(source, "srcfile")$filename
   has_file <- rlang::is_string(file) && nzchar(file) && !startsWith(file, "<")

@@ -58,7 +58,7 @@ invoke <- function(
   accept <- if (rds) "application/x-rds, application/json;q=0.9, */*;q=0.1" else "*/*"
   headers <- c(list(accept = accept), if (!is.null(sent$type)) list("content-type" = sent$type))
   answer <- rlang::try_fetch(
-    ask(server, method, paste0(path, query), body = sent$body, headers = headers, timeout = timeout, call = call),
+    send_request(server, method, paste0(path, query), body = sent$body, headers = headers, timeout = timeout, call = call),
     faucet_error_connect = function(error) raise_no_answer(error),
     faucet_error_timeout = function(error) raise_no_answer(error),
     faucet_error_answer = function(error) raise_no_answer(error)
@@ -177,9 +177,9 @@ decode_answer <- function(answer, rds, call = NULL) {
   } else if (media == "application/json" || endsWith(media, "+json")) {
     read("JSON", parse_json(answer$body, simplify = TRUE))
   } else if (media == "text/csv") {
-    read("CSV", utils::read.csv(text = answer_text(answer), check.names = FALSE, encoding = "UTF-8"))
+    read("CSV", utils::read.csv(text = text_of_answer(answer), check.names = FALSE, encoding = "UTF-8"))
   } else if (startsWith(media, "text/")) {
-    answer_text(answer)
+    text_of_answer(answer)
   } else if (rds && media %in% c("application/x-rds", "application/rds")) {
     read("RDS", read_rds(answer$body))
   } else {
@@ -194,7 +194,7 @@ read_rds <- function(bytes) {
 }
 
 # In UTF-8, from what it says that it is.
-answer_text <- function(answer) {
+text_of_answer <- function(answer) {
   type <- answer$headers[["content-type"]] %||% ""
   form <- "^.*;[[:space:]]*charset=\"?([^\";[:space:]]+)\"?.*$"
   charset <- if (grepl(form, type, ignore.case = TRUE)) sub(form, "\\1", type, ignore.case = TRUE) else "UTF-8"
@@ -209,7 +209,7 @@ answer_text <- function(answer) {
 
 # An answer that is an error; what it says is nobody's template.
 raise_invoke <- function(answer, name, call = NULL) {
-  text <- answer_text(answer)
+  text <- text_of_answer(answer)
   content <- if (has_json(answer)) tryCatch(parse_json(answer$body), error = function(error) NULL)
   why <- if (is.list(content) && rlang::is_string(content$error)) content$error
   cause <- answer$headers[["faucet-error"]]

@@ -39,7 +39,7 @@ secret_set <- function(name, file = NULL, to = NULL, token = NULL) {
   value <- if (is.null(file)) ask_secret(name, call = call) else read_secret(file, call = call)
   if (length(value) == 0) abort("secret", "The secret {.val {name}} would be empty.", name = name, call = call)
   headers <- list("content-type" = "application/octet-stream")
-  answer <- ask(server, "PUT", paste0("/secrets/", name), body = value, headers = headers, call = call)
+  answer <- send_request(server, "PUT", paste0("/secrets/", name), body = value, headers = headers, call = call)
   read_answer(answer, server, call = call)
   invisible(name)
 }
@@ -58,7 +58,7 @@ secret_delete <- function(name, to = NULL, token = NULL) {
   call <- rlang::current_env()
   name <- check_function_name(name, call = call)
   server <- resolve_server(to, token, call = call)
-  answer <- ask(server, "DELETE", paste0("/secrets/", name), call = call)
+  answer <- send_request(server, "DELETE", paste0("/secrets/", name), call = call)
   # There may be nothing to tell.
   if (answer$status != 204) read_answer(answer, server, call = call)
   invisible(name)
