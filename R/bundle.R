@@ -121,8 +121,7 @@ without_source <- function(code) {
     kept <- attributes(code)
     attributes(code) <- kept[setdiff(names(kept), c("srcref", "srcfile", "wholeSrcref"))]
     for (i in seq_along(code)) {
-      part <- code[[i]]
-      if (is.call(part)) code[[i]] <- without_source(part)
+      if (is.call(code[[i]])) code[[i]] <- without_source(code[[i]])
     }
   }
   code

@@ -41,7 +41,7 @@ definitions_in <- function(content, path, call = NULL) {
   if (is.list(content) && "functions" %in% names(content)) {
     found <- content$functions
     if (rlang::is_named(found) && all(vapply(found, is.list, NA))) {
-      found <- Map(function(one, name) utils::modifyList(list(name = name), one), found, names(found))
+      found <- Map(function(one, name) utils::modifyList(list(name = name), one), unname(found), names(found))
     }
   }
   if (rlang::is_named(found)) found <- list(found)

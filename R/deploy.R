@@ -205,22 +205,11 @@ is_under_way <- function(found) {
 }
 
 check_deployed <- function(found, wait, call = NULL) {
-  well <- vapply(found, function(one) identical(one$status, "deployed"), NA)
-  if (all(well)) {
+  bad <- Filter(Negate(is_well), found)
+  if (length(bad) == 0) {
     return(invisible())
   }
-  bad <- found[!well]
-  messages <- vapply(bad, function(one) {
-    name <- as_string(one$name)
-    why <- as_string(one$message)
-    if (is_under_way(list(one))) {
-      paste0("`", name, "` has not answered within ", format(wait, scientific = FALSE), " s. It is still being tried.")
-    } else if (is.na(why)) {
-      paste0("`", name, "` does not answer: it is ", as_string(one$status), ".")
-    } else {
-      paste0("`", name, "` cannot be deployed: ", why)
-    }
-  }, "")
+  messages <- vapply(bad, why_not_deployed, "", wait = wait)
   lines <- lapply(bad, function(one) as.character(unlist(one$lines)))
   shown <- Map(function(message, lines) {
     c(message, if (length(lines) > 0) c("Its last lines:", rlang::set_names(lines, rep(" ", length(lines)))))
@@ -230,6 +219,24 @@ check_deployed <- function(found, wait, call = NULL) {
     class = error_class("deploy"), lines = unlist(lines), functions = function_table(found), call = shown_call(call),
     trace = trace_to(call)
   )
+}
+
+# One that is deployed and has something to say is the version before: it goes on, as the new one does not start.
+is_well <- function(one) {
+  identical(one$status, "deployed") && !rlang::is_string(one$message)
+}
+
+why_not_deployed <- function(one, wait) {
+  name <- paste0("`", as_string(one$name), "`")
+  why <- as_string(one$message)
+  if (is_under_way(list(one))) {
+    paste0(name, " has not answered within ", format(wait, scientific = FALSE), " s. It is still being tried.")
+  } else if (is.na(why)) {
+    paste0(name, " does not answer: it is ", as_string(one$status), ".")
+  } else {
+    before <- if (identical(one$status, "deployed")) paste0(" Version ", as_string(one$version), " goes on.")
+    paste0(name, " cannot be deployed: ", why, before)
+  }
 }
 
 # What is seen of a deployment: a line that changes where the terminal can do that, or else a message at its start and its end.

@@ -31,7 +31,7 @@
 #' All inherit from `faucet_error`.
 #'
 #' - `faucet_error_invoke`: there is no answer, or it is an error. Fields `status` (of HTTP; `NA` if there is no answer), `cause`, what
-#'   `Faucet-Error` says, and `body`, the answer's text. Each cause has a class of its own, such as
+#'   `Faucet-Error` says, and `answer`, its text. Each cause has a class of its own, such as
 #'   `faucet_error_invoke_function_error` (R has raised an error), `faucet_error_invoke_bad_option`, `faucet_error_invoke_queue_full`,
 #'   `faucet_error_invoke_timeout` (of the server's), `faucet_error_invoke_unauthorized`. Without an answer these are
 #'   `faucet_error_connect`, `faucet_error_timeout` and `faucet_error_answer`, as everywhere.
@@ -43,11 +43,15 @@
 #' \dontrun{
 #' invoke("sed", "I hate this", e = "s/hate/love/")
 #' invoke("mpg", data.frame(wt = c(2.5, 3)), timeout = 5)
-#' tryCatch(invoke("mpg", "nonsense"), faucet_error_invoke = function(error) error$body)
+#' tryCatch(invoke("mpg", "nonsense"), faucet_error_invoke = function(error) error$answer)
 #' }
 invoke <- function(
     name, input, ..., to = NULL, timeout = Inf, type = NULL, rds = FALSE, method = "POST", options = list(), token = NULL) {
   call <- rlang::current_env()
+  typed <- match.call(function(...) NULL, sys.call(), envir = parent.frame())
+  if (any(is_abbreviated(names(typed)))) {
+    return(eval(with_options_apart(typed), parent.frame()))
+  }
   path <- call_path(name, call = call)
   timeout <- check_wait(timeout, "timeout", call = call)
   rds <- check_setting(rds, "rds", setting("flag", NULL, ""), call = call)
@@ -65,6 +69,22 @@ invoke <- function(
   )
   if (answer$status >= 400) raise_invoke(answer, name, call = call)
   decode_answer(answer, rds, call = call)
+}
+
+# R takes an abbreviation for any argument before `...`: an option `n` would be the function's name.
+is_abbreviated <- function(typed) {
+  own <- c("name", "input")
+  typed <- typed %||% character()
+  nzchar(typed) & !typed %in% own & (startsWith(own[[1]], typed) | startsWith(own[[2]], typed))
+}
+
+# The same call with such options in a list.
+with_options_apart <- function(typed) {
+  apart <- is_abbreviated(names(typed))
+  given <- as.call(c(list(base::list), as.list(typed)[apart]))
+  rest <- typed[!apart]
+  rest$options <- if (is.null(rest$options)) given else as.call(list(base::c, given, rest$options))
+  rest
 }
 
 call_path <- function(name, call = NULL) {
@@ -167,7 +187,7 @@ decode_answer <- function(answer, rds, call = NULL) {
   read <- function(what, code) {
     tryCatch(code, error = function(error) {
       abort(c("invoke", "answer"), "The answer is no {what}.",
-        status = answer$status, cause = "bad_answer", body = NULL, parent = error, call = call
+        status = answer$status, cause = "bad_answer", answer = NULL, parent = error, call = call
       )
     })
   }
@@ -217,10 +237,18 @@ raise_invoke <- function(answer, name, call = NULL) {
   what <- paste0("`", name, "` has answered with status ", answer$status, if (!is.null(why)) ": ", why)
   plain <- if (!is.null(cause) && grepl("^[a-z_]+$", cause)) cause
   rlang::abort(
-    c(what, i = if (answer$status == 401) "The token is given by `token`, `options(faucet.token = )` or FAUCET_TOKEN."),
+    c(what, i = hint_for_call(answer$status, plain)),
     class = error_class(c(if (!is.null(plain)) paste0("invoke_", plain), "invoke")), status = answer$status,
-    cause = cause %||% NA_character_, body = text, option = content$option, call = shown_call(call), trace = trace_to(call)
+    cause = cause %||% NA_character_, answer = text, option = content$option, call = shown_call(call), trace = trace_to(call)
   )
+}
+
+hint_for_call <- function(status, cause) {
+  if (status == 401) {
+    "The token is given by `token`, `options(faucet.token = )` or FAUCET_TOKEN."
+  } else if (identical(cause, "no_route")) {
+    "`functions()` tells what is deployed."
+  }
 }
 
 # The same error, which is one of invoke()'s, too.
