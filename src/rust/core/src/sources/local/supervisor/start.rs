@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use nix::sys::signal::Signal;
 use tokio::sync::oneshot;
 
 use super::ending::SHORT_GRACE;
@@ -159,6 +160,7 @@ impl Supervisor {
             dir: self.settings.dir.clone(),
             env,
             stdin: None,
+            orphaned: Signal::SIGINT,
         };
         let outlet = self.outlet(member);
         let (process, exit) = Process::start(&self.resources.spawner, launch, &outlet).await?;
