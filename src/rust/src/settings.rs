@@ -115,6 +115,12 @@ impl<'a> Named<'a> {
         self.take(name, "a list", Robj::as_list)
     }
 
+    pub fn raw(&self, name: &str) -> Result<Vec<u8>, Failure> {
+        self.take(name, "a raw vector", |value| {
+            value.as_raw_slice().map(<[u8]>::to_vec)
+        })
+    }
+
     /// None for `NULL`.
     pub fn if_any<T>(
         &self,
