@@ -15,6 +15,7 @@ use crate::client_stream::ClientStream;
 use crate::sources::Failure;
 
 /// Whose certificates are believed.
+#[derive(Debug)]
 pub struct ClientTls {
     config: Arc<ClientConfig>,
 }
@@ -57,6 +58,38 @@ impl ClientTls {
         let stream = TlsStream::new(socket, session.into());
         stream.handshake().await?;
         Ok(ClientStream::Tls(Box::new(stream)))
+    }
+}
+
+/// Two are the same if they were loaded at once: what a file held then is not compared.
+impl PartialEq for ClientTls {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.config, &other.config)
+    }
+}
+
+/// The other side of connections with TLS: whose word is believed, and the name that its certificate must have.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    tls: Arc<ClientTls>,
+    host_name: Arc<str>,
+}
+
+impl Peer {
+    /// `host_name` is a name or an IP address, which may be in brackets.
+    pub fn new(tls: Arc<ClientTls>, host_name: impl Into<Arc<str>>) -> Self {
+        Self {
+            tls,
+            host_name: host_name.into(),
+        }
+    }
+
+    /// Shakes hands; see [`ClientTls::connect`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn connect(&self, socket: TcpStream) -> io::Result<ClientStream> {
+        self.tls.connect(&self.host_name, socket).await
     }
 }
 

@@ -255,7 +255,7 @@ impl Worker {
     /// What the system says.
     pub async fn connect(&self) -> io::Result<Connection> {
         let connection = match &self.dialled {
-            None => Connection::open(&self.address).await?,
+            None => self.open().await?,
             Some(dialled) => dialled.open().await?,
         };
         let mut lines = self.lines();
@@ -270,6 +270,15 @@ impl Worker {
             connection.watch_other_side();
         }
         Ok(connection)
+    }
+
+    /// A connection of its own, for whoever looks at the worker. Not counted, and not cut with the others.
+    ///
+    /// # Errors
+    /// What the system says, or why hands could not be shaken.
+    pub(crate) async fn open(&self) -> io::Result<Connection> {
+        let peer = self.remote.as_ref().and_then(Remote::peer);
+        Connection::open_to(&self.address, peer).await
     }
 
     /// A kept-alive connection, the one used last, if there is one. For a lease's holder.

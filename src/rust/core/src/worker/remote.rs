@@ -16,6 +16,7 @@ use hyper::{Request, Response, StatusCode, Uri};
 
 use super::{Address, Connection, Outgoing, Report, SendFailed, Worker};
 use crate::environment::SystemError;
+use crate::tls::Peer;
 
 /// In a request: how many seconds it may wait for a worker there. Fronts send `0`.
 pub const WAIT: HeaderName = HeaderName::from_static("faucet-wait");
@@ -56,6 +57,8 @@ pub struct Remote {
     cancel: bool,
     /// Whether the connection is all that there is of it: one that is closed is noticed by any worker.
     is_slot: bool,
+    /// If it is reached with TLS.
+    peer: Option<Peer>,
 }
 
 impl Remote {
@@ -64,7 +67,20 @@ impl Remote {
             workers: AtomicU32::new(0),
             cancel,
             is_slot: false,
+            peer: None,
         }
+    }
+
+    /// The same, reached with TLS if there is a peer.
+    #[must_use]
+    pub fn with_peer(mut self, peer: Option<Peer>) -> Self {
+        self.peer = peer;
+        self
+    }
+
+    /// With whom hands are to be shaken.
+    pub fn peer(&self) -> Option<&Peer> {
+        self.peer.as_ref()
     }
 
     /// Of a slot that a worker has dialled in with.
@@ -246,7 +262,7 @@ pub async fn probe(
 ) -> Result<(), String> {
     let path = ready_path.or_else(|| worker.is_faucet().then_some(READY));
     let look = async {
-        let mut connection = Connection::open(&worker.address).await?;
+        let mut connection = worker.open().await?;
         let Some(path) = path else {
             return Ok::<_, io::Error>(None);
         };
@@ -289,6 +305,8 @@ fn says(headers: &HeaderMap, name: HeaderName, value: &str) -> bool {
 fn text(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::Other => error.to_string(),
+        // Whose certificate is not believed, as a rule.
+        io::ErrorKind::InvalidData if error.get_ref().is_some() => format!("TLS: {error}"),
         // Without the number.
         _ if error.raw_os_error().is_some() => SystemError(error).to_string().to_lowercase(),
         kind => kind.to_string(),

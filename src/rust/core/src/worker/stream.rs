@@ -15,6 +15,7 @@ use super::interim::{Interim, Sight};
 use super::unacknowledged::unacknowledged;
 use super::Address;
 use crate::client_stream::ClientStream;
+use crate::tls::Peer;
 
 /// What has happened on the wire since the last [`restart`](Wire::restart). It decides whether a
 /// request may be sent again, and when to acknowledge.
@@ -182,7 +183,8 @@ pub(crate) fn widen(stream: &UnixStream) {
 enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
-    Dialled(ClientStream),
+    /// With TLS, or dialled by the worker.
+    Client(ClientStream),
 }
 
 /// A worker's socket.
@@ -197,12 +199,19 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    pub(super) async fn open(address: &Address) -> io::Result<(Self, Arc<Wire>, Handle)> {
+    /// Over a new connection, with TLS if there is a `peer`.
+    pub(super) async fn open(
+        address: &Address,
+        peer: Option<&Peer>,
+    ) -> io::Result<(Self, Arc<Wire>, Handle)> {
         let socket = match address {
             Address::Tcp(address) => {
                 let stream = TcpStream::connect(address).await?;
                 stream.set_nodelay(true)?;
-                Socket::Tcp(stream)
+                match peer {
+                    None => Socket::Tcp(stream),
+                    Some(peer) => Socket::Client(peer.connect(stream).await?),
+                }
             }
             Address::Unix(path) => {
                 let stream = UnixStream::connect(path).await?;
@@ -217,7 +226,7 @@ impl Stream {
 
     /// Over a connection that a worker has dialled.
     pub(super) fn dialled(stream: ClientStream) -> io::Result<(Self, Arc<Wire>, Handle)> {
-        Self::over(Socket::Dialled(stream))
+        Self::over(Socket::Client(stream))
     }
 
     fn over(socket: Socket) -> io::Result<(Self, Arc<Wire>, Handle)> {
@@ -230,7 +239,7 @@ impl Stream {
                 socket: socket2::SockRef::from(stream).try_clone()?,
                 tcp: false,
             },
-            Socket::Dialled(stream) => Handle {
+            Socket::Client(stream) => Handle {
                 socket: socket2::SockRef::from(stream).try_clone()?,
                 tcp: true,
             },
@@ -282,7 +291,7 @@ impl AsyncRead for Stream {
         let polled = match &mut self.socket {
             Socket::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             Socket::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
-            Socket::Dialled(stream) => Pin::new(stream).poll_read(cx, buf),
+            Socket::Client(stream) => Pin::new(stream).poll_read(cx, buf),
         };
         let this = &mut *self;
         let came = &buf.filled()[before..];
@@ -325,7 +334,7 @@ impl AsyncWrite for Stream {
         let polled = match &mut self.socket {
             Socket::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
             Socket::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
-            Socket::Dialled(stream) => Pin::new(stream).poll_write(cx, buf),
+            Socket::Client(stream) => Pin::new(stream).poll_write(cx, buf),
         };
         self.wire.note_write(&polled);
         polled
@@ -346,7 +355,7 @@ impl AsyncWrite for Stream {
         let polled = match &mut self.socket {
             Socket::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Socket::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Socket::Dialled(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Socket::Client(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         };
         self.wire.note_write(&polled);
         polled
@@ -360,7 +369,7 @@ impl AsyncWrite for Stream {
         match &mut self.socket {
             Socket::Tcp(_) | Socket::Unix(_) => Poll::Ready(Ok(())),
             // With TLS, what the socket did not take waits for this.
-            Socket::Dialled(stream) => {
+            Socket::Client(stream) => {
                 let polled = Pin::new(stream).poll_flush(cx);
                 self.wire
                     .blocked
@@ -374,7 +383,7 @@ impl AsyncWrite for Stream {
         match &mut self.socket {
             Socket::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Socket::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
-            Socket::Dialled(stream) => Pin::new(stream).poll_shutdown(cx),
+            Socket::Client(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

@@ -89,6 +89,7 @@ impl Replicas {
         let usage = Usage {
             slots: settings.slots,
             remote: Some(settings.cancel),
+            peer: None,
             authority: settings.target.authority().to_owned(),
             ready_path: settings.ready_path.clone(),
             exclusive: *settings.target.host() == Host::Loopback,
