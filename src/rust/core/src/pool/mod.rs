@@ -58,6 +58,8 @@ pub struct Pool {
     pub sessions: Option<Arc<Sessions>>,
     /// The part of its requests' paths that its workers do not see; none for the root.
     prefix: Option<HeaderValue>,
+    /// Whether its workers see the whole path.
+    keeps_path: bool,
     /// Requests that have found it and whose answers have not begun: waiting ones, and those that still arrive.
     requests: AtomicUsize,
     leaving: AtomicBool,
@@ -67,7 +69,17 @@ pub struct Pool {
 impl Pool {
     pub fn new(route: Route, limits: PoolLimits, ops: Arc<Ops>) -> Arc<Self> {
         let table = Table::new(limits.queue);
-        Self::over(route, limits, ops, table, None)
+        Arc::new(Self::over(route, limits, ops, table, None))
+    }
+
+    /// One whose workers see the whole path of its requests: they have the same route themselves.
+    pub fn keeping_path(route: Route, limits: PoolLimits, ops: Arc<Ops>) -> Arc<Self> {
+        let table = Table::new(limits.queue);
+        Arc::new(Self {
+            prefix: None,
+            keeps_path: true,
+            ..Self::over(route, limits, ops, table, None)
+        })
     }
 
     /// One whose clients stay with one worker each.
@@ -82,7 +94,13 @@ impl Pool {
     ) -> io::Result<Arc<Self>> {
         let table = Table::spreading(limits.queue);
         let sessions = Sessions::new(sessions, table.clone())?;
-        Ok(Self::over(route, limits, ops, table, Some(sessions)))
+        Ok(Arc::new(Self::over(
+            route,
+            limits,
+            ops,
+            table,
+            Some(sessions),
+        )))
     }
 
     fn over(
@@ -91,13 +109,14 @@ impl Pool {
         ops: Arc<Ops>,
         table: Arc<Table<Worker>>,
         sessions: Option<Arc<Sessions>>,
-    ) -> Arc<Self> {
+    ) -> Self {
         let roster = match &sessions {
             None => Roster::new(table.clone()),
             Some(_) => Roster::sticky(table.clone()),
         };
-        Arc::new(Self {
+        Self {
             prefix: route.prefix_header(),
+            keeps_path: false,
             route,
             roster: Arc::new(roster),
             sessions,
@@ -107,7 +126,7 @@ impl Pool {
             requests: AtomicUsize::new(0),
             leaving: AtomicBool::new(false),
             left: Notify::new(),
-        })
+        }
     }
 
     /// Its name: its route, as it was given.
@@ -122,6 +141,11 @@ impl Pool {
     /// The prefix that is taken off its requests' paths, for `X-Forwarded-Prefix`.
     pub fn prefix(&self) -> Option<&HeaderValue> {
         self.prefix.as_ref()
+    }
+
+    /// Whether its workers see the whole path of its requests.
+    pub fn keeps_path(&self) -> bool {
+        self.keeps_path
     }
 
     /// How it is, now, but its workers' memory.

@@ -115,6 +115,7 @@ impl PoolSettings {
         let ops = ops.of_pool(self.route.name(), metrics);
         let (route, limits) = (self.route.clone(), self.limits.clone());
         match &self.sessions {
+            None if self.source.keeps_path() => Ok(Pool::keeping_path(route, limits, ops)),
             None => Ok(Pool::new(route, limits, ops)),
             Some(sessions) => Pool::sticky(route, limits, ops, sessions.clone()).map_err(system),
         }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::agents::AgentsSettings;
 use super::hub::HubPool;
 use super::local::{LocalSettings, Resources, Supervisor, WorkerRange};
 use super::replicas::{Replicas, Settings as ReplicasSettings};
@@ -99,6 +100,8 @@ pub enum Source {
     Replicas(ReplicasSettings),
     /// Workers that dial in.
     Hub,
+    /// Agents, each of which has a pool of its own by the same route.
+    Agents(AgentsSettings),
 }
 
 /// A source with all that it needs from the system.
@@ -106,6 +109,7 @@ pub enum Prepared {
     Local(LocalSettings, Arc<Resources>),
     Replicas(ReplicasSettings),
     Hub(HubPool),
+    Agents(AgentsSettings),
 }
 
 impl Source {
@@ -113,7 +117,7 @@ impl Source {
     pub fn workers(&self) -> WorkerRange {
         match self {
             Self::Local(settings) => settings.workers,
-            Self::Replicas(_) | Self::Hub => WorkerRange::fixed(0),
+            Self::Replicas(_) | Self::Hub | Self::Agents(_) => WorkerRange::fixed(0),
         }
     }
 
@@ -121,8 +125,13 @@ impl Source {
     pub fn watched(&self) -> Option<&Path> {
         match self {
             Self::Local(settings) => settings.watch.then_some(settings.dir.as_path()),
-            Self::Replicas(_) | Self::Hub => None,
+            Self::Replicas(_) | Self::Hub | Self::Agents(_) => None,
         }
+    }
+
+    /// Whether its workers see the whole path of a request, as they have the route, too.
+    pub fn keeps_path(&self) -> bool {
+        matches!(self, Self::Agents(_))
     }
 
     /// Has as many, if they are its own.
@@ -165,6 +174,7 @@ impl Source {
         Ok(match self {
             Self::Local(settings) => Prepared::Local(settings, resources()?),
             Self::Replicas(settings) => Prepared::Replicas(settings),
+            Self::Agents(settings) => Prepared::Agents(settings),
             Self::Hub => return Err(io::Error::other("a hub makes its pools itself")),
         })
     }
@@ -182,6 +192,7 @@ impl Prepared {
                 let (replicas, handle) = Replicas::new(settings, context);
                 (Box::pin(replicas.run()), handle)
             }
+            Self::Agents(settings) => settings.start(context),
             Self::Hub(pool) => pool.start(context),
         }
     }

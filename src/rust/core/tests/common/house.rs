@@ -1,7 +1,7 @@
 //! A front over fixed workers, in this process.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use faucet_core::body::Store;
 use faucet_core::descriptors::Descriptors;
@@ -139,6 +139,7 @@ impl House {
             connections: Connections::default(),
             tls: plan.tls,
             lifecycle: Lifecycle::default(),
+            management: OnceLock::new(),
         });
         let count = addresses.len();
         match plan.remote {
@@ -159,6 +160,7 @@ impl House {
                     remote,
                     peer: plan.peer.clone(),
                     authority: "pods".into(),
+                    pool: None,
                     ready_path: None,
                     exclusive: false,
                 };

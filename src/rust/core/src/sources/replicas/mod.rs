@@ -28,6 +28,7 @@ use super::{Command, Failure, Notifier, Reply, Roster, SourceContext, SourceEven
 use crate::clock::until;
 use crate::ops::status::{LookupState, LookupStatus};
 use crate::ops::Ops;
+use crate::worker::Address;
 
 /// Records that live shorter are not looked up more often, and after a failure the next lookup comes this soon.
 const SHORTEST_REFRESH: Duration = Duration::from_secs(5);
@@ -91,6 +92,7 @@ impl Replicas {
             remote: Some(settings.cancel),
             peer: None,
             authority: settings.target.authority().to_owned(),
+            pool: None,
             ready_path: settings.ready_path.clone(),
             exclusive: *settings.target.host() == Host::Loopback,
         };
@@ -235,7 +237,11 @@ impl Replicas {
         let target = &self.settings.target;
         let count = addresses.len();
         let first = self.state == LookupState::Pending;
-        let (new, gone) = self.members.want(addresses);
+        let (new, gone) = self.members.want(
+            addresses
+                .into_iter()
+                .map(|address| (Address::Tcp(address), None)),
+        );
         if new + gone > 0 && !target.is_address() {
             let plural = if count == 1 { "" } else { "es" };
             let change = match (new, gone) {
