@@ -11,7 +11,10 @@ worker_setting <- function(..., elsewhere = "{.fun run_worker} offers the worker
 }
 
 dial_in_setting <- function(...) {
-  setting(..., verbs = dial_in_verbs, elsewhere = "Workers dial in where {.fun run_hub} and {.fun run_worker} run.")
+  setting(
+    ..., verbs = c(dial_in_verbs, "run_agent"),
+    elsewhere = "Workers dial in where {.fun run_hub} and {.fun run_worker} run; functions are deployed to {.fun run_agent}."
+  )
 }
 
 hub_definitions <- function() {
@@ -66,12 +69,16 @@ hub_definitions <- function() {
       null = TRUE
     ),
     token = dial_in_setting(
-      "secret", NULL, "What workers have to show to the hub. Better in the environment than in code.",
+      "secret", NULL,
+      "What workers have to show to the hub, and those who deploy functions to an agent. Better in the environment than in code.",
       null = TRUE
     ),
     insecure = dial_in_setting(
       "flag", FALSE,
-      "Take workers from other machines without a token, and send the token without TLS. For networks where everyone may."
+      paste(
+        "Take workers, and functions, from other machines without a token, and send the token without TLS. For networks where",
+        "everyone may."
+      )
     )
   )
 }

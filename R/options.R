@@ -1,7 +1,7 @@
 # The settings: one list that defines them, one accessor that finds and checks a value, one table for the help page.
 
 # What takes settings.
-all_verbs <- c("run", "run_k8s", "run_hub", "run_worker")
+all_verbs <- c("run", "run_k8s", "run_hub", "run_worker", "run_agent")
 
 # A setting: what it takes (`kind`), its default, and what it does in the words of the help page. `default` is a
 # function where the value depends on the machine, and `shown` then says it in words. `verbs` take it; those in `defaults`
@@ -19,7 +19,7 @@ setting <- function(
 
 # Of workers that faucet starts itself.
 local_setting <- function(
-    ..., verbs = c("run", "run_worker"),
+    ..., verbs = c("run", "run_worker", "run_agent"),
     elsewhere = "Kubernetes runs the workers: it can be set in the pods, if they run {.fun faucet::run}.") {
   setting(..., verbs = verbs, elsewhere = elsewhere)
 }
@@ -32,10 +32,10 @@ replica_setting <- function(
 
 # A function, as the defaults of some ask the native side.
 setting_definitions <- function() {
-  c(own_definitions(), hub_definitions())
+  c(own_definitions(), hub_definitions(), function_definitions())
 }
 
-# But for those of workers that dial in: see hub-settings.R.
+# But for those of workers that dial in, and of functions: see hub-settings.R and function-settings.R.
 own_definitions <- function() {
   list(
     workers = local_setting(
@@ -44,7 +44,7 @@ own_definitions <- function() {
         "R processes to run. Two numbers, `c(least, most)`, let their number follow what there is to do: see `grow_after` and",
         "`shrink_after`. With `c(0, n)` the first request starts one, and waits for it. In an environment variable: `1:8`."
       ),
-      min = 1, max = 10000, shown = "usable cores", defaults = list(run_worker = 1L),
+      min = 1, max = 10000, shown = "usable cores", defaults = list(run_worker = 1L), verbs = c("run", "run_worker"),
       elsewhere = "Kubernetes runs the workers: scale the Deployment, as by {.code kubectl scale}."
     ),
     worker_type = local_setting(
@@ -53,14 +53,15 @@ own_definitions <- function() {
         "Who serves HTTP in a worker: faucet itself (`native`), or the server that the app starts on a TCP port (`http`).",
         "`auto` is native for every app that can be; with `native`, an app that cannot be does not start."
       ),
-      choices = c("auto", "native", "http")
+      choices = c("auto", "native", "http"), verbs = c("run", "run_worker")
     ),
     preload = local_setting(
       "flag", FALSE,
       paste(
         "Load the app once, in a template, and fork native workers from it: they start in milliseconds and share its",
         "memory. For Linux; see [after_fork()] for what must not be shared."
-      )
+      ),
+      verbs = c("run", "run_worker")
     ),
     grow_after = local_setting(
       "duration", 1,
@@ -88,6 +89,7 @@ own_definitions <- function() {
         "Reload when a file of the app changes: code (`.R`, `.Rmd`, ...), settings (`.yml`, `.json`, `.env`, ...) and pages, in",
         "the app's directory and below it; see [run()]. For developing."
       ),
+      verbs = c("run", "run_worker"),
       elsewhere = "{.fun run_k8s} runs no code itself: set it where the workers run, or let Kubernetes roll the Deployment out."
     ),
     sticky = local_setting(
@@ -163,7 +165,7 @@ own_definitions <- function() {
         "Port to listen on. `0` takes any free one. The environment variable `PORT`, which platforms set for a program, comes",
         "after `FAUCET_PORT`, but not for `run_worker()`, which with `NULL` takes no requests but those of hubs."
       ),
-      min = 0, max = 65535, common = "PORT", defaults = list(run_worker = NULL)
+      min = 0, max = 65535, common = "PORT", defaults = list(run_worker = NULL, run_agent = 9000L)
     ),
     tls = setting(
       "tls", NULL,
@@ -203,7 +205,7 @@ own_definitions <- function() {
     ),
     boot_timeout = setting(
       "duration", 60, "How long a worker may take to start. For [run_k8s()]: how long until the first replica takes requests.",
-      verbs = c("run", "run_k8s", "run_worker")
+      verbs = c("run", "run_k8s", "run_worker", "run_agent")
     ),
     shutdown_timeout = setting("duration", 30, "How long requests in flight may take to finish when the server stops."),
     header_timeout = setting("duration", 10, "How long a client may take to send a request's head. Then it gets 408."),
@@ -272,7 +274,7 @@ own_definitions <- function() {
     give_up_after = local_setting(
       "duration", Inf,
       "How long there may be no worker that serves. Then `/__faucet__/livez` answers 503, for a supervisor to act on.",
-      infinite = TRUE
+      infinite = TRUE, verbs = c("run", "run_worker")
     ),
     trusted_proxies = setting(
       "strings", character(),
@@ -430,7 +432,8 @@ setting_variables <- function(name, definition = setting_definitions()[[name]]) 
 
 #' All settings of a server
 #'
-#' Every setting is an argument of [run()], [run_k8s()], [run_hub()] or [run_worker()], or of several of them, by its name.
+#' Every setting is an argument of [run()], [run_k8s()], [run_hub()], [run_worker()] or [run_agent()], or of several of them, by
+#' its name.
 #' One that is not given is looked for in R's options and then in the environment, so that the same code runs with other
 #' settings elsewhere: argument, then `options(faucet.NAME = )`, then the environment variable `FAUCET_NAME`, then the
 #' default. For `port` there is one more place before the default: the environment variable `PORT`, if it is a whole number
@@ -463,7 +466,7 @@ setting_variables <- function(name, definition = setting_definitions()[[name]]) 
 #'
 #' @name faucet-options
 #' @aliases faucet-settings
-#' @seealso [run()], [run_k8s()], [run_hub()], [run_worker()]
+#' @seealso [run()], [run_k8s()], [run_hub()], [run_worker()], [run_agent()]
 #' @examples
 #' old <- options(faucet.workers = 2, faucet.queue_timeout = 5)
 #' # faucet::run("api") would now start 2 workers

@@ -6,6 +6,7 @@
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
 mod answer;
+mod functions;
 mod hubs;
 mod interrupts;
 mod memory;

@@ -22,7 +22,7 @@ use faucet_core::tls::{ServerTls, TlsSettings};
 use faucet_core::worker::native::Cancelling;
 
 use crate::answer::failure;
-use crate::hubs;
+use crate::{functions, hubs};
 
 /// The longest time that is not endless: three centuries.
 const LONGEST: f64 = 1e10;
@@ -174,6 +174,11 @@ pub fn read(list: &List) -> Result<Settings, Failure> {
     } else {
         None
     };
+    let agent = if named.is_given("function_worker") {
+        Some(functions::agent(&named)?)
+    } else {
+        None
+    };
     Ok(Settings {
         host: named.string("host")?,
         port: named.if_any("port", Named::port)?,
@@ -203,6 +208,7 @@ pub fn read(list: &List) -> Result<Settings, Failure> {
         pools: read_pools(&pools)?,
         hub,
         offers,
+        agent,
         tls: tls(&named)?,
     })
 }
@@ -286,7 +292,7 @@ fn log_file(named: &Named) -> Result<Option<LogFile>, Failure> {
 }
 
 /// Of workers that are started here.
-fn local(named: &Named) -> Result<LocalSettings, Failure> {
+pub fn local(named: &Named) -> Result<LocalSettings, Failure> {
     let worker_type = match named.string("worker_type")?.as_str() {
         "native" => Some(Kind::Native),
         "http" => Some(Kind::Http),

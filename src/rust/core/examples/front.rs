@@ -74,6 +74,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             connections: Connections::default(),
             tls: None,
             lifecycle: Lifecycle::default(),
+            management: std::sync::OnceLock::new(),
         });
         println!("listening on {}", listener.local_addr()?);
         if let Some(pool) = pools.named("/") {

@@ -113,13 +113,14 @@ pub async fn manage(
     } else {
         read_body(peer, most, request.body_mut(), call, None).await?
     };
+    let base = base_of(peer, request);
     let told = management
         .manage(Managed {
             method: request.method().clone(),
             uri: request.uri().clone(),
             headers: std::mem::take(request.headers_mut()),
-            base: base_of(peer, request),
             client: peer.address,
+            base,
             body,
         })
         .await;

@@ -1,5 +1,7 @@
 //! What a function takes: its options are checked against it before a worker is asked for.
 
+use serde_json::{json, Value};
+
 use super::Options;
 
 /// What texts are converted to, for an option: the type of its default.
@@ -113,6 +115,45 @@ impl Mismatch {
 }
 
 impl Signature {
+    /// `{"parameters": [{"name", "type", "required"}], "open"}`.
+    pub fn to_json(&self) -> Value {
+        let parameters: Vec<Value> = self
+            .parameters
+            .iter()
+            .map(|parameter| {
+                json!({
+                    "name": parameter.name,
+                    "type": parameter.kind.name(),
+                    "required": parameter.required,
+                })
+            })
+            .collect();
+        json!({"parameters": parameters, "open": self.open})
+    }
+
+    /// The same read; `None` if it is no such JSON. A type that is not known here is any.
+    pub fn from_json(value: &Value) -> Option<Self> {
+        let parameter = |value: &Value| {
+            Some(Parameter {
+                name: value.get("name")?.as_str()?.to_owned(),
+                kind: Type::named(value.get("type")?.as_str()?),
+                required: value.get("required")?.as_bool()?,
+            })
+        };
+        let parameters = value.get("parameters")?.as_array()?;
+        Some(Self {
+            parameters: parameters.iter().map(parameter).collect::<Option<_>>()?,
+            open: value.get("open")?.as_bool()?,
+        })
+    }
+
+    /// The type of an option, if it is known.
+    pub fn kind(&self, name: &str) -> Option<Type> {
+        let known = self.parameters.iter();
+        let mut its = known.filter(|parameter| parameter.name == name);
+        its.next().map(|parameter| parameter.kind)
+    }
+
     /// Whether a call with these options can be tried.
     ///
     /// # Errors
@@ -192,6 +233,24 @@ mod tests {
         let options = Options::parse(query).expect(query);
         let checked = signature(open).check(&options);
         checked.err().map(|mismatch| mismatch.to_string())
+    }
+
+    #[test]
+    fn json_and_back() {
+        for open in [false, true] {
+            let signature = signature(open);
+            assert_eq!(Signature::from_json(&signature.to_json()), Some(signature));
+        }
+        for bad in [
+            "{}",
+            "[]",
+            r#"{"parameters": [], "open": 1}"#,
+            r#"{"parameters": [{"name": "e"}], "open": true}"#,
+            r#"{"parameters": {"name": "e"}, "open": true}"#,
+        ] {
+            let value = serde_json::from_str(bad).expect("JSON");
+            assert_eq!(Signature::from_json(&value), None, "{bad}");
+        }
     }
 
     #[test]

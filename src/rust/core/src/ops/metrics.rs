@@ -275,11 +275,19 @@ pub struct PoolMetrics {
     duration: Histogram,
     queue_wait: Histogram,
     apps: AppMetrics,
+    /// Requests that this pool has answered, whatever with.
+    answered: AtomicU64,
 }
 
 impl PoolMetrics {
+    /// Requests that were answered since the pool is there.
+    pub fn answered(&self) -> u64 {
+        self.answered.load(Ordering::Relaxed)
+    }
+
     /// One request is over.
     pub fn request(&self, status: u16, cause: &'static str, total: Duration, queue: Duration) {
+        self.answered.fetch_add(1, Ordering::Relaxed);
         if status == 200 && cause.is_empty() {
             self.ok.inc();
         } else {
@@ -380,6 +388,7 @@ impl Metrics {
             duration,
             queue_wait,
             apps: self.apps.clone(),
+            answered: AtomicU64::new(0),
         }
     }
 

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::request::{too_late, PreparedPool};
+use super::request::{not_running, PreparedPool};
 use super::running::Progress;
 use super::task::{keep_first, named, ServerTask};
 use super::{check_max_workers, PoolSettings};
@@ -25,7 +25,7 @@ impl ServerTask {
             ));
         }
         self.check_max_workers([], prepared.settings.source.workers().min)?;
-        self.join(prepared, None).await
+        self.join(prepared, None).await.map(drop)
     }
 
     /// Whether there may be `more` workers, without those of the pools in `but`.
@@ -47,13 +47,13 @@ impl ServerTask {
     }
 
     /// Starts a pool, and gives it its route, in place of `before`, once its first worker is ready.
-    async fn join(
+    pub(super) async fn join(
         &self,
         prepared: PreparedPool,
         before: Option<&Arc<Pool>>,
-    ) -> Result<(), Failure> {
+    ) -> Result<Arc<Pool>, Failure> {
         if self.front.lifecycle.draining.load(Ordering::Relaxed) {
-            return too_late(false);
+            return Err(not_running());
         }
         let pool = prepared
             .settings
@@ -61,7 +61,7 @@ impl ServerTask {
         self.front.pools.add(pool.clone(), Membership::Joining);
         self.start(pool.clone(), prepared);
         let Some(mut progress) = self.running.progress(&pool) else {
-            return too_late(false);
+            return Err(not_running());
         };
         let settled = progress
             .wait_for(|progress| !matches!(progress, Progress::Starting))
@@ -73,7 +73,7 @@ impl ServerTask {
                 if let Some(before) = before {
                     self.front.pools.set(before, Membership::Leaving);
                 }
-                Ok(())
+                Ok(pool)
             }
             Ok(Progress::Failed(failure)) => {
                 if let Some(source) = self.running.source(&pool) {
@@ -82,7 +82,7 @@ impl ServerTask {
                 self.running.ended(&pool).await;
                 Err(named(&pool, failure))
             }
-            _ => too_late(false),
+            _ => Err(not_running()),
         }
     }
 
@@ -176,7 +176,7 @@ impl ServerTask {
                 .iter()
                 .find(|(pool, _)| pool.name() == prepared.settings.route.name());
             let result = match before {
-                None => self.join(prepared, None).await,
+                None => self.join(prepared, None).await.map(drop),
                 Some((pool, settings)) if *settings == prepared.settings => {
                     let reloaded = self.reload(pool.clone()).await;
                     reloaded.map_err(|failure| named(pool, failure))
@@ -186,7 +186,7 @@ impl ServerTask {
                     if joined.is_ok() {
                         self.dismiss(pool.clone(), patience).await;
                     }
-                    joined
+                    joined.map(drop)
                 }
             };
             keep_first(&mut outcome, result);

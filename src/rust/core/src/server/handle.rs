@@ -1,11 +1,13 @@
 //! The handle of a running server.
 
+use std::io;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 
 use super::activation;
+use super::agent::Agent;
 use super::hub::Doors;
 use super::listen::{is_unix, listen};
 use super::notify::Notify;
@@ -194,6 +196,14 @@ impl Server {
             }
             prepared.push((pool, settings));
         }
+        let agent = match settings.agent {
+            None => None,
+            Some(agent) => {
+                let shared = server.resources().map_err(system)?;
+                let endpoint = server.endpoint.clone();
+                Some(Agent::open(agent, shared, endpoint, log.clone())?)
+            }
+        };
         drop(resources);
 
         let finished = ops.clone();
@@ -252,7 +262,7 @@ impl Server {
                 front,
                 settings.max_workers,
                 settings.config,
-                doors.is_some(),
+                doors.is_some() || agent.is_some(),
                 notify,
             );
             let sockets = Sockets {
@@ -261,7 +271,7 @@ impl Server {
                 doors,
                 fetches,
             };
-            runtime.block_on(task.run(prepared, events, asked, sockets, offers));
+            runtime.block_on(task.run(prepared, events, asked, sockets, offers, agent));
             // A connection that hangs must not keep the server from ending.
             runtime.shutdown_timeout(Duration::from_millis(100));
             finished.access.finish(LAST_LINES);
@@ -285,18 +295,21 @@ impl Server {
         if let Some(endpoint) = &self.endpoint {
             source = source.listening_at(endpoint);
         }
-        let source = source.prepare(|| match self.resources.upgrade() {
-            Some(resources) => Ok(resources),
-            None => {
-                let resources = Arc::new(Resources::prepare(&self.environment, self.max_workers)?);
-                self.resources = Arc::downgrade(&resources);
-                Ok(resources)
-            }
-        });
+        let source = source.prepare(|| self.resources());
         Ok(PreparedPool {
             settings,
             source: source.map_err(system)?,
         })
+    }
+
+    /// What pools of processes share. Reads the environment: to be called on R's thread.
+    fn resources(&mut self) -> io::Result<Arc<Resources>> {
+        if let Some(resources) = self.resources.upgrade() {
+            return Ok(resources);
+        }
+        let resources = Arc::new(Resources::prepare(&self.environment, self.max_workers)?);
+        self.resources = Arc::downgrade(&resources);
+        Ok(resources)
     }
 
     /// Where clients connect: a URL, in which a wildcard address is shown as loopback, or `unix:` and a path. `None` if it has

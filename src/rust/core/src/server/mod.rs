@@ -1,6 +1,7 @@
 //! One running server: its thread, its runtime, and the handle that others hold.
 
 mod activation;
+mod agent;
 mod changes;
 mod drain;
 mod handle;
@@ -14,6 +15,7 @@ mod shared;
 mod task;
 mod watching;
 
+pub use agent::AgentSettings;
 pub use handle::Server;
 pub use request::{PreparedPool, Request};
 pub use shared::Phase;
@@ -69,6 +71,8 @@ pub struct Settings {
     pub hub: Option<HubSettings>,
     /// If its workers' slots are offered to hubs.
     pub offers: Option<OffersSettings>,
+    /// If functions are deployed here.
+    pub agent: Option<AgentSettings>,
 }
 
 /// On a free port of this machine alone, without an admin port, logs and pools.
@@ -92,6 +96,7 @@ impl Default for Settings {
             pools: Vec::new(),
             hub: None,
             offers: None,
+            agent: None,
         }
     }
 }

@@ -49,5 +49,10 @@ pub(super) fn too_late(ends: bool) -> Result<(), Failure> {
         // Already so.
         return Ok(());
     }
-    Err(Failure::new("stopped", "The server is not running."))
+    Err(not_running())
+}
+
+/// Why nothing can be changed at a server that ends.
+pub(super) fn not_running() -> Failure {
+    Failure::new("stopped", "The server is not running.")
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::Instrument;
 
+use super::agent::Agent;
 use super::hub::Doors;
 use super::notify::Notify;
 use super::redirects::FetchPort;
@@ -52,8 +53,8 @@ pub(super) struct ServerTask {
     resources: Mutex<Option<Arc<Resources>>>,
     /// The configuration file, if it is watched.
     pub(super) config: Option<PathBuf>,
-    /// Whether workers dial in.
-    is_hub: bool,
+    /// Whether it is ready without pools: they come later.
+    is_ready_alone: bool,
     /// What they, or those who come for a body, shake hands with, if they speak TLS.
     pub(super) other_tls: OnceLock<Arc<ServerTls>>,
     /// What waits to be fetched.
@@ -70,7 +71,7 @@ impl ServerTask {
         front: Arc<Front>,
         max_workers: Option<u32>,
         config: Option<PathBuf>,
-        is_hub: bool,
+        is_ready_alone: bool,
         notify: Arc<Notify>,
     ) -> (Arc<Self>, mpsc::UnboundedReceiver<(u64, SourceEvent)>) {
         let (events, heard) = mpsc::unbounded_channel();
@@ -83,7 +84,7 @@ impl ServerTask {
             max_workers,
             resources: Mutex::default(),
             config,
-            is_hub,
+            is_ready_alone,
             other_tls: OnceLock::new(),
             redirects: OnceLock::new(),
             notify,
@@ -100,6 +101,7 @@ impl ServerTask {
         mut asked: mpsc::UnboundedReceiver<(u64, Request)>,
         sockets: Sockets,
         offers: Option<PreparedOffers>,
+        agent: Option<Arc<Agent>>,
     ) {
         let Sockets {
             clients: listeners,
@@ -142,6 +144,13 @@ impl ServerTask {
             }
             // Workers come or do not: nothing has to be waited for.
             self.settle_start();
+        }
+        if let Some(agent) = agent {
+            self.settle_start();
+            if let Err(failure) = agent.start(&self) {
+                self.shared.set_phase(Phase::Failed(failure));
+                return;
+            }
         }
         if let Some(port) = fetches {
             if let Err(failure) = self.serve_fetchers(port) {
@@ -201,6 +210,11 @@ impl ServerTask {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Sees to it that what pools share is gone before the server is.
+    pub(super) fn share(&self, resources: Arc<Resources>) {
+        *self.shared_resources() = Some(resources);
+    }
+
     /// Waits until what the pools have shared is gone, but not for ever.
     async fn release_resources(&self) {
         let resources = self.shared_resources().take();
@@ -237,7 +251,7 @@ impl ServerTask {
             notify: Notifier::new(number, self.events.clone()),
         };
         if let Prepared::Local(_, resources) = &prepared.source {
-            *self.shared_resources() = Some(resources.clone());
+            self.share(resources.clone());
         }
         let span = ops::pool_span(pool.name());
         let (work, source) = prepared.source.start(context);
@@ -270,6 +284,26 @@ impl ServerTask {
             ));
         });
         self.reserve_descriptors();
+    }
+
+    /// The same, when nobody waits for its first worker: if none comes up, it is tried again.
+    pub(super) fn start_unawaited(&self, pool: Arc<Pool>, prepared: PreparedPool) {
+        self.start(pool.clone(), prepared);
+        let (progress, source) = (self.running.progress(&pool), self.running.source(&pool));
+        let Some((mut progress, source)) = progress.zip(source) else {
+            return;
+        };
+        let span = ops::pool_span(pool.name());
+        let work = async move {
+            let settled = progress.wait_for(|progress| !matches!(progress, Progress::Starting));
+            let failure = match settled.await.as_deref() {
+                Ok(Progress::Failed(failure)) => failure.message.clone(),
+                _ => return,
+            };
+            tracing::error!("does not start, and is tried again: {failure}");
+            source.send(Command::KeepTrying);
+        };
+        tokio::spawn(work.instrument(span));
     }
 
     /// Of what a pool's source says. Whether the server goes on.
@@ -314,7 +348,7 @@ impl ServerTask {
             return;
         }
         let mut failures = Vec::new();
-        let mut ready = self.is_hub;
+        let mut ready = self.is_ready_alone;
         for running in self.running.lock().values() {
             match &*running.progress.borrow() {
                 Progress::Starting => return,

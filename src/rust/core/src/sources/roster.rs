@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::functions::Signature;
 use crate::lock::{MemberView, Table};
 use crate::ops::status::{LookupStatus, PoolStatus, State, TemplateStatus, WorkerStatus};
 use crate::sources::local::{resident_memory, WorkerRange};
@@ -46,6 +47,8 @@ pub struct Roster {
     template: Mutex<Option<TemplateStatus>>,
     lookup: Mutex<Option<LookupStatus>>,
     docs: OnceLock<String>,
+    /// What options its workers take, if they are one function's.
+    signature: OnceLock<Arc<Signature>>,
     draining: AtomicBool,
     /// How many workers there may be, and whether there are none because none are needed.
     size: Mutex<(Option<WorkerRange>, bool)>,
@@ -73,6 +76,7 @@ impl Roster {
             template: Mutex::default(),
             lookup: Mutex::default(),
             docs: OnceLock::new(),
+            signature: OnceLock::new(),
             draining: AtomicBool::new(false),
             size: Mutex::default(),
             unserved: Mutex::new(Some(Instant::now())),
@@ -207,6 +211,17 @@ impl Roster {
     pub fn set_docs(&self, path: String) {
         // The first worker's word counts.
         let _ = self.docs.set(path);
+    }
+
+    /// What options the workers take.
+    pub fn set_signature(&self, signature: Signature) {
+        // The first worker's word counts.
+        let _ = self.signature.set(Arc::new(signature));
+    }
+
+    /// What options the workers take, if they are one function's and one of them has said so.
+    pub fn signature(&self) -> Option<Arc<Signature>> {
+        self.signature.get().cloned()
     }
 
     pub fn is_draining(&self) -> bool {

@@ -1,7 +1,7 @@
 //! A front over fixed workers, in this process.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use faucet_core::body::Store;
 use faucet_core::descriptors::Descriptors;
@@ -139,7 +139,7 @@ impl House {
             connections: Connections::default(),
             tls: plan.tls,
             lifecycle: Lifecycle::default(),
-            management: OnceLock::new(),
+            management: std::sync::OnceLock::new(),
         });
         let count = addresses.len();
         match plan.remote {

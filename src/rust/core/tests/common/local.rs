@@ -78,34 +78,39 @@ impl DerefMut for Setup {
     }
 }
 
+/// How workers in a directory are started.
+pub fn worker_settings(dir: &Path) -> LocalSettings {
+    let exe = std::env::current_exe().expect("a path");
+    let exe = exe.to_str().expect("a plain path");
+    let command = [exe, MAIN, "--exact", "--nocapture", "--test-threads=1"];
+    LocalSettings {
+        command: command.map(str::to_owned).to_vec(),
+        dir: dir.to_owned(),
+        env: [(ROLE.to_owned(), "1".to_owned())].into(),
+        workers: WorkerRange::fixed(1),
+        grow_after: None,
+        shrink_after: None,
+        worker_type: None,
+        cancelling: Cancelling {
+            cancel: true,
+            interrupt_timeout: PATIENCE,
+        },
+        preload: false,
+        boot_timeout: PATIENCE,
+        max_requests: None,
+        max_memory: None,
+        max_failures: 5,
+        give_up_after: None,
+        watch: false,
+    }
+}
+
 impl Local {
     /// Starts a server whose workers do what `code` says: see [`be_a_worker`].
     pub fn start(code: &str, change: impl FnOnce(&mut Setup)) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         fs::write(dir.path().join("code"), code).expect("written");
-        let exe = std::env::current_exe().expect("a path");
-        let exe = exe.to_str().expect("a plain path");
-        let command = [exe, MAIN, "--exact", "--nocapture", "--test-threads=1"];
-        let local = LocalSettings {
-            command: command.map(str::to_owned).to_vec(),
-            dir: dir.path().to_owned(),
-            env: [(ROLE.to_owned(), "1".to_owned())].into(),
-            workers: WorkerRange::fixed(1),
-            grow_after: None,
-            shrink_after: None,
-            worker_type: None,
-            cancelling: Cancelling {
-                cancel: true,
-                interrupt_timeout: PATIENCE,
-            },
-            preload: false,
-            boot_timeout: PATIENCE,
-            max_requests: None,
-            max_memory: None,
-            max_failures: 5,
-            give_up_after: None,
-            watch: false,
-        };
+        let local = worker_settings(dir.path());
         let settings = Settings {
             limits: Limits {
                 max_connections: 100,

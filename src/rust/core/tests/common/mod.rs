@@ -3,6 +3,7 @@
 //! Each test file is a program of its own that uses a part of this.
 #![allow(dead_code, unused_imports)]
 
+pub mod agent;
 mod client;
 pub mod dns;
 mod house;

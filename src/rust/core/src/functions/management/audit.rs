@@ -37,9 +37,11 @@ impl Audit {
         if let Err(error) = written {
             tracing::error!("the audit log cannot be written: {}", SystemError(&error));
         }
+        let what = format!("{action} {subject}");
+        let what = what.trim_end();
         match status {
-            200..=399 => tracing::info!("{client}: {action} {subject}"),
-            _ => tracing::warn!("{client}: {action} {subject} is refused ({status}): {message}"),
+            200..=399 => tracing::info!("{client}: {what}"),
+            _ => tracing::warn!("{client}: {what} is refused ({status}): {message}"),
         }
     }
 }

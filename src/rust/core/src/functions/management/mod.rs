@@ -3,6 +3,7 @@
 
 mod ask;
 mod audit;
+mod openapi;
 
 use std::future::Future;
 use std::net::IpAddr;
@@ -14,6 +15,7 @@ use hyper::{HeaderMap, Method, StatusCode, Uri};
 
 pub use ask::Ask;
 pub use audit::Audit;
+pub use openapi::openapi;
 
 use crate::body::Buffered;
 use crate::client_address::ClientAddress;
@@ -38,7 +40,7 @@ pub trait Deployments: Send + Sync + 'static {
 }
 
 /// Who may do what.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Access {
     /// What those show who deploy. Without one, everybody may.
     pub token: Option<Token>,

@@ -21,14 +21,19 @@ use crate::signals;
 
 /// All that processes are told by their front. One that is itself a worker has been told the same by its own, and must not
 /// pass it on: its workers would serve another app, or end as other processes do.
-const TOLD: [&str; 14] = [
+const TOLD: [&str; 19] = [
     "FAUCET_APP",
+    "FAUCET_CALL_TOKEN",
+    "FAUCET_CPU_TIME",
     "FAUCET_FILE",
     "FAUCET_FORK",
+    "FAUCET_FUNCTION",
+    "FAUCET_FUNCTION_FILE",
     "FAUCET_HOST",
     "FAUCET_LIB",
     "FAUCET_METRICS",
     "FAUCET_PORT",
+    "FAUCET_SECRETS",
     "FAUCET_SERVER_NAME",
     "FAUCET_SERVER_PORT",
     "FAUCET_SOCKET",

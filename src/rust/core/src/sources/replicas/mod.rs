@@ -54,6 +54,21 @@ pub struct Settings {
     pub cancel: bool,
 }
 
+impl Settings {
+    /// One request at a time, as workers take it, and half a minute for the first to be there.
+    pub fn of(target: Target) -> Self {
+        Self {
+            target,
+            slots: 1,
+            refresh: None,
+            ready_path: None,
+            dns: None,
+            boot_timeout: Duration::from_secs(30),
+            cancel: true,
+        }
+    }
+}
+
 type Looking = Pin<Box<dyn Future<Output = Result<Found, NotFound>> + Send>>;
 
 /// Finds replicas and looks after them, for one pool.

@@ -1,0 +1,627 @@
+//! How a function's versions come and go: the new one is started, takes the route, and the old one is drained.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError};
+use std::time::SystemTime;
+
+use serde_json::json;
+use tracing::Instrument;
+
+use super::exposed::give;
+use super::function::Function;
+use super::record::{Record, Version};
+use super::{internal, route_of, storage, Agent};
+use crate::environment::SystemError;
+use crate::front::Told;
+use crate::functions::{Code, Definition, Name, Secret};
+use crate::ops;
+use crate::pool::{Membership, Pool, PoolLimits, Route};
+use crate::server::request::PreparedPool;
+use crate::server::task::ServerTask;
+use crate::server::PoolSettings;
+use crate::sources::local::{LocalSettings, WorkerRange};
+use crate::sources::replicas::{Settings as ReplicasSettings, Target};
+use crate::sources::{Command, Failure, Prepared, Source};
+
+/// Workers of a function that says nothing of it: none while nobody calls it.
+const WORKERS: WorkerRange = WorkerRange { min: 0, max: 1 };
+
+impl Agent {
+    /// Notes that a version is to be deployed, and begins: the function.
+    ///
+    /// # Errors
+    /// It cannot be noted, and nothing has changed.
+    pub(super) async fn begin(
+        self: Arc<Self>,
+        definition: Definition,
+    ) -> io::Result<Arc<Function>> {
+        let name = definition.name.clone();
+        let function = {
+            let mut functions = self.functions();
+            let known = functions.entry(name.clone());
+            known
+                .or_insert_with(|| Arc::new(self.make(name.clone(), Record::default())))
+                .clone()
+        };
+        let number = {
+            let mut state = function.lock();
+            state.record.last += 1;
+            let version = Version {
+                number: state.record.last,
+                definition,
+                signature: None,
+                deployed: None,
+            };
+            state.record.next = Some(version);
+            state.record.last
+        };
+        if let Err(error) = self.keep(&function).await {
+            self.forget_next(&function, number);
+            return Err(error);
+        }
+        self.deploy_later(function.clone(), number);
+        Ok(function)
+    }
+
+    fn forget_next(&self, function: &Arc<Function>, number: u64) {
+        let is_empty = {
+            let mut state = function.lock();
+            let record = &mut state.record;
+            if record
+                .next
+                .as_ref()
+                .is_some_and(|next| next.number == number)
+            {
+                record.next = None;
+            }
+            record.versions().next().is_none() && record.message.is_none()
+        };
+        if is_empty {
+            self.functions().remove(&function.name);
+        }
+        function.settled.send_modify(|count| *count += 1);
+    }
+
+    fn deploy_later(self: &Arc<Self>, function: Arc<Function>, number: u64) {
+        let agent = self.clone();
+        let span = ops::pool_span(&route_of(&function.name));
+        let work = async move {
+            let _change = function.changing.lock().await;
+            agent.deploy(&function, number).await;
+        };
+        tokio::spawn(work.instrument(span));
+    }
+
+    /// Writes down how a function is.
+    async fn keep(self: &Arc<Self>, function: &Arc<Function>) -> io::Result<()> {
+        let (agent, function) = (self.clone(), function.clone());
+        let kept = tokio::task::spawn_blocking(move || {
+            // One after the other, so that what is written last is what is so last.
+            let _writing = function
+                .writing
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            let content = function.record().to_json().to_string();
+            agent
+                .records
+                .write(function.name.as_str(), content.as_bytes())
+        });
+        kept.await
+            .unwrap_or_else(|error| Err(io::Error::other(error)))
+    }
+
+    /// The same, when there is nobody to tell: what cannot be written is said in the log.
+    async fn keep_or_say(self: &Arc<Self>, function: &Arc<Function>) {
+        if let Err(error) = self.keep(function).await {
+            let why = SystemError(&error);
+            tracing::error!("the state folder cannot be written: {why}: a restart would bring back what was before");
+        }
+    }
+
+    async fn deploy(self: &Arc<Self>, function: &Arc<Function>, number: u64) {
+        let next = function.record().next;
+        let Some(version) = next.filter(|version| version.number == number) else {
+            // Another one has come, and is deployed next.
+            return;
+        };
+        tracing::info!("version {number} is being deployed");
+        let started = match self.task.get().and_then(std::sync::Weak::upgrade) {
+            None => Err(Failure::stopping()),
+            Some(task) => {
+                // Closed only with the agent.
+                let _start = self.starts.acquire().await;
+                self.start_version(function, &version, &task).await
+            }
+        };
+        match started {
+            Ok(pool) => self.deployed(function, version, pool).await,
+            Err(failure) => self.not_deployed(function, &version, failure).await,
+        }
+    }
+
+    async fn deployed(
+        self: &Arc<Self>,
+        function: &Arc<Function>,
+        version: Version,
+        pool: Arc<Pool>,
+    ) {
+        let number = version.number;
+        let (old, unused) = {
+            let mut state = function.lock();
+            let record = &mut state.record;
+            if record
+                .next
+                .as_ref()
+                .is_some_and(|next| next.number == number)
+            {
+                record.next = None;
+            }
+            let before = record.current.replace(Version {
+                signature: pool
+                    .roster
+                    .signature()
+                    .map(|signature| (*signature).clone()),
+                deployed: Some(SystemTime::now()),
+                ..version
+            });
+            let unused = before.as_ref().map(|before| before.number);
+            if before.is_some() {
+                record.previous = before;
+            }
+            record.stopped = false;
+            (record.message, record.lines) = (None, Vec::new());
+            (state.pool.replace(pool), unused)
+        };
+        self.keep_or_say(function).await;
+        tracing::info!("version {number} is deployed");
+        function.settled.send_modify(|count| *count += 1);
+        if let Some(old) = old {
+            self.retire(old, function, unused);
+        } else if let Some(unused) = unused {
+            self.clear(function, unused);
+        }
+    }
+
+    async fn not_deployed(
+        self: &Arc<Self>,
+        function: &Arc<Function>,
+        version: &Version,
+        failure: Failure,
+    ) {
+        let number = version.number;
+        if failure.class == "stopped" {
+            // The agent ends: it is tried again when it is back.
+            return;
+        }
+        tracing::error!(
+            "version {number} could not be deployed: {}",
+            failure.message
+        );
+        {
+            let mut state = function.lock();
+            let record = &mut state.record;
+            if record
+                .next
+                .as_ref()
+                .is_some_and(|next| next.number == number)
+            {
+                record.next = None;
+            }
+            if record.versions().next().is_none() {
+                // So that it is known what has failed, and can be tried again.
+                record.previous = Some(version.clone());
+            }
+            record.message = Some(failure.message);
+            record.lines = failure.lines;
+        }
+        self.keep_or_say(function).await;
+        function.settled.send_modify(|count| *count += 1);
+        self.clear(function, number);
+    }
+
+    /// Lets a version finish what it has, and removes its files.
+    fn retire(self: &Arc<Self>, pool: Arc<Pool>, function: &Arc<Function>, number: Option<u64>) {
+        let Some(task) = self.task.get().and_then(std::sync::Weak::upgrade) else {
+            return;
+        };
+        let (agent, function) = (self.clone(), function.clone());
+        tokio::spawn(async move {
+            task.remove(pool, agent.settings.drain_timeout).await;
+            if let Some(number) = number {
+                agent.clear(&function, number);
+            }
+        });
+    }
+
+    /// Removes the files of a version that runs no more.
+    fn clear(self: &Arc<Self>, function: &Arc<Function>, number: u64) {
+        let (agent, name) = (self.clone(), function.name.clone());
+        tokio::task::spawn_blocking(move || {
+            agent.store.remove_folder(name.as_str(), number);
+            agent.exposed.remove(&name, number);
+            let used: Vec<String> = agent
+                .all()
+                .iter()
+                .flat_map(|function| {
+                    let record = function.record();
+                    let versions = record
+                        .versions()
+                        .map(|version| version.definition.code.clone());
+                    versions.collect::<Vec<_>>()
+                })
+                .filter_map(|code| match code {
+                    Code::Bundle(digest) => Some(digest),
+                    _ => None,
+                })
+                .collect();
+            agent
+                .store
+                .tidy_bundles(|digest| used.iter().any(|used| used == digest));
+        });
+    }
+
+    /// Starts a version, and gives it the route once one of its workers has answered.
+    async fn start_version(
+        self: &Arc<Self>,
+        function: &Arc<Function>,
+        version: &Version,
+        task: &Arc<ServerTask>,
+    ) -> Result<Arc<Pool>, Failure> {
+        let wanted = version.definition.workers.unwrap_or(WORKERS);
+        let prepared = self.prepare(version).await?;
+        let name = route_of(&function.name);
+        let before = function.lock().pool.clone();
+        // One has to answer, before it counts as deployed.
+        let first = WorkerRange {
+            min: wanted.min.max(1),
+            ..wanted
+        };
+        let starts = matches!(prepared.source, Prepared::Local(..)).then_some(first);
+        let prepared = match starts {
+            Some(first) => with_workers(prepared, first),
+            None => prepared,
+        };
+        let pool = task
+            .join(prepared, before.as_ref())
+            .await
+            .map_err(|mut failure| {
+                // The function is named wherever this is told.
+                let start = format!("Pool \"{name}\": ");
+                if let Some(message) = failure.message.strip_prefix(&start) {
+                    failure.message = message.to_owned();
+                }
+                failure
+            })?;
+        if starts.is_some() && wanted != first {
+            let scaled = task
+                .of_source(pool.clone(), |reply| Command::Scale(wanted, reply))
+                .await;
+            if let Err(failure) = scaled {
+                tracing::error!("{}", failure.message);
+            }
+        }
+        Ok(pool)
+    }
+
+    /// A pool with all that a version needs.
+    async fn prepare(self: &Arc<Self>, version: &Version) -> Result<PreparedPool, Failure> {
+        let agent = self.clone();
+        let version = version.clone();
+        let prepared = tokio::task::spawn_blocking(move || agent.prepare_now(&version)).await;
+        prepared.unwrap_or_else(|error| Err(Failure::new("internal", error.to_string())))
+    }
+
+    fn prepare_now(&self, version: &Version) -> Result<PreparedPool, Failure> {
+        let definition = &version.definition;
+        let settings = &self.settings;
+        let route = Route::parse(&route_of(&definition.name))
+            .map_err(|error| Failure::new("internal", error.to_string()))?;
+        let own = &settings.limits;
+        let limits = PoolLimits {
+            queue: definition.queue.map_or(own.queue, |queue| {
+                usize::try_from(queue).unwrap_or(usize::MAX)
+            }),
+            timeout: definition.timeout.or(own.timeout),
+            max_body: definition.max_body.unwrap_or(own.max_body),
+            ..own.clone()
+        };
+        let source = match &definition.code {
+            Code::Bundle(_) | Code::Folder(_) => Source::Local(self.local(version)?),
+            Code::Command(_) => {
+                return Err(Failure::new(
+                    "unsupported",
+                    "Commands cannot be deployed yet.",
+                ))
+            }
+            Code::Url(url) => Source::Replicas(replicas(url)?),
+        };
+        let prepared = source
+            .clone()
+            .prepare(|| Ok(self.resources.clone()))
+            .map_err(crate::server::system)?;
+        Ok(PreparedPool {
+            settings: PoolSettings {
+                route,
+                limits,
+                source,
+                sessions: None,
+            },
+            source: prepared,
+        })
+    }
+
+    /// Workers that are R processes.
+    fn local(&self, version: &Version) -> Result<LocalSettings, Failure> {
+        let definition = &version.definition;
+        let owner = self.settings.run_as.as_deref();
+        let dir = self.folder_of(definition, version.number)?;
+        let mut local = LocalSettings {
+            dir,
+            workers: definition.workers.unwrap_or(WORKERS),
+            ..self.settings.worker.clone()
+        };
+        local.env.extend(definition.env.clone());
+        local
+            .env
+            .insert("FAUCET_FUNCTION".into(), definition.name.to_string());
+        if let Some(file) = &definition.file_path {
+            local
+                .env
+                .insert("FAUCET_FUNCTION_FILE".into(), file.clone());
+        }
+        if !definition.secrets.is_empty() {
+            let secrets = self.declared(definition)?;
+            let folder = self
+                .exposed
+                .write(&definition.name, version.number, &secrets, owner)
+                .map_err(|error| {
+                    let why = SystemError(&error);
+                    Failure::new("secret", format!("The secrets cannot be written: {why}"))
+                })?;
+            local
+                .env
+                .insert("FAUCET_SECRETS".into(), folder.display().to_string());
+        }
+        Ok(match &self.endpoint {
+            Some(endpoint) => match Source::Local(local).listening_at(endpoint) {
+                Source::Local(local) => local,
+                _ => return Err(Failure::new("internal", "a source changed its kind")),
+            },
+            None => local,
+        })
+    }
+
+    /// The secrets that a function has declared.
+    fn declared(&self, definition: &Definition) -> Result<Vec<(Name, Secret)>, Failure> {
+        let secrets = self.secrets();
+        let declared = definition.secrets.iter();
+        declared
+            .map(|name| match secrets.get(name) {
+                Some(secret) => Ok((name.clone(), secret.clone())),
+                None => Err(Failure::new(
+                    "secret",
+                    format!("Secret \"{name}\" is declared, but it is not set here: secret_set(\"{name}\") sets it."),
+                )),
+            })
+            .collect()
+    }
+
+    fn folder_of(&self, definition: &Definition, number: u64) -> Result<PathBuf, Failure> {
+        match &definition.code {
+            Code::Bundle(digest) => {
+                if !self.store.has_bundle(digest) {
+                    return Err(Failure::new(
+                        "bundle",
+                        format!("The bundle {digest} was not uploaded: PUT /bundles does that."),
+                    ));
+                }
+                let name = definition.name.as_str();
+                let folder = self
+                    .store
+                    .unpack(digest, name, number)
+                    .map_err(|error| Failure::new("bundle", format!("{error}.")))?;
+                give_all(&folder, self.settings.run_as.as_deref()).map_err(|error| {
+                    let why = SystemError(&error);
+                    Failure::new(
+                        "bundle",
+                        format!("The function's folder cannot be given to its user: {why}"),
+                    )
+                })?;
+                Ok(folder)
+            }
+            Code::Folder(folder) => match folder.is_dir() {
+                true => Ok(folder.clone()),
+                false => Err(Failure::new(
+                    "dir",
+                    format!(
+                        "There is no folder {} on the agent's machine.",
+                        folder.display()
+                    ),
+                )),
+            },
+            Code::Command(_) | Code::Url(_) => Err(Failure::new("internal", "it has no folder")),
+        }
+    }
+
+    /// Serves all that served before, and deploys what was being deployed.
+    pub(super) fn resume(self: &Arc<Self>, task: &Arc<ServerTask>) {
+        for function in self.all() {
+            let record = function.record();
+            if let Some(version) = record.current.clone().filter(|_| !record.stopped) {
+                let span = ops::pool_span(&route_of(&function.name));
+                let _entered = span.entered();
+                match self.serve(&function, &version, task) {
+                    Ok(pool) => function.lock().pool = Some(pool),
+                    Err(failure) => {
+                        tracing::error!(
+                            "version {} cannot be served: {}",
+                            version.number,
+                            failure.message
+                        );
+                        let mut state = function.lock();
+                        let record = &mut state.record;
+                        record.previous = record.current.take();
+                        record.message = Some(failure.message);
+                    }
+                }
+            }
+            if let Some(next) = record.next {
+                self.deploy_later(function, next.number);
+            }
+        }
+    }
+
+    /// Serves a version that has served before.
+    fn serve(
+        &self,
+        function: &Arc<Function>,
+        version: &Version,
+        task: &Arc<ServerTask>,
+    ) -> Result<Arc<Pool>, Failure> {
+        let prepared = self.prepare_now(version)?;
+        let pool = prepared
+            .settings
+            .pool(&task.front.ops, &task.front.metrics)?;
+        if let Some(signature) = &version.signature {
+            pool.roster.set_signature(signature.clone());
+        }
+        task.front.pools.add(pool.clone(), Membership::Routed);
+        task.start_unawaited(pool.clone(), prepared);
+        tracing::info!("version {} is served again", version.number);
+        function.settled.send_modify(|count| *count += 1);
+        Ok(pool)
+    }
+
+    /// Stops a function; with `remove` nothing of it is kept.
+    pub(super) async fn stop(
+        self: Arc<Self>,
+        function: Arc<Function>,
+        remove: bool,
+        base: &str,
+    ) -> Told {
+        let span = ops::pool_span(&route_of(&function.name));
+        let work = async {
+            let _change = function.changing.lock().await;
+            let (pool, number) = {
+                let mut state = function.lock();
+                let record = &mut state.record;
+                // What is on its way is not to come any more.
+                if record.current.is_none() {
+                    record.current = record.next.take();
+                }
+                record.next = None;
+                record.stopped = true;
+                let number = record.current.as_ref().map(|version| version.number);
+                (state.pool.take(), number)
+            };
+            if remove {
+                let (agent, name) = (self.clone(), function.name.clone());
+                let removed =
+                    tokio::task::spawn_blocking(move || agent.records.remove(name.as_str())).await;
+                match removed {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => return storage(&error),
+                    Err(error) => return internal(&error.to_string()),
+                }
+                self.functions().remove(&function.name);
+                self.log.drop_history(&route_of(&function.name));
+            } else if let Err(error) = self.keep(&function).await {
+                return storage(&error);
+            }
+            let task = self.task.get().and_then(std::sync::Weak::upgrade);
+            if let Some((task, pool)) = task.zip(pool) {
+                task.remove(pool, self.settings.drain_timeout).await;
+            }
+            if let Some(number) = number {
+                self.clear(&function, number);
+            }
+            tracing::info!("is stopped{}", if remove { " and removed" } else { "" });
+            function.settled.send_modify(|count| *count += 1);
+            let mut short = function.short(base);
+            if remove {
+                short["removed"] = json!(true);
+            }
+            Told::ok(short)
+        };
+        work.instrument(span).await
+    }
+
+    /// A secret has another value: those that have declared it get it, and their workers are replaced.
+    pub(super) fn secret_changed(self: &Arc<Self>, secret: &Name) {
+        for function in self.users_of(secret) {
+            let agent = self.clone();
+            let span = ops::pool_span(&route_of(&function.name));
+            let (work, secret) = (
+                async move { agent.renew_secrets(&function).await },
+                secret.clone(),
+            );
+            span.in_scope(|| {
+                tracing::info!("secret `{secret}` has changed: its workers are replaced")
+            });
+            tokio::spawn(work.instrument(span));
+        }
+    }
+
+    async fn renew_secrets(self: Arc<Self>, function: &Arc<Function>) {
+        let _change = function.changing.lock().await;
+        let (current, pool) = {
+            let state = function.lock();
+            (state.record.current.clone(), state.pool.clone())
+        };
+        let (Some(version), Some(pool)) = (current, pool) else {
+            return;
+        };
+        let agent = self.clone();
+        let written = tokio::task::spawn_blocking(move || {
+            let secrets = agent.declared(&version.definition)?;
+            let owner = agent.settings.run_as.as_deref();
+            let name = &version.definition.name;
+            let written = agent.exposed.write(name, version.number, &secrets, owner);
+            written.map_err(|error| Failure::new("secret", SystemError(&error).to_string()))
+        });
+        let written = written
+            .await
+            .unwrap_or_else(|error| Err(Failure::new("internal", error.to_string())));
+        if let Err(failure) = written {
+            tracing::error!("the secrets could not be renewed: {}", failure.message);
+            return;
+        }
+        if let Some(task) = self.task.get().and_then(std::sync::Weak::upgrade) {
+            if let Err(failure) = task.reload(pool).await {
+                tracing::error!("the workers could not be replaced: {}", failure.message);
+            }
+        }
+    }
+}
+
+/// The same pool, which has other workers at first.
+fn with_workers(mut prepared: PreparedPool, workers: WorkerRange) -> PreparedPool {
+    if let Prepared::Local(settings, _) = &mut prepared.source {
+        settings.workers = workers;
+    }
+    prepared
+}
+
+fn replicas(url: &str) -> Result<ReplicasSettings, Failure> {
+    let target = Target::parse(url)
+        .map_err(|problem| Failure::new("option", format!("`url`: {problem}")))?;
+    Ok(ReplicasSettings::of(target))
+}
+
+/// Gives a folder and all in it to a user.
+fn give_all(folder: &Path, owner: Option<&str>) -> io::Result<()> {
+    if owner.is_none() {
+        return Ok(());
+    }
+    give(folder, owner)?;
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            give_all(&entry.path(), owner)?;
+        } else {
+            give(&entry.path(), owner)?;
+        }
+    }
+    Ok(())
+}
