@@ -5,6 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use crate::functions::{Definition, Name};
 use crate::sources::replicas::Host;
 
@@ -120,8 +122,8 @@ pub struct Seen {
     pub definition: Definition,
     /// Why it failed.
     pub message: Option<String>,
-    /// The last of what it printed before it failed.
-    pub lines: Vec<String>,
+    /// All that the agent says of it.
+    pub report: Value,
 }
 
 /// Whether an agent answers.

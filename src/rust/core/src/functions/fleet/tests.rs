@@ -271,7 +271,7 @@ fn running(definition: &Definition) -> Seen {
         status: Status::Deployed,
         definition: definition.clone(),
         message: None,
-        lines: Vec::new(),
+        report: serde_json::Value::Null,
     }
 }
 
