@@ -9,6 +9,25 @@ NULL
 #' @noRd
 usable_cores <- function() .Call(wrap__usable_cores)
 
+#' Says what the function takes.
+#' @param names,types,required Its options, in order; the types are R's, or `"any"`.
+#' @param open Whether it takes others, too.
+#' @param inputs Its other arguments.
+#' @return The same as JSON, in one line.
+#' @noRd
+function_declare <- function(names, types, required, open, inputs) .Call(wrap__function_declare, names, types, required, open, inputs)
+
+#' The options of a call, each of the type of its default.
+#' @param query What follows the URL's path, with or without its `?`.
+#' @return A named list; or two strings, what is wrong and with which option.
+#' @noRd
+function_options <- function(query) .Call(wrap__function_options, query)
+
+#' From now on this process may compute for so many seconds, whatever it has used so far; the system ends it when it has. It is
+#' looked at in whole seconds: up to one more may pass.
+#' @noRd
+function_limit_cpu <- function(seconds) invisible(.Call(wrap__function_limit_cpu, seconds))
+
 #' Whether this system tells what a gate of some kind is about.
 #' @noRd
 gate_is_told <- function(kind) .Call(wrap__gate_is_told, kind)
@@ -68,8 +87,9 @@ outlet_trouble <- function(stream) .Call(wrap__outlet_trouble, stream)
 #' @param socket Path of the socket.
 #' @param host,port What requests are told of where they arrived.
 #' @param docs The path of the app's documentation, or nothing.
+#' @param signature What the function takes that is served, as JSON, or nothing.
 #' @noRd
-serve_start <- function(socket, host, port, docs) .Call(wrap__serve_start, socket, host, port, docs)
+serve_start <- function(socket, host, port, docs, signature) .Call(wrap__serve_start, socket, host, port, docs, signature)
 
 #' Ends serving: the sockets are gone.
 #' @noRd

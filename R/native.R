@@ -57,7 +57,8 @@ why_not_native <- function(app) {
 serve_native <- function(app, host, port, socket = Sys.getenv("FAUCET_SOCKET")) {
   # Where the request has arrived is where the front listens.
   name <- Sys.getenv("FAUCET_SERVER_NAME", host)
-  check_result(serve_start(socket, name, Sys.getenv("FAUCET_SERVER_PORT", as.character(port)), docs_of(app) %||% ""))
+  server_port <- Sys.getenv("FAUCET_SERVER_PORT", as.character(port))
+  check_result(serve_start(socket, name, server_port, docs_of(app) %||% "", signature_of(app) %||% ""))
   on.exit(
     {
       serve_stop()
@@ -79,6 +80,11 @@ docs_of <- function(app) {
   page <- "/__docs__/"
   mounted <- if (inherits(app, "Plumber")) tryCatch(names(app$mounts), error = function(error) NULL)
   if (page %in% mounted) page
+}
+
+# What a function takes, as JSON; other apps say nothing of that.
+signature_of <- function(app) {
+  if (rlang::is_string(app$signature)) app$signature
 }
 
 signal_interrupt <- function() {
@@ -180,6 +186,9 @@ handle_request <- function(app, on_headers, request, constants) {
 ending <- "This worker is about to end."
 
 respond <- function(app, on_headers, request, constants) {
+  if (is.function(app$direct)) {
+    return(app$direct(request))
+  }
   req <- rook_request(request, constants)
   response <- if (is.function(on_headers)) on_headers(req)
   if (is.null(response)) response <- app$call(req)

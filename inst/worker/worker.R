@@ -153,12 +153,17 @@ local({ # nolint: cyclocomp_linter. It holds functions, each of which counts.
     run_router(plumber::plumb(file))
   }
 
-  # One file, whose content says what it is: plumber's annotations of endpoints, filters or the router itself.
-  run_file <- function(file) {
+  # Whether a file has plumber's annotations: of endpoints, filters or the router itself.
+  is_annotated <- function(file) {
     tags <- "get|put|post|use|delete|head|options|patch|filter|assets|plumber"
     annotation <- paste0("^[[:space:]]*#['*][[:space:]]*@(", tags, ")([[:space:]]|$)")
     lines <- readLines(file, warn = FALSE, encoding = "UTF-8")
-    if (any(grepl(annotation, lines, ignore.case = TRUE, useBytes = TRUE))) run_annotated(file) else run_entrypoint(file)
+    any(grepl(annotation, lines, ignore.case = TRUE, useBytes = TRUE))
+  }
+
+  # One file, whose content says what it is.
+  run_file <- function(file) {
+    if (is_annotated(file)) run_annotated(file) else run_entrypoint(file)
   }
 
   # An app that is an R object of the session that started the server.
@@ -168,6 +173,27 @@ local({ # nolint: cyclocomp_linter. It holds functions, each of which counts.
       stop("run(app = ) needs an installed faucet.", call. = FALSE)
     }
     faucet$run_app(file, host, port)
+  }
+
+  # A deployed function: what deploy() has packed, a file that defines one, or a whole app.
+  run_deployed <- function() {
+    file <- Sys.getenv("FAUCET_FUNCTION_FILE")
+    if (nzchar(file) && !file.exists(file)) {
+      stop("The file that is to be run is not there: ", file, ".", call. = FALSE)
+    }
+    if (nzchar(file) && (tolower(basename(file)) == "plumber.r" || is_annotated(file))) {
+      run_annotated(file)
+    } else if (tolower(basename(file)) == "entrypoint.r") {
+      run_entrypoint(file)
+    } else if (nzchar(file) || file.exists("function.rds")) {
+      faucet <- load_faucet()
+      if (is.null(faucet)) {
+        stop("A function needs an installed faucet.", call. = FALSE)
+      }
+      faucet$run_function(file, host, port)
+    } else {
+      serve_folder()
+    }
   }
 
   need <- function(package, what) {
@@ -222,14 +248,22 @@ local({ # nolint: cyclocomp_linter. It holds functions, each of which counts.
   }
 
   serve <- function() {
-    if (nzchar(app <- Sys.getenv("FAUCET_APP"))) {
+    if (nzchar(Sys.getenv("FAUCET_FUNCTION"))) {
+      run_deployed()
+    } else if (nzchar(app <- Sys.getenv("FAUCET_APP"))) {
       run_object(app)
     } else if (nzchar(file <- Sys.getenv("FAUCET_FILE"))) {
       # It is in the working directory.
       run_file(basename(file))
     } else if (nzchar(document <- Sys.getenv("FAUCET_DOCUMENT"))) {
       run_document(document)
-    } else if (file.exists("_server.yml")) {
+    } else {
+      serve_folder()
+    }
+  }
+
+  serve_folder <- function() {
+    if (file.exists("_server.yml")) {
       launch_engine("_server.yml")
     } else if (!is.null(file <- find_file("entrypoint.R"))) {
       run_entrypoint(file)

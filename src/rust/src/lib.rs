@@ -6,6 +6,7 @@
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
 mod answer;
+mod call;
 mod functions;
 mod hubs;
 mod interrupts;
@@ -35,6 +36,7 @@ fn usable_cores() -> i32 {
 extendr_module! {
     mod faucet;
     fn usable_cores;
+    use call;
     use hubs;
     use metric;
     use outlet;

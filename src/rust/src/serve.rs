@@ -64,9 +64,16 @@ fn patience(milliseconds: f64) -> Duration {
 /// @param socket Path of the socket.
 /// @param host,port What requests are told of where they arrived.
 /// @param docs The path of the app's documentation, or nothing.
+/// @param signature What the function takes that is served, as JSON, or nothing.
 /// @noRd
 #[extendr]
-fn serve_start(socket: String, host: String, port: String, docs: String) -> List {
+fn serve_start(
+    socket: String,
+    host: String,
+    port: String,
+    docs: String,
+    signature: String,
+) -> List {
     memory::reuse();
     // Requests are interrupted as a user would do it: R's handler runs on this thread, and system
     // calls that wait are broken off.
@@ -81,6 +88,7 @@ fn serve_start(socket: String, host: String, port: String, docs: String) -> List
         socket: socket.into(),
         body_memory: 1 << 20,
         docs: Some(docs).filter(|path| !path.is_empty()),
+        signature: Some(signature).filter(|signature| !signature.is_empty()),
     };
     match Server::start(settings, Arc::new(dispatcher)) {
         Err(error) => bad(&failure("boot", format!("Cannot serve: {error}"))),

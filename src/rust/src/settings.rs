@@ -251,7 +251,11 @@ pub fn read_pool(list: &List) -> Result<PoolSettings, Failure> {
     let sticky = named.if_any("sticky", Named::flag)?.unwrap_or(false);
     let sessions = match source {
         Source::Local(_) if sticky => Some(sessions(&named)?),
-        Source::Local(_) | Source::Replicas(_) | Source::Hub | Source::Agents(_) => None,
+        Source::Local(_)
+        | Source::Command(_)
+        | Source::Replicas(_)
+        | Source::Hub
+        | Source::Agents(_) => None,
     };
     Ok(PoolSettings {
         route,
@@ -334,6 +338,7 @@ fn replicas(named: &Named) -> Result<ReplicasSettings, Failure> {
             .transpose()?,
         boot_timeout: named.finite_seconds("boot_timeout")?,
         cancel: named.flag("cancel")?,
+        ca: None,
     })
 }
 

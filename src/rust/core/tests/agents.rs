@@ -33,13 +33,8 @@ fn pool(route: &str, source: Source) -> PoolSettings {
 fn over(upstream: &Upstream) -> Source {
     let target = format!("http://{}", upstream.address);
     Source::Replicas(ReplicasSettings {
-        target: Target::parse(&target).expect("an address"),
-        slots: 1,
-        refresh: None,
-        ready_path: None,
-        dns: None,
         boot_timeout: PATIENCE,
-        cancel: true,
+        ..ReplicasSettings::of(Target::parse(&target).expect("an address"))
     })
 }
 

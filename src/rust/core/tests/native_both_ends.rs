@@ -36,6 +36,7 @@ impl Whole {
             socket: folder.path().join("1"),
             body_memory: 1000,
             docs: None,
+            signature: None,
         };
         let server = Server::start(settings, dispatcher.clone()).expect("it starts");
         let ended = over.clone();

@@ -7,13 +7,14 @@ use hyper::header::{self, HeaderValue};
 use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, Response, StatusCode};
 
-use super::cause::Cause;
+use super::cause::{Cause, FAUCET_ERROR};
 use super::exchange::{Answer, AnswerBody};
 use super::headers;
 use super::reply::Reply;
 use super::service::Peer;
 use super::tunnel;
 use crate::descriptors::Descriptor;
+use crate::functions::Options;
 use crate::ops;
 use crate::pool::Pool;
 use crate::worker::native::STREAM;
@@ -101,6 +102,32 @@ pub(super) fn rejection(cause: Cause, head: bool, http2: bool) -> Response<Reply
     response
 }
 
+/// What is wrong with a call's options, for a function that has told what it takes; `None` if nothing is, or if that is for its
+/// worker to say.
+pub(super) fn option_refused(pool: &Pool, request: &Request<Incoming>) -> Option<Response<Reply>> {
+    let signature = pool.roster.signature()?;
+    let query = request.uri().query().unwrap_or_default();
+    let (error, option) = match Options::parse(query) {
+        Err(error) => (error.to_string(), None),
+        Ok(options) => {
+            let mismatch = signature.check(&options).err()?;
+            (mismatch.to_string(), Some(mismatch.option().to_owned()))
+        }
+    };
+    let body = serde_json::json!({"error": error, "option": option}).to_string();
+    let length = body.len();
+    let body = if request.method() == Method::HEAD {
+        String::new()
+    } else {
+        body
+    };
+    let mut response = json(StatusCode::BAD_REQUEST, body);
+    let headers = response.headers_mut();
+    headers.insert(FAUCET_ERROR, HeaderValue::from_static(remote::BAD_OPTION));
+    headers.insert(header::CONTENT_LENGTH, length.into());
+    Some(response)
+}
+
 pub(super) fn respond(
     answer: Answer,
     upgrade: Option<(OnUpgrade, Descriptor)>,
@@ -108,10 +135,14 @@ pub(super) fn respond(
     for_front: bool,
 ) -> Response<Reply> {
     let mut headers = answer.headers;
+    let error = remote::error_of_function(&headers);
     if matches!(answer.body, AnswerBody::Tunnel(..)) {
         headers::strip_ours(&mut headers);
     } else {
         headers::strip_response(&mut headers);
+    }
+    if let Some(error) = error {
+        headers.insert(remote::ERROR, error);
     }
     let reply = match answer.body {
         AnswerBody::Piece(chunk) => Reply::whole(chunk),

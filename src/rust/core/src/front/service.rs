@@ -10,7 +10,9 @@ use hyper::body::{Body, Incoming};
 use hyper::header::HeaderValue;
 use hyper::{Method, Request, Response, StatusCode, Version};
 
-use super::answers::{json, own_answer, rejection, respond, tell_elsewhere, tell_front};
+use super::answers::{
+    json, option_refused, own_answer, rejection, respond, tell_elsewhere, tell_front,
+};
 use super::cause::Cause;
 use super::check::check;
 use super::connection_state::ConnectionState;
@@ -229,9 +231,18 @@ async fn serve(
                 None => Ok(()),
                 Some(management) => management.admit_call(visit, request.headers_mut()),
             };
-            match admitted.map(|()| slash_added(visit, &request, *prefix)) {
+            let answered = admitted.map(|()| {
+                slash_added(visit, &request, *prefix).or_else(|| option_refused(visit, &request))
+            });
+            match answered {
                 Err(cause) => Err(cause),
-                Ok(Some(response)) => Ok(response),
+                Ok(Some(response)) => {
+                    if no_wait && !request.body().is_end_stream() {
+                        // Its front goes on with the connection.
+                        Box::pin(discard(request.body_mut(), &front.limits)).await;
+                    }
+                    Ok(response)
+                }
                 Ok(None) => {
                     forward(
                         &peer,

@@ -21,6 +21,7 @@ use crate::lock::Table;
 use crate::ops::status::PoolStatus;
 use crate::ops::Ops;
 use crate::sessions::{SessionLimits, Sessions};
+use crate::sources::replicas::Destination;
 use crate::sources::Roster;
 use crate::worker::Worker;
 
@@ -60,6 +61,8 @@ pub struct Pool {
     prefix: Option<HeaderValue>,
     /// Whether its workers see the whole path.
     keeps_path: bool,
+    /// If its workers are a service that knows nothing of us.
+    destination: Option<Destination>,
     /// Requests that have found it and whose answers have not begun: waiting ones, and those that still arrive.
     requests: AtomicUsize,
     leaving: AtomicBool,
@@ -82,6 +85,21 @@ impl Pool {
         })
     }
 
+    /// One whose requests go to such a service, if there is one.
+    pub fn toward(
+        route: Route,
+        limits: PoolLimits,
+        ops: Arc<Ops>,
+        destination: Option<Destination>,
+    ) -> Arc<Self> {
+        let table = Table::new(limits.queue);
+        let pool = Self::over(route, limits, ops, table, None);
+        Arc::new(Self {
+            destination,
+            ..pool
+        })
+    }
+
     /// One whose clients stay with one worker each.
     ///
     /// # Errors
@@ -94,13 +112,8 @@ impl Pool {
     ) -> io::Result<Arc<Self>> {
         let table = Table::spreading(limits.queue);
         let sessions = Sessions::new(sessions, table.clone())?;
-        Ok(Arc::new(Self::over(
-            route,
-            limits,
-            ops,
-            table,
-            Some(sessions),
-        )))
+        let pool = Self::over(route, limits, ops, table, Some(sessions));
+        Ok(Arc::new(pool))
     }
 
     fn over(
@@ -117,6 +130,7 @@ impl Pool {
         Self {
             prefix: route.prefix_header(),
             keeps_path: false,
+            destination: None,
             route,
             roster: Arc::new(roster),
             sessions,
@@ -146,6 +160,11 @@ impl Pool {
     /// Whether its workers see the whole path of its requests.
     pub fn keeps_path(&self) -> bool {
         self.keeps_path
+    }
+
+    /// What its requests must say, if their workers know nothing of us.
+    pub fn destination(&self) -> Option<&Destination> {
+        self.destination.as_ref()
     }
 
     /// How it is, now, but its workers' memory.

@@ -14,6 +14,9 @@ use crate::worker::native::control_path;
 
 const LONG: Duration = Duration::from_secs(60);
 
+const SIGNATURE: &str =
+    r#"{"parameters":[{"name":"e","type":"character","required":true}],"open":true}"#;
+
 struct House {
     server: Server,
     folder: tempfile::TempDir,
@@ -26,6 +29,7 @@ impl House {
             socket: folder.path().join("1"),
             body_memory: 1024,
             docs: Some("/__docs__/".into()),
+            signature: Some(SIGNATURE.into()),
         };
         let server = Server::start(settings, Arc::new(Dispatcher::new(|| {}))).expect("it starts");
         Self { server, folder }
@@ -134,6 +138,16 @@ async fn the_front_is_told_where_the_documentation_is() {
     assert_eq!(docs.as_deref(), Some("/__docs__/"));
     let nobody = crate::worker::native::docs(&house.folder.path().join("2")).await;
     assert_eq!(nobody, None);
+}
+
+#[tokio::test]
+async fn the_front_is_told_what_a_function_takes() {
+    let house = House::new();
+    let signature = crate::worker::native::signature(&house.socket()).await;
+    let signature = signature.expect("what was said");
+    assert_eq!(signature.to_json().to_string().len(), SIGNATURE.len());
+    assert_eq!(signature.parameters[0].name, "e");
+    assert!(signature.open);
 }
 
 #[test]

@@ -126,7 +126,10 @@ impl PoolSettings {
         let (route, limits) = (self.route.clone(), self.limits.clone());
         match &self.sessions {
             None if self.source.keeps_path() => Ok(Pool::keeping_path(route, limits, ops)),
-            None => Ok(Pool::new(route, limits, ops)),
+            None => {
+                let destination = self.source.destination().cloned();
+                Ok(Pool::toward(route, limits, ops, destination))
+            }
             Some(sessions) => Pool::sticky(route, limits, ops, sessions.clone()).map_err(system),
         }
     }

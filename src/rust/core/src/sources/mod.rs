@@ -3,6 +3,7 @@
 
 pub mod agents;
 pub mod backoff;
+pub mod command;
 mod failure;
 pub mod fixed;
 pub mod hub;

@@ -47,8 +47,7 @@ pub struct Roster {
     template: Mutex<Option<TemplateStatus>>,
     lookup: Mutex<Option<LookupStatus>>,
     docs: OnceLock<String>,
-    /// What options its workers take, if they are one function's.
-    signature: OnceLock<Arc<Signature>>,
+    signature: Mutex<Option<Arc<Signature>>>,
     draining: AtomicBool,
     /// How many workers there may be, and whether there are none because none are needed.
     size: Mutex<(Option<WorkerRange>, bool)>,
@@ -76,7 +75,7 @@ impl Roster {
             template: Mutex::default(),
             lookup: Mutex::default(),
             docs: OnceLock::new(),
-            signature: OnceLock::new(),
+            signature: Mutex::default(),
             draining: AtomicBool::new(false),
             size: Mutex::default(),
             unserved: Mutex::new(Some(Instant::now())),
@@ -213,15 +212,20 @@ impl Roster {
         let _ = self.docs.set(path);
     }
 
-    /// What options the workers take.
+    /// What the function takes that is served here: the last worker's word counts, and after its end, too.
     pub fn set_signature(&self, signature: Signature) {
-        // The first worker's word counts.
-        let _ = self.signature.set(Arc::new(signature));
+        *self.known_signature() = Some(Arc::new(signature));
     }
 
-    /// What options the workers take, if they are one function's and one of them has said so.
+    /// What the function takes; `None` if that is not known, or if this is no function.
     pub fn signature(&self) -> Option<Arc<Signature>> {
-        self.signature.get().cloned()
+        self.known_signature().clone()
+    }
+
+    fn known_signature(&self) -> MutexGuard<'_, Option<Arc<Signature>>> {
+        self.signature
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn is_draining(&self) -> bool {

@@ -162,6 +162,13 @@ impl Worker {
         self
     }
 
+    /// The same worker, whose requests have numbers above this one: for workers that share a control socket.
+    #[must_use]
+    pub fn with_numbers_above(mut self, number: u64) -> Self {
+        self.begun = AtomicU64::new(number);
+        self
+    }
+
     /// The same worker, whose process can be looked at.
     pub fn with_pulse(mut self, pulse: Pulse) -> Self {
         self.pulse = Some(pulse);

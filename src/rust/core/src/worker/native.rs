@@ -9,10 +9,11 @@
 //! interrupt <number> deadline    -> interrupted | over
 //! tell <number>                  -> told | over
 //! docs                           -> docs <path> | none
+//! signature                      -> signature <json> | none
 //! ```
 //!
 //! `left` waits for the answer until the worker is past what it shields; `deadline` does not; `tell` only lets
-//! the worker know that the client has gone. `docs` asks where the app has its page of documentation.
+//! the worker know that the client has gone. `docs` asks where the app has its page of documentation, `signature` what a function takes.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -24,6 +25,8 @@ use hyper::header::HeaderName;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::sync::Notify;
+
+use crate::functions::Signature;
 
 /// On a request: its number on this worker, decimal, rising. Taken off by the worker.
 pub const REQUEST_NUMBER: HeaderName = HeaderName::from_static("faucet-request");
@@ -68,24 +71,39 @@ const SLOWEST: Duration = Duration::from_secs(2);
 /// The longest answer on the control socket, in bytes.
 const LONGEST: u64 = 64;
 
-/// How long a worker may take to tell of its documentation: a thread of faucet's own answers.
-const DOCS: Duration = Duration::from_millis(500);
+/// The longest signature, in bytes: a function has many arguments at times, but no book.
+const LONGEST_SIGNATURE: u64 = 256 * 1024;
 
-/// The path of the app's page of documentation, if it has one and the worker at `socket` says so in time.
-pub async fn docs(socket: &Path) -> Option<String> {
+/// How long a worker may take to tell of itself: a thread of faucet's own answers.
+const ABOUT: Duration = Duration::from_secs(2);
+
+/// What the worker at `socket` answers to a question about itself, if it has an answer and says so in time.
+async fn about(socket: &Path, question: &str, longest: u64) -> Option<String> {
     let ask = async {
         let mut stream = UnixStream::connect(control_path(socket)).await?;
-        stream.write_all(b"docs\n").await?;
+        stream.write_all(format!("{question}\n").as_bytes()).await?;
         let mut answer = String::new();
-        let mut reader = BufReader::new(stream.take(LONGEST));
+        let mut reader = BufReader::new(stream.take(longest));
         reader.read_line(&mut answer).await?;
         Ok::<_, io::Error>(answer)
     };
-    let answer = tokio::time::timeout(DOCS, ask).await.ok()?.ok()?;
-    let path = answer.strip_prefix("docs ")?.strip_suffix('\n')?;
+    let answer = tokio::time::timeout(ABOUT, ask).await.ok()?.ok()?;
+    let answer = answer.strip_prefix(question)?.strip_prefix(' ')?;
+    Some(answer.strip_suffix('\n')?.to_owned())
+}
+
+/// What the function takes that the worker at `socket` serves; `None` for other apps.
+pub async fn signature(socket: &Path) -> Option<Signature> {
+    let answer = about(socket, "signature", LONGEST_SIGNATURE).await?;
+    Signature::from_json(&serde_json::from_str(&answer).ok()?)
+}
+
+/// The path of the app's page of documentation, if it has one and the worker at `socket` says so in time.
+pub async fn docs(socket: &Path) -> Option<String> {
+    let path = about(socket, "docs", LONGEST).await?;
     // The app has a say in it, and it is shown to people.
     let is_path = path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic());
-    is_path.then(|| path.to_owned())
+    is_path.then_some(path)
 }
 
 /// An answer on the control socket.

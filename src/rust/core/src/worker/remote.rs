@@ -35,6 +35,21 @@ pub const WORKERS: HeaderName = HeaderName::from_static("faucet-workers");
 /// In a response: why a faucet answered in place of a worker.
 pub const ERROR: HeaderName = HeaderName::from_static("faucet-error");
 
+/// The value of [`ERROR`] when what a function runs has failed: it is said by a worker, and says that it has worked.
+pub const FUNCTION_ERROR: &str = "function_error";
+
+/// The same for options that a function does not take.
+pub const BAD_OPTION: &str = "bad_option";
+
+/// Why a function has refused a call, or failed: of all causes those that workers may name.
+const OF_FUNCTIONS: [&str; 5] = [
+    BAD_OPTION,
+    FUNCTION_ERROR,
+    "bad_input",
+    "not_acceptable",
+    "unsupported_input",
+];
+
 /// The path that waits until a worker is free, and keeps it for the next request on the same connection.
 pub const TURN: &str = "/__faucet__/turn";
 
@@ -173,7 +188,15 @@ pub fn is_crowded(headers: &HeaderMap) -> bool {
 pub fn is_refusal(status: StatusCode, headers: &HeaderMap) -> bool {
     // A faucet that answers itself in place of a worker has other statuses, too.
     is_crowded(headers)
-        && (status == StatusCode::SERVICE_UNAVAILABLE || headers.contains_key(ERROR))
+        && (status == StatusCode::SERVICE_UNAVAILABLE
+            || headers.contains_key(ERROR) && error_of_function(headers).is_none())
+}
+
+/// What a function, in place of a faucet, says that is wrong.
+pub fn error_of_function(headers: &HeaderMap) -> Option<HeaderValue> {
+    let error = headers.get(ERROR)?;
+    let known = OF_FUNCTIONS.iter().any(|known| error == known);
+    known.then(|| error.clone())
 }
 
 /// Reads a body that is of no interest; whether its connection can carry the next request.

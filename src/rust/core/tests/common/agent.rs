@@ -27,8 +27,16 @@ pub type Answer = (u16, String);
 
 impl Agent {
     pub fn start(change: impl FnOnce(&mut AgentSettings)) -> Self {
+        Self::start_with(change, |_| {})
+    }
+
+    /// The same with other settings of its server.
+    pub fn start_with(
+        change: impl FnOnce(&mut AgentSettings),
+        change_server: impl FnOnce(&mut Settings),
+    ) -> Self {
         let state = tempfile::tempdir().expect("a folder");
-        let server = Some(serve(state.path(), change));
+        let server = Some(serve(state.path(), change, change_server));
         Self {
             server,
             state,
@@ -39,7 +47,7 @@ impl Agent {
     /// Ends at once, as by a kill, and comes back.
     pub fn restart(&mut self) {
         self.kill();
-        self.server = Some(serve(self.state.path(), |_| {}));
+        self.server = Some(serve(self.state.path(), |_| {}, |_| {}));
     }
 
     pub fn kill(&mut self) {
@@ -111,7 +119,11 @@ impl Agent {
     }
 }
 
-fn serve(state: &Path, change: impl FnOnce(&mut AgentSettings)) -> Server {
+fn serve(
+    state: &Path,
+    change: impl FnOnce(&mut AgentSettings),
+    change_server: impl FnOnce(&mut Settings),
+) -> Server {
     let mut worker = worker_settings(Path::new("/"));
     worker.workers = WorkerRange { min: 0, max: 1 };
     let mut agent = AgentSettings {
@@ -124,10 +136,11 @@ fn serve(state: &Path, change: impl FnOnce(&mut AgentSettings)) -> Server {
         run_as: None,
     };
     change(&mut agent);
-    let settings = Settings {
+    let mut settings = Settings {
         agent: Some(agent),
         ..Settings::default()
     };
+    change_server(&mut settings);
     Server::start(settings).expect("a server")
 }
 
@@ -149,7 +162,27 @@ pub fn ask(url: &str, method: &str, path: &str, headers: &str, body: &[u8]) -> A
     let answer = String::from_utf8_lossy(&answer).into_owned();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
     let status = head.split(' ').nth(1).and_then(|code| code.parse().ok());
-    (status.unwrap_or(0), body.to_owned())
+    let chunked = head.to_lowercase().contains("transfer-encoding: chunked");
+    let body = if chunked {
+        joined(body)
+    } else {
+        body.to_owned()
+    };
+    (status.unwrap_or(0), body)
+}
+
+/// The text of chunks, up to where they break off.
+fn joined(mut chunks: &str) -> String {
+    let mut text = String::new();
+    while let Some((length, rest)) = chunks.split_once("\r\n") {
+        let length = usize::from_str_radix(length, 16).unwrap_or(0);
+        let Some(chunk) = rest.get(..length) else {
+            break;
+        };
+        text.push_str(chunk);
+        chunks = rest[length..].strip_prefix("\r\n").unwrap_or_default();
+    }
+    text
 }
 
 /// A folder with workers' code, as an archive.

@@ -8,6 +8,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
+use nix::sys::signal::Signal;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -208,6 +209,7 @@ impl Supervisor {
             dir: self.settings.dir.clone(),
             env,
             stdin: Some(stdin),
+            orphaned: Signal::SIGINT,
         };
         let outlet = Outlet {
             name: self.ops.name_of("template"),

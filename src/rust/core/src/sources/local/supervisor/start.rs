@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use nix::sys::signal::Signal;
 use tokio::sync::oneshot;
 
 use super::ending::SHORT_GRACE;
@@ -30,6 +31,9 @@ use crate::worker::{native, Address, Native, Report, Worker};
 
 /// Between two looks at a worker that was forked, which needs milliseconds to start.
 const FORKED_LOOK: Duration = Duration::from_millis(5);
+
+/// Names the function that a worker serves, if it is one.
+const FUNCTION: &str = "FAUCET_FUNCTION";
 
 /// The worker whose lines are shown while none is ready.
 pub(super) const FIRST: u32 = 1;
@@ -156,6 +160,7 @@ impl Supervisor {
             dir: self.settings.dir.clone(),
             env,
             stdin: None,
+            orphaned: Signal::SIGINT,
         };
         let outlet = self.outlet(member);
         let (process, exit) = Process::start(&self.resources.spawner, launch, &outlet).await?;
@@ -214,8 +219,10 @@ impl Supervisor {
     ) {
         let (sender, timeout) = (self.sender.clone(), self.settings.boot_timeout);
         let limited = self.settings.max_memory.is_some() || self.settings.workers.is_elastic();
-        // One worker's word is enough.
-        let roster = (!self.ever_ready).then(|| self.roster.clone());
+        let is_function = self.settings.env.contains_key(FUNCTION);
+        // One worker's word is enough for an app's documentation; what a function takes may change with its code.
+        let asked = is_function || !self.ever_ready;
+        let roster = asked.then(|| self.roster.clone());
         let (mut booting, exited) = oneshot::channel::<()>();
         let suspect = {
             let sender = sender.clone();
@@ -241,7 +248,11 @@ impl Supervisor {
             }
             if let (Some(roster), Ok(Address::Unix(socket))) = (roster, &ready) {
                 // Before it counts as ready, so that whoever is told of that finds it.
-                if let Some(path) = native::docs(socket).await {
+                if is_function {
+                    if let Some(signature) = native::signature(socket).await {
+                        roster.set_signature(signature);
+                    }
+                } else if let Some(path) = native::docs(socket).await {
                     roster.set_docs(path);
                 }
             }

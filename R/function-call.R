@@ -1,0 +1,195 @@
+# How a function is called: a request becomes its arguments, and its value the answer.
+
+# An app, as serve_native() takes it. All that does not depend on the request is found out here, once.
+function_app <- function(fun, name, rds = FALSE, stream = FALSE) {
+  if (is.primitive(fun)) {
+    primitive <- fun
+    fun <- function(x, ...) primitive(x, ...)
+  }
+  all <- formals(fun)
+  taken <- names(all)[seq_len(min(length(all), if (stream) 2 else 1))]
+  if (stream && (length(taken) < 2 || "..." %in% taken)) {
+    stop("A function with stream = TRUE has `input` and `output` as its first two arguments.", call. = FALSE)
+  }
+  signature <- declare_options(all, taken)
+  call <- caller(fun, name, taken)
+  limit_cpu <- cpu_limiter(Sys.getenv("FAUCET_CPU_TIME"))
+  run <- function(query, type, accept, body) {
+    tryCatch(
+      {
+        options <- function_options(query)
+        if (!is.list(options)) {
+          return(refusal(400L, "bad_option", options[[1]], if (nzchar(options[[2]])) options[[2]]))
+        }
+        if (stream) {
+          if (!is.null(limit_cpu)) limit_cpu()
+          return(answer_stream(call, options, body))
+        }
+        # Without a body the argument is missing, and its default counts.
+        inputs <- if (is.null(body)) list() else list(decode_input(body$read(), type, rds))
+        if (!is.null(limit_cpu)) limit_cpu()
+        value <- call(inputs, options)
+        if (inherits(value, "promise")) value <- await(value)
+        encode_value(value, accept)
+      },
+      error = function(error) {
+        if (inherits(error, "faucet_refusal")) refusal(error$status, error$cause, error$message) else failed_call(error)
+      }
+    )
+  }
+  list(
+    call = function(req) {
+      has_body <- isTRUE(as.numeric(req$CONTENT_LENGTH %||% "0") > 0)
+      run(req$QUERY_STRING, req$CONTENT_TYPE, req$HTTP_ACCEPT, if (has_body) req$rook.input)
+    },
+    # The same without an environment that nobody looks into.
+    direct = function(request) {
+      fields <- request$fields
+      run(fields$QUERY_STRING, fields$CONTENT_TYPE, fields$HTTP_ACCEPT, if (request$length > 0) rook_input())
+    },
+    signature = signature
+  )
+}
+
+# Says which options there are. Returns that as JSON.
+declare_options <- function(all, taken) {
+  options <- all[!names(all) %in% c(taken, "...")]
+  is_required <- vapply(seq_along(options), function(i) identical(options[[i]], quote(expr = )), NA) # nolint: spaces_inside_linter.
+  types <- vapply(seq_along(options), function(i) if (is_required[[i]]) "any" else type_of_default(options[[i]]), "")
+  function_declare(
+    as.character(names(options)), types, is_required, "..." %in% names(all), as.character(setdiff(taken, "..."))
+  )
+}
+
+# The value of a default says what type an option has; one that is not known before a call says nothing.
+type_of_default <- function(default) {
+  value <- constant_value(default)
+  if (is.null(value) || is.object(value) || (is.logical(value) && anyNA(value))) "any" else typeof(value)
+}
+
+# What an expression is without being run: a constant, a sign before one, or a vector of them. Otherwise NULL.
+constant_value <- function(expression) {
+  if (is.call(expression)) {
+    is_vector <- is.symbol(expression[[1]]) && as.character(expression[[1]]) %in% c("c", "-", "+")
+    parts <- if (is_vector) lapply(as.list(expression)[-1], constant_value)
+    if (length(parts) > 0 && !any(vapply(parts, is.null, NA))) unlist(parts)
+  } else if (is.symbol(expression)) {
+    switch(as.character(expression), "T" = TRUE, "F" = FALSE, "pi" = pi)
+  } else if (is.atomic(expression)) {
+    expression
+  }
+}
+
+# Calls the function by its name, with arguments by theirs: what R says of an error shows these, and not values, which may be
+# megabytes. `inputs` are for the first arguments.
+caller <- function(fun, name, taken) {
+  # The name may be an option's, too: then R looks for a function further up.
+  home <- new.env(parent = globalenv())
+  assign(name, fun, envir = home)
+  head <- as.name(name)
+  symbols <- lapply(taken, as.name)
+  names(symbols) <- taken
+  is_dots <- identical(taken, "...")
+  function(inputs, options) {
+    if (is_dots) {
+      arguments <- inputs
+    } else {
+      arguments <- symbols[seq_along(inputs)]
+      names(inputs) <- names(arguments)
+    }
+    frame <- list2env(c(if (!is_dots) inputs, options), parent = home)
+    if (length(options) > 0) {
+      given <- lapply(names(options), as.name)
+      names(given) <- names(options)
+      arguments <- c(arguments, given)
+    }
+    eval(as.call(c(head, arguments)), frame)
+  }
+}
+
+# NULL without a limit. The time that a call may use, in seconds, is counted from what the process has used so far.
+cpu_limiter <- function(limit) {
+  seconds <- suppressWarnings(as.numeric(limit))
+  if (isTRUE(seconds > 0)) function() function_limit_cpu(seconds)
+}
+
+# A call that was refused, or failed: JSON, with the cause in a header that the front passes on.
+refusal <- function(status, cause, message, option = NULL) {
+  body <- paste0("{\"error\":", json_string(message), if (!is.null(option)) paste0(",\"option\":", json_string(option)), "}")
+  list(status = status, headers = list("Content-Type" = "application/json", "Faucet-Error" = cause), body = body)
+}
+
+# An error of the function's own. Its message is for the caller, its call for the log.
+failed_call <- function(error) {
+  message <- tryCatch(paste(conditionMessage(error), collapse = "\n"), error = function(error) "(an error without a message)")
+  call <- tryCatch(conditionCall(error), error = function(error) NULL)
+  where <- if (is.call(call)) paste0(" in ", deparse(call, nlines = 1L)[[1]])
+  cat(paste0(error_head(), "Error", where, ": ", message, "\n"), file = stderr())
+  refusal(500L, "function_error", message)
+}
+
+# For a function(input, output, ...) that reads and writes bit by bit. What it returns is nobody's answer.
+answer_stream <- function(call, options, body) {
+  output <- lazy_output()
+  call(list(stream_input(body), output$functions), options)
+  output$end()
+}
+
+# `read()` gives the next piece of the body, NULL at its end.
+stream_input <- function(body) {
+  list(
+    read = function(n = 65536) {
+      if (!rlang::is_scalar_integerish(n, finite = TRUE) || n < 1) {
+        got <- describe_value(n)
+        abort("option", "{.arg n} must be a number of bytes, not {got}.", option = "n", call = rlang::current_env())
+      }
+      bytes <- if (!is.null(body)) body$read(n)
+      if (length(bytes) > 0) bytes
+    }
+  )
+}
+
+# The answer's head is sent with the first piece. `type()` says before that what it is; by default text if that piece is text.
+lazy_output <- function() {
+  is_native <- serve_is_busy()
+  type <- NULL
+  begun <- FALSE
+  chunks <- list()
+  begin <- function(chunk, call) {
+    begun <<- TRUE
+    if (is.null(type)) type <<- if (is.character(chunk)) "text/plain; charset=utf-8" else "application/octet-stream"
+    failure <- if (is_native) serve_stream(200, "Content-Type", type)
+    if (!is.null(failure)) raise_failure(failure, call = call)
+  }
+  write_chunk <- if (is_native) write_native else function(bytes, call) chunks[[length(chunks) + 1]] <<- bytes
+  is_open <- function() !is_native || !begun || serve_is_open()
+  to <- list(
+    write = function(chunk) {
+      call <- rlang::current_env()
+      bytes <- as_bytes(chunk, call)
+      if (!begun) begin(chunk, call)
+      if (length(bytes) > 0) write_chunk(bytes, call)
+      invisible()
+    },
+    type = function(type) {
+      call <- rlang::current_env()
+      if (!rlang::is_string(type) || !nzchar(type)) {
+        got <- describe_value(type)
+        abort("option", "{.arg type} must be a content type, not {got}.", option = "type", call = call)
+      }
+      if (begun) abort("option", "The answer has begun: its type is said.", option = "type", call = call)
+      set_type(type)
+      invisible()
+    },
+    is_open = is_open
+  )
+  set_type <- function(value) type <<- value
+  end <- function() {
+    if (is_native && begun) serve_stream_end()
+    list(
+      status = 200L, headers = list("Content-Type" = type %||% "application/octet-stream"),
+      body = if (!is_native) as.raw(unlist(chunks))
+    )
+  }
+  list(functions = to, end = end)
+}
