@@ -257,7 +257,11 @@ pub fn read_pool(list: &List) -> Result<PoolSettings, Failure> {
     let sticky = named.if_any("sticky", Named::flag)?.unwrap_or(false);
     let sessions = match source {
         Source::Local(_) if sticky => Some(sessions(&named)?),
-        Source::Local(_) | Source::Command(_) | Source::Replicas(_) | Source::Hub => None,
+        Source::Local(_)
+        | Source::Command(_)
+        | Source::Replicas(_)
+        | Source::Hub
+        | Source::Agents(_) => None,
     };
     Ok(PoolSettings {
         route,
