@@ -1,26 +1,53 @@
 # The settings of those who keep functions.
 
-agent_setting <- function(..., elsewhere = "Functions are deployed to {.fun run_agent}.") {
-  setting(..., verbs = "run_agent", elsewhere = elsewhere)
+function_verbs <- c("run_agent", "run_proxy")
+
+agent_setting <- function(..., verbs = "run_agent", elsewhere = "Functions are deployed to {.fun run_agent}.") {
+  setting(..., verbs = verbs, elsewhere = elsewhere)
+}
+
+proxy_setting <- function(..., elsewhere = "{.fun run_proxy} serves the functions of agents.") {
+  setting(..., verbs = "run_proxy", elsewhere = elsewhere)
+}
+
+# What the agent or the proxy of this user keeps, unless it is told another place.
+own_state <- function(what) {
+  file.path(tools::R_user_dir("faucet", "data"), what)
 }
 
 function_definitions <- function() {
   list(
     state_dir = agent_setting(
-      "path", function() file.path(tools::R_user_dir("faucet", "data"), "agent"),
+      "path", function() own_state("agent"),
       paste(
-        "Directory where an agent keeps what is deployed, secrets (encrypted), and `audit.log`, a line for each change. It is made if it",
-        "is not there. One agent at a time may have it."
+        "Directory where an agent or a proxy keeps what is deployed, secrets (encrypted), and `audit.log`, a line for each change.",
+        "It is made if it is not there. One of them at a time may have it."
       ),
-      shown = "`agent` in `tools::R_user_dir(\"faucet\", \"data\")`"
+      shown = "`agent`, or `proxy`, in `tools::R_user_dir(\"faucet\", \"data\")`", verbs = function_verbs,
+      defaults = list(run_proxy = function() own_state("proxy"))
+    ),
+    agents = proxy_setting(
+      "agents", NULL,
+      paste(
+        "Agents, `\"host:port\"` each, or `\"https://host:port\"` if they speak TLS: then all of them. More can join while it runs."
+      ),
+      null = TRUE, shown = "none"
+    ),
+    agent_grace = proxy_setting(
+      "duration", 30,
+      "How long an agent may not answer before its functions are started elsewhere. They are given up there when it is back."
+    ),
+    agent_token = proxy_setting(
+      "secret", NULL, "What the proxy shows to agents, if that is not its own `token`.",
+      null = TRUE, shown = "`token`"
     ),
     call_token = agent_setting(
       "secret", NULL, "What those have to show who call functions. Without one, everybody may who reaches the port.",
-      null = TRUE
+      null = TRUE, verbs = function_verbs
     ),
     max_bundle = agent_setting(
       "size", 256 * 1024^2, "Largest archive of a function's files that may be uploaded. A larger one gets 413.",
-      min = 1, shown = "`\"256MB\"`"
+      min = 1, shown = "`\"256MB\"`", verbs = function_verbs
     ),
     packages = agent_setting(
       "strings", character(),
@@ -57,5 +84,37 @@ check_function_exposure <- function(settings, call = NULL) {
       i = "Set {.arg tls}, and call {.val https://...}.",
       i = hint
     ), option = "tls", call = call)
+  }
+}
+
+# In one form, each once: without a scheme, and whether they speak TLS as the attribute `tls`.
+check_agents <- function(value, limits) {
+  if (!is.character(value) || length(value) == 0 || anyNA(value)) {
+    return(NULL)
+  }
+  tls <- startsWith(value, "https://")
+  bare <- sub("/$", "", sub("^https?://", "", value))
+  if (length(unique(tls)) == 1 && all(vapply(bare, is_agent, NA))) structure(unique(bare), tls = tls[[1]])
+}
+
+is_agent <- function(text) {
+  is.null(option_problem("agents", text))
+}
+
+# The token is not to be read on its way to an agent.
+check_agent_exposure <- function(settings, call = NULL) {
+  agents <- settings$agents
+  shown <- settings[["agent_token"]] %||% settings[["token"]]
+  if (settings$insecure || is.null(shown) || isTRUE(attr(agents, "tls"))) {
+    return(invisible())
+  }
+  exposed <- Filter(hub_is_exposed, as.character(agents))
+  if (length(exposed) > 0) {
+    agent <- exposed[[1]]
+    abort("option", c(
+      "Without TLS, others can read the token on its way to the agent {.val {agent}}.",
+      i = "An agent with TLS is {.val {paste0('https://', agent)}}.",
+      i = "{.code insecure = TRUE} is for networks where everyone may."
+    ), option = "agents", call = call)
   }
 }

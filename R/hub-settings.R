@@ -12,7 +12,7 @@ worker_setting <- function(..., elsewhere = "{.fun run_worker} offers the worker
 
 dial_in_setting <- function(...) {
   setting(
-    ..., verbs = c(dial_in_verbs, "run_agent"),
+    ..., verbs = c(dial_in_verbs, function_verbs),
     elsewhere = "Workers dial in where {.fun run_hub} and {.fun run_worker} run; functions are deployed to {.fun run_agent}."
   )
 }
@@ -64,9 +64,11 @@ hub_definitions <- function() {
       "count", NULL, "Port to listen on for `redirect`, if another program hands on what comes to the URL's.",
       min = 0, max = 65535, null = TRUE, shown = "the URL's"
     ),
-    ca = worker_setting(
-      "path", NULL, "File with certificates (PEM) of those who vouch for the hubs'. `NULL`: whom the system trusts.",
-      null = TRUE
+    ca = setting(
+      "path", NULL,
+      "File with certificates (PEM) of those who vouch for the hubs', or the agents'. `NULL`: whom the system trusts.",
+      null = TRUE, verbs = c("run_worker", "run_proxy"),
+      elsewhere = "{.fun run_worker} dials hubs, and {.fun run_proxy} agents."
     ),
     token = dial_in_setting(
       "secret", NULL,

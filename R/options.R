@@ -1,7 +1,7 @@
 # The settings: one list that defines them, one accessor that finds and checks a value, one table for the help page.
 
 # What takes settings.
-all_verbs <- c("run", "run_k8s", "run_hub", "run_worker", "run_agent")
+all_verbs <- c("run", "run_k8s", "run_hub", "run_worker", "run_agent", "run_proxy")
 
 # A setting: what it takes (`kind`), its default, and what it does in the words of the help page. `default` is a
 # function where the value depends on the machine, and `shown` then says it in words. `verbs` take it; those in `defaults`
@@ -165,7 +165,7 @@ own_definitions <- function() {
         "Port to listen on. `0` takes any free one. The environment variable `PORT`, which platforms set for a program, comes",
         "after `FAUCET_PORT`, but not for `run_worker()`, which with `NULL` takes no requests but those of hubs."
       ),
-      min = 0, max = 65535, common = "PORT", defaults = list(run_worker = NULL, run_agent = 9000L)
+      min = 0, max = 65535, common = "PORT", defaults = list(run_worker = NULL, run_agent = 9000L, run_proxy = 9002L)
     ),
     tls = setting(
       "tls", NULL,
@@ -290,7 +290,7 @@ own_definitions <- function() {
         "Addresses (`\"10.0.0.1\"`, `\"10.0.0.0/8\"`) of other faucets that send requests here, as `run_k8s()` does to pods.",
         "They may ask for turns, and not to be kept waiting. Whoever is none waits like any client."
       ),
-      shown = "none"
+      shown = "none; of an agent, this machine", defaults = list(run_agent = c("127.0.0.1", "::1"))
     ),
     underscores_in_headers = setting(
       "flag", FALSE,
@@ -432,8 +432,8 @@ setting_variables <- function(name, definition = setting_definitions()[[name]]) 
 
 #' All settings of a server
 #'
-#' Every setting is an argument of [run()], [run_k8s()], [run_hub()], [run_worker()] or [run_agent()], or of several of them, by
-#' its name.
+#' Every setting is an argument of [run()], [run_k8s()], [run_hub()], [run_worker()], [run_agent()] or [run_proxy()], or of several of
+#' them, by its name.
 #' One that is not given is looked for in R's options and then in the environment, so that the same code runs with other
 #' settings elsewhere: argument, then `options(faucet.NAME = )`, then the environment variable `FAUCET_NAME`, then the
 #' default. For `port` there is one more place before the default: the environment variable `PORT`, if it is a whole number
@@ -466,7 +466,7 @@ setting_variables <- function(name, definition = setting_definitions()[[name]]) 
 #'
 #' @name faucet-options
 #' @aliases faucet-settings
-#' @seealso [run()], [run_k8s()], [run_hub()], [run_worker()], [run_agent()]
+#' @seealso [run()], [run_k8s()], [run_hub()], [run_worker()], [run_agent()], [run_proxy()]
 #' @examples
 #' old <- options(faucet.workers = 2, faucet.queue_timeout = 5)
 #' # faucet::run("api") would now start 2 workers

@@ -17,6 +17,7 @@ parse_setting <- function(text, definition) {
     size = number(trimws(text)),
     range = parse_range(text),
     hubs = ,
+    agents = ,
     strings = Filter(nzchar, trimws(strsplit(text, ",", fixed = TRUE)[[1]])),
     flag = parse_flag(text),
     text
@@ -59,6 +60,7 @@ check_setting <- function(value, name, definition, source = c("argument", "optio
     dns = check_dns,
     tls = check_tls,
     hubs = check_hubs,
+    agents = check_agents,
     name = check_name,
     route = check_path_prefix,
     redirect = check_redirect,
@@ -244,6 +246,7 @@ describe_setting <- function(definition) {
     choice = paste0("one of ", paste0("\"", limits$choices, "\"", collapse = ", ")),
     path = "the path of a file",
     url_path = "a path like \"/health\"",
+    agents = "addresses like \"host:9000\", or all like \"https://host:9000\"",
     hubs = "addresses like \"hub:4040\" or \"tls://hub.example.com:4040\"",
     name = "a name of up to 64 visible ASCII characters without spaces",
     route = "a path like \"/model-a\"",

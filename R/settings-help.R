@@ -21,7 +21,8 @@ setting_verbs <- function(definition) {
 }
 
 setting_default <- function(definition) {
-  others <- vapply(definition$defaults, default_as_code, character(1))
+  # What depends on the machine, `shown` says for all.
+  others <- vapply(Filter(Negate(is.function), definition$defaults), default_as_code, character(1))
   paste(c(
     definition$shown %||% default_as_code(definition$default),
     if (length(others) > 0) paste0("of `", names(others), "`: ", others)
@@ -29,7 +30,7 @@ setting_default <- function(definition) {
 }
 
 default_as_code <- function(default) {
-  paste0("`", if (is.integer(default)) format(default) else deparse(default), "`")
+  paste0("`", if (is.integer(default)) format(default) else paste(deparse(default), collapse = " "), "`")
 }
 
 setting_unit <- function(definition) {
@@ -47,6 +48,7 @@ setting_unit <- function(definition) {
     route = ,
     url_path = "path",
     redirect = "URL",
+    agents = "agents",
     hubs = "hubs",
     name = "name",
     secret = "secret",

@@ -1,28 +1,23 @@
 //! What those are told who keep functions: R has checked and normalised it.
 
+use std::path::PathBuf;
+use std::time::Duration;
+
+use faucet_core::functions::fleet::AgentName;
 use faucet_core::functions::management::Access;
-use faucet_core::server::AgentSettings;
+use faucet_core::server::{AgentSettings, ProxySettings};
 use faucet_core::sources::Failure;
 use faucet_core::token::Token;
 
+use crate::answer::failure;
 use crate::settings::{local, pool_limits, Named};
 
 /// Of an agent.
 pub fn agent(named: &Named) -> Result<AgentSettings, Failure> {
     let worker = named.list("function_worker")?;
-    let token = |name: &str| {
-        let token = named.if_any(name, Named::string);
-        token.map(|token| token.map(Token::new))
-    };
-    let mut hosts = named.strings("admin_hosts")?;
-    hosts.push(named.string("host")?);
     Ok(AgentSettings {
         state_dir: named.string("state_dir")?.into(),
-        access: Access {
-            token: token("token")?,
-            call_token: token("call_token")?,
-            hosts,
-        },
+        access: access(named)?,
         max_bundle: named.whole("max_bundle")?.unwrap_or(u64::MAX),
         worker: local(&Named::new(&worker))?,
         template: match named.if_any("function_template", Named::list)? {
@@ -33,4 +28,42 @@ pub fn agent(named: &Named) -> Result<AgentSettings, Failure> {
         drain_timeout: named.seconds("shutdown_timeout")?,
         run_as: named.if_any("run_as", Named::string)?,
     })
+}
+
+/// Between two looks of a proxy at an agent.
+const CHECK_EVERY: Duration = Duration::from_secs(1);
+
+/// Of a proxy.
+pub fn proxy(named: &Named) -> Result<ProxySettings, Failure> {
+    let agents = named.strings("agents")?;
+    let agents = agents.iter().map(|text| AgentName::of_address(text));
+    let agents = agents.collect::<Result<_, _>>();
+    Ok(ProxySettings {
+        agents: agents.map_err(|problem| failure("option", format!("`agents`: {problem}")))?,
+        tls: named.flag("agents_tls")?,
+        ca: named.if_any("ca", Named::string)?.map(PathBuf::from),
+        agent_token: token(named, "agent_token")?,
+        state_dir: named.string("state_dir")?.into(),
+        access: access(named)?,
+        max_bundle: named.whole("max_bundle")?.unwrap_or(u64::MAX),
+        limits: pool_limits(named)?,
+        agent_grace: named.finite_seconds("agent_grace")?,
+        check_every: CHECK_EVERY,
+        drain_timeout: named.seconds("shutdown_timeout")?,
+    })
+}
+
+fn access(named: &Named) -> Result<Access, Failure> {
+    let mut hosts = named.strings("admin_hosts")?;
+    hosts.push(named.string("host")?);
+    Ok(Access {
+        token: token(named, "token")?,
+        call_token: token(named, "call_token")?,
+        hosts,
+    })
+}
+
+fn token(named: &Named, name: &str) -> Result<Option<Token>, Failure> {
+    let token = named.if_any(name, Named::string)?;
+    Ok(token.map(Token::new))
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use extendr_api::prelude::*;
 use faucet_core::front::{Limits, Networks, TrustedProxies};
+use faucet_core::functions::fleet::AgentName;
 use faucet_core::memory;
 use faucet_core::offers::{HubAddress, RedirectSettings};
 use faucet_core::ops::access::Format;
@@ -66,7 +67,7 @@ impl<'a> Named<'a> {
         Ok((seconds <= LONGEST).then(|| Duration::from_secs_f64(seconds.max(0.0))))
     }
 
-    fn finite_seconds(&self, name: &str) -> Result<Duration, Failure> {
+    pub fn finite_seconds(&self, name: &str) -> Result<Duration, Failure> {
         Ok(self
             .seconds(name)?
             .unwrap_or(Duration::from_secs(LONGEST as u64)))
@@ -185,6 +186,11 @@ pub fn read(list: &List) -> Result<Settings, Failure> {
     } else {
         None
     };
+    let proxy = if named.is_given("agents_tls") {
+        Some(functions::proxy(&named)?)
+    } else {
+        None
+    };
     Ok(Settings {
         host: named.string("host")?,
         port: named.if_any("port", Named::port)?,
@@ -215,6 +221,7 @@ pub fn read(list: &List) -> Result<Settings, Failure> {
         hub,
         offers,
         agent,
+        proxy,
         tls: tls(&named)?,
     })
 }
@@ -368,6 +375,9 @@ fn option_problem(name: &str, text: &str) -> Robj {
         "route" => Route::parse(text).err().map(|error| error.to_string()),
         "dns" => name_server(text).err(),
         "hub" => HubAddress::parse(text).err(),
+        "agents" => AgentName::of_address(text)
+            .err()
+            .map(|error| error.to_string()),
         "redirect" => RedirectSettings::parse(text, None, None).err(),
         "fronts" => Networks::parse(&text.split(',').collect::<Vec<_>>())
             .err()
