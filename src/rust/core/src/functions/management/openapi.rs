@@ -30,7 +30,7 @@ mod tests {
         let document = openapi("http://localhost:9000");
         let paths = document["paths"].as_object().expect("paths");
         for (path, operations) in paths {
-            let path = path.replace('{', "").replace('}', "");
+            let path = path.replace(['{', '}'], "");
             assert_eq!(is_management(&path), !path.starts_with("/functions/"));
             let operations = operations.as_object().expect("operations");
             for method in operations.keys().filter(|key| *key != "parameters") {
