@@ -179,7 +179,16 @@ fn what_was_deployed_is_there_after_a_kill() {
     assert_eq!(agent.call("b/says").0, 404);
     let list = agent.json("GET", "/list", "");
     assert_eq!(list[1]["status"], "stopped");
-    agent.json("POST", "/rollback?wait=60", r#"{"name": "a"}"#);
+    let back = |name: &str| {
+        let body = format!(r#"{{"name": "{name}"}}"#);
+        agent.json("POST", "/rollback?wait=60", &body);
+    };
+    back("b");
+    assert_eq!(agent.call("b/says"), (200, "b".into()));
+    agent.json("POST", "/stop", r#"{"name": "a"}"#);
+    back("a");
+    assert_eq!(agent.call("a/says"), (200, "two".into()));
+    back("a");
     assert_eq!(agent.call("a/says"), (200, "one".into()));
     agent.json("POST", "/stop", r#"{"name": "a", "remove": true}"#);
     agent.restart();
@@ -300,6 +309,10 @@ fn what_is_no_bundle_is_refused_whole() {
     assert_eq!(kept.expect("a folder").count(), 0);
     let digest = agent.upload("says:one");
     assert_eq!(agent.ask("HEAD", &format!("/bundles/{digest}"), b"").0, 200);
+    let audited = format!(
+        r#""action":"upload","client":"127.0.0.1","message":"","status":200,"subject":"{digest}""#
+    );
+    assert!(agent.audit().contains(&audited), "{}", agent.audit());
     assert_eq!(agent.ask("HEAD", "/bundles/..%2f..%2flock", b"").0, 404);
     assert_eq!(agent.ask("HEAD", "/bundles/../lock", b"").0, 404);
 }

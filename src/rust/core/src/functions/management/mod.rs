@@ -220,8 +220,11 @@ impl<D> Manager<D> {
 }
 
 fn note(audit: &Audit, client: &str, action: &str, subject: &str, told: &Told) {
+    let mut subject = subject;
     let (status, message) = match told {
         Told::Json(status, _, value) => {
+            // What was uploaded has its name from its bytes.
+            subject = value["bundle"].as_str().unwrap_or(subject);
             let failed = value.as_array().into_iter().flatten().find_map(|one| {
                 (one["status"] == "failed").then(|| one["message"].as_str().unwrap_or_default())
             });

@@ -154,6 +154,7 @@ impl Agent {
         pool: Arc<Pool>,
     ) {
         let number = version.number;
+        let definition = version.definition.clone();
         let (old, unused) = {
             let mut state = function.lock();
             let record = &mut state.record;
@@ -173,7 +174,9 @@ impl Agent {
                 ..version
             });
             let unused = before.as_ref().map(|before| before.number);
-            if before.is_some() {
+            // One that was stopped and is started again is not the one before itself.
+            let again = |before: &Version| record.stopped && before.definition == definition;
+            if before.as_ref().is_some_and(|before| !again(before)) {
                 record.previous = before;
             }
             record.stopped = false;

@@ -324,7 +324,7 @@ impl Deployments for Agent {
                     let Some(function) = self.find(name.as_str()) else {
                         return unknown(name.as_str());
                     };
-                    let Some(previous) = function.record().previous else {
+                    let Some(previous) = function.record().earlier() else {
                         let message = format!("`{name}` has no version to go back to");
                         return Told::refused(StatusCode::CONFLICT, "no_previous", message);
                     };

@@ -73,6 +73,14 @@ impl Record {
         version.or(self.previous.as_ref())
     }
 
+    /// The version to go back to: the one before, or that which has been stopped.
+    pub fn earlier(self) -> Option<Version> {
+        match self.stopped {
+            true => self.current.or(self.previous),
+            false => self.previous,
+        }
+    }
+
     /// All that it mentions.
     pub fn versions(&self) -> impl Iterator<Item = &Version> {
         [&self.current, &self.previous, &self.next]
