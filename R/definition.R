@@ -125,7 +125,7 @@ command_fields <- function(given, call = NULL) {
   if (!is.null(options) && (!is.character(options) || anyNA(options) || !all(nzchar(options)))) {
     abort("option", c(
       "{.arg options} must be the names of options that callers may give, not {describe_value(options)}.",
-      i = "{.code options = \"...\"} allows any: some programs have options that write files."
+      i = "Such as {.code options = c(\"n\", \"e=\")}: {.code n} is a flag, {.code e=} takes a value."
     ), option = "options", call = call)
   }
   fields <- list(command = I(enc2utf8(unname(command))))

@@ -38,7 +38,7 @@
 #' functions:
 #'   sed:
 #'     command: [sed, -n]
-#'     options: [e]
+#'     options: [e=]
 #'   model:
 #'     dir: model
 #'     file: model.R
@@ -70,7 +70,8 @@
 #' @param rds Whether it reads RDS. To read RDS can mean to run code: only if all callers are trusted.
 #' @param file In a folder: the R file that defines the function.
 #' @param command A program and its arguments. No shell sees them.
-#' @param options Names of options that callers may give a program, by default none. `"..."` allows any, such as those that write files.
+#' @param options Options that callers may give a program, by default none: `"n"` is a flag (`?n`, `-n`), `"e="` takes a value (`?e=x`,
+#'   `-e x`), and `"..."` is any other, such as one that writes files.
 #' @param url Of a service that runs already.
 #' @param at_agent The only agent that is to have it, if `to` is a proxy: `"host:port"`, or its name.
 #' @param token Secret that is shown to `to`. Better than in code it is in the environment variable `FAUCET_TOKEN`.
