@@ -272,7 +272,7 @@ template_say <- function(line) invisible(.Call(wrap__template_say, line))
 
 #' The worker that the front wants next; waits at most `timeout_ms`.
 #' @return `NULL` if there is none. Else a list with `end`: whether the front is gone; if not, `id`, `port` and
-#'   `socket` of the worker, and template_fork() is to be called.
+#'   `socket` of the worker, `dir` (or `NULL`) and `env`, a named vector, and template_fork() is to be called.
 #' @noRd
 template_next <- function(timeout_ms) .Call(wrap__template_next, timeout_ms)
 

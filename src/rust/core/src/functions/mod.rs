@@ -3,6 +3,7 @@
 mod bundle;
 mod definition;
 mod fields;
+pub mod fleet;
 pub mod management;
 mod name;
 mod options;
