@@ -44,15 +44,7 @@ check_function <- function(fun, stream, call = NULL) {
 
 # A named list: of names, what is called so where the function was made.
 resolve_globals <- function(globals, fun, call = NULL) {
-  if (is.character(globals)) {
-    from <- environment(fun) %||% globalenv()
-    globals <- lapply(rlang::set_names(unique(unname(globals))), function(name) {
-      if (is.na(name) || !exists(name, envir = from)) {
-        abort("function", "There is no {.code {name}} to take along, which {.arg globals} names.", name = name, call = call)
-      }
-      get(name, envir = from)
-    })
-  }
+  if (is.character(globals)) globals <- find_globals(globals, environment(fun) %||% globalenv(), call = call)
   if (!is.list(globals) || (length(globals) > 0 && !rlang::is_named(globals)) || anyDuplicated(names(globals)) > 0) {
     abort("option", c(
       "{.arg globals} must be names, or a list with a name for each element, not {describe_value(globals)}.",
@@ -62,6 +54,15 @@ resolve_globals <- function(globals, fun, call = NULL) {
   for (name in names(globals)) check_global(globals[[name]], name, call = call)
   # In one order, so that the same make the same bundle.
   if (length(globals) == 0) list() else globals[order(names(globals), method = "radix")]
+}
+
+find_globals <- function(names, from, call = NULL) {
+  lapply(rlang::set_names(unique(unname(names))), function(name) {
+    if (is.na(name) || !exists(name, envir = from)) {
+      abort("function", "There is no {.code {name}} to take along, which {.arg globals} names.", name = name, call = call)
+    }
+    get(name, envir = from)
+  })
 }
 
 # What belongs to this process is nothing elsewhere.
@@ -77,7 +78,8 @@ check_global <- function(value, name, call = NULL) {
 
 check_packages <- function(packages, call = NULL) {
   if (!is.character(packages) || anyNA(packages)) {
-    abort("option", "{.arg packages} must be names of packages, not {describe_value(packages)}.", option = "packages", call = call)
+    got <- describe_value(packages)
+    abort("option", "{.arg packages} must be names of packages, not {got}.", option = "packages", call = call)
   }
   packages <- unique(unname(packages))
   absent <- packages[!vapply(packages, is_installed, NA)]
@@ -148,7 +150,8 @@ upload_folder <- function(server, folder, progress, call = NULL) {
   )
   sent <- read_answer(sent, server, call = call)
   if (!identical(sent$bundle, digest)) {
-    abort("answer", "What came to {.url {server$url}} is not what was sent: it is told as {.val {as_string(sent$bundle)}}.", call = call)
+    told <- as_string(sent$bundle)
+    abort("answer", "What came to {.url {server$url}} is not what was sent: it is told as {.val {told}}.", call = call)
   }
   digest
 }

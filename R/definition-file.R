@@ -33,17 +33,12 @@ read_definition_file <- function(path, call = NULL) {
   )
 }
 
-# A list of definitions: the file is one, an array of them, or has them below `deploy`, or below `functions`, where the keys may be
-# their names.
+# A list of definitions: the file is one, an array of them, or has them below `deploy`, or below `functions`, where the keys
+# may be their names.
 definitions_in <- function(content, path, call = NULL) {
   found <- content
   if (is.list(content) && "deploy" %in% names(content)) found <- content$deploy
-  if (is.list(content) && "functions" %in% names(content)) {
-    found <- content$functions
-    if (rlang::is_named(found) && all(vapply(found, is.list, NA))) {
-      found <- Map(function(one, name) utils::modifyList(list(name = name), one), unname(found), names(found))
-    }
-  }
+  if (is.list(content) && "functions" %in% names(content)) found <- with_names(content$functions)
   if (rlang::is_named(found)) found <- list(found)
   found <- unname(found)
   if (!is.list(found) || length(found) == 0 || !all(vapply(found, rlang::is_named, NA))) {
@@ -53,6 +48,14 @@ definitions_in <- function(content, path, call = NULL) {
     ), call = call)
   }
   found
+}
+
+# Keys become the names of what is below them.
+with_names <- function(functions) {
+  if (!rlang::is_named(functions) || !all(vapply(functions, is.list, NA))) {
+    return(functions)
+  }
+  Map(function(one, name) utils::modifyList(list(name = name), one), unname(functions), names(functions))
 }
 
 definition_error <- function(path, message, field = NULL, call = NULL) {
@@ -84,11 +87,7 @@ define_from_file <- function(one, at, path, call = NULL) {
   twice <- anyDuplicated(names(one))
   if (twice > 0) fail(names(one)[[twice]], paste0("`", names(one)[[twice]], "` is given twice."))
   if (!rlang::is_string(one$name)) fail("name", "`name` is missing, or is no text.")
-  for (size in intersect(c("maxBody", "memory"), names(one))) {
-    if (rlang::is_string(one[[size]])) one[[size]] <- parse_size(one[[size]]) %||% one[[size]]
-  }
-  for (field in intersect(array_fields, names(one))) one[[field]] <- I(unlist(one[[field]]))
-  one <- with_agents(one)
+  one <- with_agents(in_json_form(one))
   made <- list(definition = one, folder = NULL, is_made = FALSE)
   if (is.null(one$dir)) {
     return(made)
@@ -103,6 +102,15 @@ define_from_file <- function(one, at, path, call = NULL) {
   made$definition$dir <- NULL
   made$folder <- normalizePath(folder)
   made
+}
+
+# Sizes as numbers, and arrays that stay some.
+in_json_form <- function(one) {
+  for (size in intersect(c("maxBody", "memory"), names(one))) {
+    if (rlang::is_string(one[[size]])) one[[size]] <- parse_size(one[[size]]) %||% one[[size]]
+  }
+  for (field in intersect(array_fields, names(one))) one[[field]] <- I(unlist(one[[field]]))
+  one
 }
 
 # RYO-FaaS lists the agents that have a function: of several, faucet chooses as many.

@@ -46,8 +46,8 @@ env_field <- function(value, call = NULL) {
     return(NULL)
   }
   value <- as.list(value)
-  are_texts <- all(vapply(value, function(one) rlang::is_string(one) && !is.na(one), NA))
-  if (!rlang::is_named(value) || !are_texts || any(grepl("=", names(value), fixed = TRUE)) || anyDuplicated(names(value)) > 0) {
+  fit <- all(vapply(value, function(one) rlang::is_string(one) && !is.na(one), NA))
+  if (!rlang::is_named(value) || !fit || any(grepl("=", names(value), fixed = TRUE)) || anyDuplicated(names(value)) > 0) {
     abort("option", c(
       "{.arg env} must be texts with the names of variables.",
       i = "Such as {.code env = c(LANG = \"C.UTF-8\")}. What is secret goes through {.fun secret_set}."
@@ -63,14 +63,15 @@ check_text <- function(value, what, call = NULL) {
   enc2utf8(value)
 }
 
-# Which of `fn`, `command` and `url` there is. Returns the definition, and what has to be packed: a `folder`, and whether it is ours
-# to remove (`is_made`).
+# Which of `fn`, `command` and `url` there is. Returns the definition, and what has to be packed: a `folder`, and whether it
+# is ours to remove (`is_made`).
 define <- function(fn, given, default_name, call = NULL) {
   sources <- list(fn = fn, command = given$command, url = given$url)
   sources <- names(Filter(Negate(is.null), sources))
   if (length(sources) != 1) {
+    got <- if (length(sources) == 0) "none" else "several"
     abort("option", c(
-      "One of {.arg fn}, {.arg command} and {.arg url} says what is deployed, not {if (length(sources) == 0) 'none' else 'several'}.",
+      "One of {.arg fn}, {.arg command} and {.arg url} says what is deployed, not {got}.",
       i = "{.arg fn} is a function, a folder, or a file that defines functions."
     ), option = if (length(sources) == 0) "fn" else sources[[2]], call = call)
   }
@@ -78,7 +79,9 @@ define <- function(fn, given, default_name, call = NULL) {
   refuse_unfit(sources, fn, given, call = call)
   name <- given$name %||% default_name
   if (is.null(name)) {
-    abort("option", "{.arg name} is missing: it says what the function is called, such as {.val sed}.", option = "name", call = call)
+    abort("option", "{.arg name} is missing: it says what the function is called, such as {.val sed}.",
+      option = "name", call = call
+    )
   }
   name <- check_function_name(name, call = call)
   settings <- settings_fields(given, call = call)
@@ -115,22 +118,27 @@ refuse_unfit <- function(source, fn, given, call = NULL) {
 
 command_fields <- function(given, call = NULL) {
   command <- given$command
-  if (!is.character(command) || length(command) == 0 || anyNA(command) || !all(nzchar(command))) {
+  if (length(command) == 0 || !are_texts(command)) {
     abort("option", c(
       "{.arg command} must be a program and its arguments, not {describe_value(command)}.",
       i = "Such as {.code command = c(\"sed\", \"-n\")}. No shell sees it."
     ), option = "command", call = call)
   }
   options <- given$options
-  if (!is.null(options) && (!is.character(options) || anyNA(options) || !all(nzchar(options)))) {
+  if (!is.null(options) && !are_texts(options)) {
     abort("option", c(
       "{.arg options} must be the names of options that callers may give, not {describe_value(options)}.",
-      i = "{.code options = \"...\"} allows any: some programs have options that write files."
+      i = "Such as {.code options = c(\"n\", \"e=\")}: {.code n} is a flag, {.code e=} takes a value."
     ), option = "options", call = call)
   }
   fields <- list(command = I(enc2utf8(unname(command))))
   if (length(options) > 0) fields$options <- I(unique(enc2utf8(unname(options))))
   fields
+}
+
+# Each of which says something.
+are_texts <- function(value) {
+  is.character(value) && !anyNA(value) && all(nzchar(value))
 }
 
 # A function, a folder or a file of R code, which must be there.
@@ -153,7 +161,7 @@ check_code <- function(fn, call = NULL) {
   }
   if (!dir.exists(path) && !grepl("[.]R$", path, ignore.case = TRUE)) {
     abort("option", c(
-      "{.path {fn}} is neither a folder, nor R code ({.file .R}), nor a file that defines functions ({.file .yaml}, {.file .json}).",
+      "{.path {fn}} is neither a folder nor R code ({.file .R}), nor does it define functions ({.file .yaml}, {.file .json}).",
       i = "A program is deployed by {.arg command}."
     ), option = "fn", call = call)
   }

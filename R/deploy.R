@@ -1,18 +1,19 @@
 #' Make a service of a function
 #'
-#' `deploy()` gives an R function, a folder with an API, or a program to an agent, which keeps it running with processes, a URL, a log
-#' and limits of its own, and returns when it answers. To deploy it again is to replace it: the new version starts, requests go there,
-#' and the old one finishes what it has.
+#' `deploy()` gives an R function, a folder with an API, or a program to an agent, which keeps it running with processes, a
+#' URL, a log and limits of its own, and returns when it answers. To deploy it again is to replace it: the new version
+#' starts, requests go there, and the old one finishes what it has.
 #'
 #' @section What is deployed:
-#' - *An R function.* Its first parameter is the input of a call, the others are options, which must be given if they have no default.
-#'   See [invoke()] for how both get there.
-#' - *A folder* with an API as [run()] takes it (`plumber.R`, `entrypoint.R`, ...), all of which is then served below the function's
-#'   URL; or, with `file`, one whose R file defines a function of that name. Folders of version control and the like stay here. A path
-#'   to one `.R` file deploys that file.
-#' - *A program*, `command = c("sed", "-n")`, run anew for each call: the input goes to its standard input, its standard output is the
-#'   answer, options become arguments (`-k v`, `--key v`). A status other than 0 is an error.
-#' - *A service* that runs already, `url = "http://10.0.0.7:8080/path"`: it gets a name, a queue, limits and metrics like the others.
+#' - *An R function.* Its first parameter is the input of a call, the others are options, which must be given if they have no
+#'   default. See [invoke()] for how both get there.
+#' - *A folder* with an API as [run()] takes it (`plumber.R`, `entrypoint.R`, ...), all of which is then served below the
+#'   function's URL; or, with `file`, one whose R file defines a function of that name. Folders of version control and the
+#'   like stay here. A path to one `.R` file deploys that file.
+#' - *A program*, `command = c("sed", "-n")`, run anew for each call: the input goes to its standard input, its standard
+#'   output is the answer, options become arguments (`-k v`, `--key v`). A status other than 0 is an error.
+#' - *A service* that runs already, `url = "http://10.0.0.7:8080/path"`: it gets a name, a queue, limits and metrics like the
+#'   others.
 #' - *A file* that defines functions: see below.
 #'
 #' @section What a function takes along:
@@ -22,23 +23,25 @@
 #' columns of data that are written like variables: `.data$x` is understood, and so are `with()`, `within()`, `subset()`
 #' and `transform()`.
 #'
-#' The agent needs the same minor version of R, and the same versions of the packages in `packages` and of those that the code names
-#' (`pkg::fun`, `library(pkg)`). Where they differ the deployment fails, and says which: nothing is installed.
+#' The agent needs the same minor version of R, and the same versions of the packages in `packages` and of those that the
+#' code names (`pkg::fun`, `library(pkg)`). Where they differ the deployment fails, and says which: nothing is installed.
 #'
 #' @section Streams:
-#' With `stream = TRUE`, the function is called as `function(input, output, ...)` while the input comes: `input$read()` returns some of
-#' its bytes (raw), and `NULL` at its end; `output$write()` sends text or bytes, and waits for a client that reads slowly.
+#' With `stream = TRUE`, the function is called as `function(input, output, ...)` while the input comes: `input$read()`
+#' returns some of its bytes (raw), and `NULL` at its end; `output$write()` sends text or bytes, and waits for a client that
+#' reads slowly.
 #'
 #' @section Definition files:
-#' A `.yaml` file has functions by name below `functions`; a `.json` file is an array of them, or an object with such an array as
-#' `deploy`, as RYO-FaaS has it. Each has a `dir`, a `command`, a `url` or a `bundle`, and the arguments of this function in
-#' their names here or in JSON's (`maxBody`, `cpuTime`, `filePath`, `toAgent`). A `dir` that is relative is a folder beside the file,
-#' which is uploaded; an absolute one is a folder on the agent's machine. RYO-FaaS's `packageDir` and `agentAddr` are understood.
+#' A `.yaml` file has functions by name below `functions`; a `.json` file is an array of them, or an object with such an
+#' array as `deploy`, as RYO-FaaS has it. Each has a `dir`, a `command`, a `url` or a `bundle`, and the arguments of this
+#' function in their names here or in JSON's (`maxBody`, `cpuTime`, `filePath`, `toAgent`). A `dir` that is relative is a
+#' folder beside the file, which is uploaded; an absolute one is a folder on the agent's machine. RYO-FaaS's `packageDir` and
+#' `agentAddr` are understood.
 #' ```yaml
 #' functions:
 #'   sed:
 #'     command: [sed, -n]
-#'     options: [e]
+#'     options: [e=]
 #'   model:
 #'     dir: model
 #'     file: model.R
@@ -47,9 +50,10 @@
 #' ```
 #'
 #' @section Where requests go:
-#' `to` and `token` can be set for all functions at once, by `options(faucet.to = , faucet.token = )`, or by the environment variables
-#' `FAUCET_TO` and `FAUCET_TOKEN`. So can `ca`, a file with certificates of those who vouch for a server's (by default the system's),
-#' and `insecure`, which allows a token to be sent to other machines without TLS. See [`faucet-options`].
+#' `to` and `token` can be set for all functions at once, by `options(faucet.to = , faucet.token = )`, or by the environment
+#' variables `FAUCET_TO` and `FAUCET_TOKEN`. So can `ca`, a file with certificates of those who vouch for a server's (by
+#' default the system's), and `insecure`, which allows a token to be sent to other machines without TLS. See
+#' [`faucet-options`].
 #'
 #' @param fn A function, a folder, or the path of a file: R code (`.R`), or functions' definitions (`.yaml`, `.json`).
 #' @param name What it is called: up to 64 letters, digits, `.`, `_` and `-`. By default that of the variable or the folder.
@@ -61,7 +65,8 @@
 #' @param globals Objects that it needs: names of variables, or a named list.
 #' @param secrets Names of those that it may read by `secret()`; see [secret_set()].
 #' @param env Environment variables: a named character vector.
-#' @param timeout Seconds that a call may take. Then its caller gets 504. `NULL` leaves this, and the limits that follow, to the agent.
+#' @param timeout Seconds that a call may take. Then its caller gets 504. `NULL` leaves this, and the limits that follow, to
+#'   the agent.
 #' @param max_body Largest input, in bytes, or as `"16MB"`.
 #' @param queue Calls that may wait for a worker.
 #' @param memory Memory that a worker may use, in bytes, or as `"2GB"`.
@@ -70,7 +75,8 @@
 #' @param rds Whether it reads RDS. To read RDS can mean to run code: only if all callers are trusted.
 #' @param file In a folder: the R file that defines the function.
 #' @param command A program and its arguments. No shell sees them.
-#' @param options Names of options that callers may give a program, by default none. `"..."` allows any, such as those that write files.
+#' @param options Options that callers may give a program, by default none: `"n"` is a flag (`?n`, `-n`), `"e="` takes a
+#'   value (`?e=x`, `-e x`), and `"..."` is any other, such as one that writes files.
 #' @param url Of a service that runs already.
 #' @param at_agent The only agent that is to have it, if `to` is a proxy: `"host:port"`, or its name.
 #' @param token Secret that is shown to `to`. Better than in code it is in the environment variable `FAUCET_TOKEN`.
@@ -86,8 +92,8 @@
 #' - `faucet_error_function`: the function uses what it does not bring along. Fields `name` (of that), `function` and `line`.
 #' - `faucet_error_definition`: a definition file cannot be used. Fields `file` and `field`.
 #' - `faucet_error_bundle`, `faucet_error_file`: a folder cannot be packed, or not be sent.
-#' - `faucet_error_connect`, `faucet_error_timeout`, `faucet_error_answer`: the server cannot be reached, has not answered in time,
-#'   or is no agent or proxy. Field `server`.
+#' - `faucet_error_connect`, `faucet_error_timeout`, `faucet_error_answer`: the server cannot be reached, has not answered in
+#'   time, or is no agent or proxy. Field `server`.
 #' - `faucet_error_refused`: it refuses, as without the right token. Fields `status`, `cause`, and `field` of the definition.
 #' - `faucet_error_deploy`: the function does not answer. Fields `lines`, its last lines, and `functions`, what was told of all.
 #'   A version that was there before goes on.

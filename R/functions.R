@@ -1,7 +1,7 @@
 #' What is deployed
 #'
-#' `functions()` lists the functions of an agent or a proxy, `function_details()` tells all of one, `function_logs()` shows what it
-#' has printed. `stop_function()` ends one, and `rollback_function()` goes back to the version before.
+#' `functions()` lists the functions of an agent or a proxy, `function_details()` tells all of one, `function_logs()` shows
+#' what it has printed. `stop_function()` ends one, and `rollback_function()` goes back to the version before.
 #'
 #' A function's status goes from `uploaded` to `deploying` to `deployed`, and later to `stopped`, or to `failed`. *Deployed* means
 #' that it has answered. One with `workers = c(0, n)` has no process while nobody calls it.
@@ -11,15 +11,16 @@
 #' @param name The function's name.
 #' @param n How many of its last lines.
 #' @param follow Whether to print lines as they come, until Ctrl-C.
-#' @param remove Whether to forget it, too: its versions, and its log. Otherwise [rollback_function()] or [deploy()] can start it again.
+#' @param remove Whether to forget it, too: its versions, and its log. Otherwise [rollback_function()] or [deploy()] can
+#'   start it again.
 #' @param wait Seconds to wait until it answers; see [deploy()].
 #'
 #' @return `functions()`: a data frame with a row for each function: `name`, `status`, `url`, `at_agent`, `version`, `workers`
 #'   (processes now), `requests` and `deployed` (when).
 #'
-#'   `function_details()`: a list with the same, and the `definition`, the `signature` (a list with `parameters`, a data frame of
-#'   `name`, `type` and `required`, and whether it is `open` to other options; `NULL` while it is not known), `message` and `lines` of
-#'   a failure, and `replicas`, a data frame of `agent` and `status`, if it is a proxy that tells.
+#'   `function_details()`: a list with the same, and the `definition`, the `signature` (a list with `parameters`, a data
+#'   frame of `name`, `type` and `required`, and whether it is `open` to other options; `NULL` while it is not known),
+#'   `message` and `lines` of a failure, and `replicas`, a data frame of `agent` and `status`, if it is a proxy that tells.
 #'
 #'   `function_logs()`: the lines, a character vector; with `follow`, invisibly, nothing.
 #'
@@ -29,8 +30,8 @@
 #' All inherit from `faucet_error`.
 #'
 #' - `faucet_error_option`: an argument has a value that it does not take, or the token could be overheard. Field `option`.
-#' - `faucet_error_connect`, `faucet_error_timeout`, `faucet_error_answer`: the server cannot be reached, has not answered in time,
-#'   or is no agent or proxy. Field `server`.
+#' - `faucet_error_connect`, `faucet_error_timeout`, `faucet_error_answer`: the server cannot be reached, has not answered in
+#'   time, or is no agent or proxy. Field `server`.
 #' - `faucet_error_refused`: it refuses, as without the right token, or for a name that it does not know. Fields `status`
 #'   and `cause`.
 #' - `faucet_error_deploy`: what is rolled back to does not answer. Field `lines`: its last lines.

@@ -9,6 +9,9 @@ masking_functions <- c("with", "within", "subset", "transform")
 # Functions that attach, or load, the package that they name.
 loading_functions <- c("library", "require", "requireNamespace", "loadNamespace")
 
+# Those that take its bare name.
+symbol_takers <- c("library", "require")
+
 # Raises `faucet_error_function` if `fun`, or a function among `globals`, uses what is neither there nor in a package. Returns the
 # packages that they name by `::` or library().
 check_uses <- function(fun, name, globals, packages, call = NULL) {
@@ -97,24 +100,29 @@ without_masked <- function(code) {
 used_packages <- function(fun) {
   found <- list(named = character(), loaded = character())
   look <- function(code) {
-    if (is.call(code) && is.name(code[[1]]) && length(code) > 1 && !rlang::is_missing(code[[2]])) {
-      note(as.character(code[[1]]), code[[2]])
-    }
+    how <- how_named(code)
+    if (!is.null(how)) found[[how]] <<- c(found[[how]], as.character(code[[2]]))
     if (is.call(code) || is.pairlist(code)) {
       # Arguments that are left out, as in `x[1, ]`, are no code.
       for (part in Filter(Negate(rlang::is_missing), as.list(code))) look(part)
     }
   }
-  note <- function(by, what) {
-    if (by %in% c("::", ":::")) {
-      found$named <<- c(found$named, as.character(what))
-    } else if (by %in% c("library", "require") && is.name(what) || by %in% loading_functions && rlang::is_string(what)) {
-      found$loaded <<- c(found$loaded, as.character(what))
-    }
-  }
   look(body(fun))
   look(formals(fun))
   lapply(found, unique)
+}
+
+# Whether a call names a package, and how.
+how_named <- function(code) {
+  if (!rlang::is_call(code, c("::", ":::", loading_functions)) || length(code) < 2 || rlang::is_missing(code[[2]])) {
+    return(NULL)
+  }
+  by <- rlang::call_name(code) %||% as.character(code[[1]])
+  if (by %in% c("::", ":::")) {
+    "named"
+  } else if (rlang::is_string(code[[2]]) || by %in% symbol_takers && is.name(code[[2]])) {
+    "loaded"
+  }
 }
 
 check_installed <- function(used, fun, of, call = NULL) {
@@ -182,12 +190,13 @@ raise_lacking <- function(lacking, call = NULL) {
   more <- nrow(lacking) - nrow(shown)
   own <- unique(lacking$used)
   given <- paste0("\"", utils::head(own, 3), "\"", collapse = ", ")
+  if (length(own) > 1) given <- paste0("c(", given, ")")
   rlang::abort(
     c(
       "The function uses what it does not bring along.",
       lines,
       i = if (more > 0) paste("And", more, "more."),
-      i = paste0("`globals = ", if (length(own) > 1) paste0("c(", given, ")") else given, "` takes along what is called so here."),
+      i = paste0("`globals = ", given, "` takes along what is called so here."),
       i = if (any(!lacking$is_called)) "A column of data that is no variable is written `.data$x` or `data[[\"x\"]]`."
     ),
     class = error_class("function"), name = lacking$used, `function` = lacking$of, line = lacking$line,

@@ -1,23 +1,23 @@
 #' Call a deployed function
 #'
-#' `invoke()` sends an input and options to a function that was deployed, and returns what it answers. It is an HTTP request like any
-#' other: `curl -d 'I hate this' 'host:9002/functions/sed?e=s/hate/love/'` does the same.
+#' `invoke()` sends an input and options to a function that was deployed, and returns what it answers. It is an HTTP request
+#' like any other: `curl -d 'I hate this' 'host:9002/functions/sed?e=s/hate/love/'` does the same.
 #'
 #' @section Input and answer:
-#' The input is sent as what it is: one string as text, a raw vector as bytes, all else as JSON, whose numbers have 15 digits. `type`
-#' says something else. The answer becomes a string, a raw vector, a data frame (CSV), or what its JSON holds. With `rds = TRUE` R
-#' objects travel as they are, in both directions: the function must have been deployed with `rds = TRUE` to read one. To read RDS can
-#' mean to run code, so it is for servers, and callers, that are trusted.
+#' The input is sent as what it is: one string as text, a raw vector as bytes, all else as JSON, whose numbers have 15
+#' digits. `type` says something else. The answer becomes a string, a raw vector, a data frame (CSV), or what its JSON holds.
+#' With `rds = TRUE` R objects travel as they are, in both directions: the function must have been deployed with `rds = TRUE`
+#' to read one. To read RDS can mean to run code, so it is for servers, and callers, that are trusted.
 #'
-#' Options go into the query string: each is a text, a number, `TRUE` or `FALSE`, or a vector, whose elements are then given one by one.
-#' `NULL` is left out.
+#' Options go into the query string: each is a text, a number, `TRUE` or `FALSE`, or a vector, whose elements are then given
+#' one by one. `NULL` is left out.
 #'
 #' @inheritParams deploy
 #' @param name The function's name. Of a whole API, with a path in it: `"api/predict"`.
 #' @param input What the function's first parameter becomes. Without one, its default counts.
 #' @param ... Options, by name.
-#' @param timeout Seconds until the answer must be there. Whoever is interrupted, or waits no longer, closes the connection: the function
-#'   is interrupted, too.
+#' @param timeout Seconds until the answer must be there. Whoever is interrupted, or waits no longer, closes the connection:
+#'   the function is interrupted, too.
 #' @param type Content-Type of `input`, which is then one string or a raw vector.
 #' @param rds Whether to exchange R objects.
 #' @param method HTTP method, for an API's other routes.
@@ -30,11 +30,11 @@
 #' @section Error conditions:
 #' All inherit from `faucet_error`.
 #'
-#' - `faucet_error_invoke`: there is no answer, or it is an error. Fields `status` (of HTTP; `NA` if there is no answer), `cause`, what
-#'   `Faucet-Error` says, and `answer`, its text. Each cause has a class of its own, such as
-#'   `faucet_error_invoke_function_error` (R has raised an error), `faucet_error_invoke_bad_option`, `faucet_error_invoke_queue_full`,
-#'   `faucet_error_invoke_timeout` (of the server's), `faucet_error_invoke_unauthorized`. Without an answer these are
-#'   `faucet_error_connect`, `faucet_error_timeout` and `faucet_error_answer`, as everywhere.
+#' - `faucet_error_invoke`: there is no answer, or it is an error. Fields `status` (of HTTP; `NA` if there is no answer),
+#'   `cause`, what `Faucet-Error` says, and `answer`, its text. Each cause has a class of its own, such as
+#'   `faucet_error_invoke_function_error` (R has raised an error), `faucet_error_invoke_bad_option`,
+#'   `faucet_error_invoke_queue_full`, `faucet_error_invoke_timeout` (of the server's), `faucet_error_invoke_unauthorized`.
+#'   Without an answer these are `faucet_error_connect`, `faucet_error_timeout` and `faucet_error_answer`, as everywhere.
 #' - `faucet_error_option`: an argument has a value that it does not take, or the token could be overheard. Field `option`.
 #'
 #' @seealso [deploy()]
@@ -124,60 +124,67 @@ call_query <- function(options, call = NULL) {
 }
 
 option_texts <- function(name, value, call = NULL) {
-  if (is.factor(value) || inherits(value, c("Date", "POSIXt"))) {
-    value <- if (inherits(value, "POSIXt")) format(value, "%Y-%m-%dT%H:%M:%SZ", tz = "UTC") else as.character(value)
-  }
-  if (is.null(value)) {
-    character()
-  } else if (!is.atomic(value) || is.raw(value) || is.complex(value) || anyNA(value)) {
+  if (inherits(value, "POSIXt")) value <- format(value, "%Y-%m-%dT%H:%M:%SZ", tz = "UTC")
+  if (is.factor(value) || inherits(value, "Date")) value <- as.character(value)
+  if (!typeof(value) %in% c("NULL", "logical", "integer", "double", "character") || anyNA(value)) {
     abort("option", c(
       "Option {.arg {name}} must be texts, numbers, TRUE or FALSE, not {describe_value(value)}.",
       i = "What has more to it is for the input."
     ), option = name, call = call)
-  } else if (is.logical(value)) {
+  }
+  if (is.logical(value)) {
     ifelse(value, "true", "false")
   } else if (is.numeric(value)) {
-    # As many digits as make the same number.
-    vapply(value, function(one) {
-      short <- format(one, digits = 15, scientific = FALSE, trim = TRUE)
-      if (nchar(short) > 20) short <- format(one, digits = 15)
-      if (identical(as.numeric(short), as.numeric(one))) short else format(one, digits = 17)
-    }, "")
+    vapply(value, number_text, "")
   } else {
     as.character(value)
   }
 }
 
+# With as many digits as make the same number.
+number_text <- function(number) {
+  short <- format(number, digits = 15, scientific = FALSE, trim = TRUE)
+  if (nchar(short) > 20) short <- format(number, digits = 15)
+  if (identical(as.numeric(short), as.numeric(number))) short else format(number, digits = 17)
+}
+
 # What is sent, and its Content-Type.
 encode_input <- function(input, type, rds, call = NULL) {
+  plain <- if (!is.object(input)) plain_bytes(input)
   if (!is.null(type)) {
-    type <- check_text(type, "type", call = call)
-    if (is.raw(input)) {
-      return(list(body = as.vector(input), type = type))
+    if (is.null(plain)) {
+      abort("option", c(
+        "With {.arg type}, {.arg input} must be one string or a raw vector, not {describe_value(input)}.",
+        i = "Without, what it is sent as follows from what it is."
+      ), option = "input", call = call)
     }
-    if (rlang::is_string(input) && !is.na(input)) {
-      return(list(body = charToRaw(enc2utf8(input)), type = type))
-    }
-    abort("option", c(
-      "With {.arg type}, {.arg input} must be one string or a raw vector, not {describe_value(input)}.",
-      i = "Without, what it is sent as follows from what it is."
-    ), option = "input", call = call)
+    return(list(body = plain, type = check_text(type, "type", call = call)))
   }
   if (rds) {
     list(body = serialize(input, NULL, version = 3), type = "application/x-rds")
-  } else if (is.raw(input) && !is.object(input)) {
-    list(body = as.vector(input), type = "application/octet-stream")
-  } else if (rlang::is_string(input) && !is.na(input) && !is.object(input)) {
-    list(body = charToRaw(enc2utf8(input)), type = "text/plain; charset=utf-8")
+  } else if (!is.null(plain)) {
+    list(body = plain, type = if (is.raw(input)) "application/octet-stream" else "text/plain; charset=utf-8")
   } else {
-    json <- tryCatch(as_json(input), error = function(error) {
-      abort("option", c(
-        "{.arg input} cannot be written as JSON.",
-        i = "With {.code rds = TRUE}, R objects are sent as they are, if the function takes them."
-      ), option = "input", parent = error, call = call)
-    })
-    list(body = charToRaw(enc2utf8(json)), type = "application/json")
+    list(body = charToRaw(enc2utf8(input_as_json(input, call = call))), type = "application/json")
   }
+}
+
+# Of one string, or of bytes.
+plain_bytes <- function(input) {
+  if (is.raw(input)) {
+    as.vector(input)
+  } else if (rlang::is_string(input) && !is.na(input)) {
+    charToRaw(enc2utf8(input))
+  }
+}
+
+input_as_json <- function(input, call = NULL) {
+  tryCatch(as_json(input), error = function(error) {
+    abort("option", c(
+      "{.arg input} cannot be written as JSON.",
+      i = "With {.code rds = TRUE}, R objects are sent as they are, if the function takes them."
+    ), option = "input", parent = error, call = call)
+  })
 }
 
 # R's own value of it.
@@ -231,9 +238,8 @@ text_of_answer <- function(answer) {
 raise_invoke <- function(answer, name, call = NULL) {
   text <- text_of_answer(answer)
   content <- if (has_json(answer)) tryCatch(parse_json(answer$body), error = function(error) NULL)
-  why <- if (is.list(content) && rlang::is_string(content$error)) content$error
   cause <- answer$headers[["faucet-error"]]
-  if (is.null(why)) why <- if (length(answer$body) > 0 && nchar(text, "bytes") < 1000 && validUTF8(text)) text
+  why <- if (is.list(content) && rlang::is_string(content$error)) content$error else short_text(text)
   what <- paste0("`", name, "` has answered with status ", answer$status, if (!is.null(why)) ": ", why)
   plain <- if (!is.null(cause) && grepl("^[a-z_]+$", cause)) cause
   rlang::abort(
@@ -241,6 +247,11 @@ raise_invoke <- function(answer, name, call = NULL) {
     class = error_class(c(if (!is.null(plain)) paste0("invoke_", plain), "invoke")), status = answer$status,
     cause = cause %||% NA_character_, answer = text, option = content$option, call = shown_call(call), trace = trace_to(call)
   )
+}
+
+# What may be shown in a message.
+short_text <- function(text) {
+  if (nzchar(text) && nchar(text, "bytes") < 1000 && validUTF8(text)) text
 }
 
 hint_for_call <- function(status, cause) {

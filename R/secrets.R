@@ -1,14 +1,15 @@
 #' What functions may know and nobody may read
 #'
-#' `secret_set()` gives an agent or a proxy a secret, such as a password, which functions that declare it (`deploy(secrets = )`) read
-#' by `secret()`. It is kept encrypted, and never shown again. A secret that changes restarts the workers of those functions.
+#' `secret_set()` gives an agent or a proxy a secret, such as a password, which functions that declare it (`deploy(secrets =
+#' )`) read by `secret()`. It is kept encrypted, and never shown again. A secret that changes restarts the workers of those
+#' functions.
 #'
 #' The secret itself is no argument, which could end in a script, a log or R's history: it is asked for, or read from a file.
 #'
 #' @inheritParams deploy
 #' @param name What it is called: up to 64 letters, digits, `.`, `_` and `-`.
-#' @param file File that holds it, or `"-"` for standard input. One line end at its end, as `echo` writes it, is left out. With `NULL`
-#'   it is asked for.
+#' @param file File that holds it, or `"-"` for standard input. One line end at its end, as `echo` writes it, is left out.
+#'   With `NULL` it is asked for.
 #'
 #' @return `secret_set()` and `secret_delete()`: invisibly, the name. `secrets()`: the names of those that are there.
 #'
@@ -18,9 +19,10 @@
 #' - `faucet_error_option`: an argument has a value that it does not take, there is nobody to ask, or the token could be
 #'   overheard. Field `option`.
 #' - `faucet_error_secret`: what was given is empty, or the file cannot be read.
-#' - `faucet_error_connect`, `faucet_error_timeout`, `faucet_error_answer`: the server cannot be reached, has not answered in time,
-#'   or is no agent or proxy. Field `server`.
-#' - `faucet_error_refused`: it refuses, as without the right token, or for a secret that it does not have. Fields `status`, `cause`.
+#' - `faucet_error_connect`, `faucet_error_timeout`, `faucet_error_answer`: the server cannot be reached, has not answered in
+#'   time, or is no agent or proxy. Field `server`.
+#' - `faucet_error_refused`: it refuses, as without the right token, or for a secret that it does not have. Fields `status`,
+#'   `cause`.
 #'
 #' @seealso [deploy()]
 #' @export

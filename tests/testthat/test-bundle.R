@@ -88,7 +88,7 @@ test_that("what is there is not lacking", {
     inner <- function(y) if (y > 0) inner(y - 1) else n
     z <- with(mtcars, mpg + wt)
     w <- subset(x, some_column > 1)
-    head(iris, inner(n)) + median(z) + LETTERS[[1]] + pi + T
+    head(iris, inner(n)) + median(z) + LETTERS[[1]] + pi
   }))
   # Itself, by the name that it is deployed by.
   expect_no_error(packed(function(n) if (n < 2) 1 else n * f(n - 1)))
@@ -121,7 +121,9 @@ test_that("the same function makes the same bundle, however it is written and ho
   # The same with spaces elsewhere.
   other <- function(x)   {
     g <- function(y)    y + 1
-    g(x) }
+    g(x)
+
+  }
   expect_identical(digest_of(other), first)
   expect_identical(digest_of(f, a = 1, b = 2), digest_of(f, b = 2, a = 1))
   expect_false(identical(digest_of(function(x) x), first))

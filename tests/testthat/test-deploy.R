@@ -165,6 +165,34 @@ test_that("tokens", {
   expect_error(invoke("f", "x", token = "other"), class = "faucet_error_invoke_unauthorized")
 })
 
+test_that("programs, services, and what a file defines", {
+  skip_on_cran()
+  skip_if_not(nzchar(Sys.which("sed")), "sed is not installed")
+  agent <- local_agent()
+  expect_identical(deploy_quietly(command = c("sed", "-n"), options = "e=")$name, "sed")
+  expect_identical(invoke("sed", "a\nb", e = "s/a/x/p", type = "text/plain"), charToRaw("x\n"))
+  expect_error(invoke("sed", "a", i = ""), class = "faucet_error_invoke_bad_option")
+
+  service <- local_answers(function(req) list(status = 200L, headers = list(), body = req$PATH_INFO))
+  withr::local_options(faucet.to = agent$url)
+  deploy_quietly(url = paste0(service$url, "/base"), name = "service")
+  answer <- invoke("service/x", method = "GET")
+  expect_match(if (is.raw(answer)) rawToChar(answer) else answer, "/base/x", fixed = TRUE)
+
+  dir <- local_code("double.R" = "double <- function(x) 2 * x")
+  file <- file.path(dirname(dir), paste0(basename(dir), ".yaml"))
+  withr::defer(unlink(file))
+  writeLines(c(
+    "functions:", "  double:", paste("    dir:", basename(dir)), "    file: double.R",
+    "  upper:", "    command: [tr, a-z, A-Z]"
+  ), file)
+  expect_identical(deploy_quietly(file)$status, c("deployed", "deployed"))
+  expect_equal(invoke("double", 4), 8)
+  expect_identical(rawToChar(invoke("upper", "abc")), "ABC")
+  expect_identical(deploy_quietly(file.path(dir, "double.R"))$name, "double")
+  expect_equal(invoke("double", 5), 10)
+})
+
 test_that("bad arguments are named before anything is sent", {
   withr::local_options(faucet.to = "127.0.0.1:1")
   error <- expect_error(deploy("nosuch"), class = "faucet_error_option")
