@@ -27,6 +27,8 @@ pub fn agent(named: &Named) -> Result<AgentSettings, Failure> {
         worker: local(&Named::new(&worker))?,
         limits: pool_limits(named)?,
         drain_timeout: named.seconds("shutdown_timeout")?,
+        // Set where hubs are read.
+        calls: None,
         run_as: named.if_any("run_as", Named::string)?,
     })
 }

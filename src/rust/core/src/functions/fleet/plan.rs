@@ -14,7 +14,7 @@ pub enum Action {
     /// Have an agent run this.
     Deploy {
         agent: AgentName,
-        definition: Definition,
+        definition: Box<Definition>,
         version: u64,
     },
     /// Have an agent run it no more, and forget it. Nobody is sent there any more.
@@ -305,7 +305,7 @@ impl Fleet {
                 && agent.lacks(name, &definition, version)
                 && agent.busy.insert(name.clone())
             {
-                let (agent, definition) = (to.clone(), definition.clone());
+                let (agent, definition) = (to.clone(), Box::new(definition.clone()));
                 actions.push(Action::Deploy {
                     agent,
                     definition,

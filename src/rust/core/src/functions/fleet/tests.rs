@@ -165,7 +165,7 @@ impl World {
                     Err(Trouble::Refused("no such package".into()))
                 } else {
                     let seen = running(&definition);
-                    machine.functions.insert(name.clone(), definition);
+                    machine.functions.insert(name.clone(), *definition);
                     Ok(Some(seen))
                 };
                 self.fleet.done(&agent, &name, version, outcome, now);

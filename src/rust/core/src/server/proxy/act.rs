@@ -43,7 +43,7 @@ impl Proxy {
                 } => {
                     let proxy = self.clone();
                     let span = ops::pool_span(&route_of(&definition.name));
-                    let work = async move { proxy.deploy(agent, definition, version).await };
+                    let work = async move { proxy.deploy(agent, *definition, version).await };
                     tokio::spawn(work.instrument(span));
                 }
                 Action::Remove { agent, name } => {
