@@ -15,7 +15,7 @@ use faucet_core::ops::status::Kind;
 use faucet_core::pool::{PoolLimits, Route};
 use faucet_core::server::{PoolSettings, Settings};
 use faucet_core::sessions::SessionLimits;
-use faucet_core::sources::local::{LocalSettings, WorkerRange};
+use faucet_core::sources::local::{Confinement, LocalSettings, WorkerRange};
 use faucet_core::sources::replicas::{Settings as ReplicasSettings, Target};
 use faucet_core::sources::{Failure, Source};
 use faucet_core::tls::{ServerTls, TlsSettings};
@@ -113,6 +113,12 @@ impl<'a> Named<'a> {
 
     pub fn list(&self, name: &str) -> Result<List, Failure> {
         self.take(name, "a list", Robj::as_list)
+    }
+
+    pub fn raw(&self, name: &str) -> Result<Vec<u8>, Failure> {
+        self.take(name, "a raw vector", |value| {
+            value.as_raw_slice().map(<[u8]>::to_vec)
+        })
     }
 
     /// None for `NULL`.
@@ -315,6 +321,8 @@ pub fn local(named: &Named) -> Result<LocalSettings, Failure> {
             interrupt_timeout: named.finite_seconds("interrupt_timeout")?,
         },
         preload: named.flag("preload")?,
+        shared_template: false,
+        confinement: Confinement::default(),
         boot_timeout: named.finite_seconds("boot_timeout")?,
         max_requests: named.whole("max_requests")?,
         max_memory: named.whole("max_memory")?,

@@ -39,6 +39,10 @@ impl RequestBody {
         Self::Bytes(Bytes::new())
     }
 
+    pub fn bytes(bytes: Vec<u8>) -> Self {
+        Self::Bytes(bytes.into())
+    }
+
     /// Of a regular file.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
-use hyper::header::{HeaderValue, AUTHORIZATION, HOST};
+use hyper::header::{HeaderName, HeaderValue, AUTHORIZATION, HOST};
 use hyper::{HeaderMap, Method, Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpStream, UnixStream};
@@ -41,6 +41,34 @@ pub struct Outgoing {
     pub path: String,
     pub headers: HeaderMap,
     pub body: RequestBody,
+}
+
+impl Outgoing {
+    /// From texts.
+    ///
+    /// # Errors
+    /// What of it no request may hold.
+    pub fn new(
+        method: &str,
+        path: String,
+        headers: &[(&str, &str)],
+        body: RequestBody,
+    ) -> Result<Self, String> {
+        let method = Method::from_bytes(method.as_bytes());
+        let mut sent = HeaderMap::new();
+        for (name, value) in headers {
+            let unfit = || format!("header `{name}`");
+            let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| unfit())?;
+            let value = HeaderValue::from_str(value).map_err(|_| unfit())?;
+            sent.append(name, value);
+        }
+        Ok(Self {
+            method: method.map_err(|_| "this method".to_owned())?,
+            path,
+            headers: sent,
+            body,
+        })
+    }
 }
 
 /// The head of an answer, and its body as it comes. To drop it closes the connection.

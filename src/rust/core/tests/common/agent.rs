@@ -140,6 +140,7 @@ fn serve(
         access: Access::default(),
         max_bundle: 1 << 20,
         worker,
+        template: None,
         limits: PoolLimits::default(),
         drain_timeout: Some(PATIENCE),
         calls: None,

@@ -176,6 +176,10 @@ impl Agent {
             calls.start(&task.front);
         }
         task.share(self.resources.clone());
+        if let Some(template) = &settings.template {
+            self.resources
+                .share_template(template.clone(), self.log.clone());
+        }
         self.resume(task);
         Ok(())
     }
