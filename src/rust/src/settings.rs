@@ -185,6 +185,11 @@ pub fn read(list: &List) -> Result<Settings, Failure> {
     } else {
         None
     };
+    let proxy = if named.is_given("proxy_agents") {
+        Some(functions::proxy(&named)?)
+    } else {
+        None
+    };
     Ok(Settings {
         host: named.string("host")?,
         port: named.if_any("port", Named::port)?,
@@ -215,6 +220,7 @@ pub fn read(list: &List) -> Result<Settings, Failure> {
         hub,
         offers,
         agent,
+        proxy,
         tls: tls(&named)?,
     })
 }
