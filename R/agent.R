@@ -12,11 +12,17 @@
 #' there is no token; web pages that a browser shows there may not. With a `call_token`, those who call functions have to show it;
 #' whoever may deploy may call, too. Each change, and each that was refused, is a line of JSON in `audit.log` in `state_dir`.
 #'
+#' @section Where nobody can reach it:
+#' An agent behind a firewall dials a proxy instead: `run_agent(hub = "proxy:4040")`, where that is the `agent_port` of [run_proxy()],
+#' or `"tls://proxy:4040"`. It keeps a few connections open there, over which the proxy deploys and calls functions as it does
+#' elsewhere. `name` is what it is called there.
+#'
 #' @inheritParams run
 #' @param port Port to listen on, by default 9000. `0` takes any free one: see the handle's `$url`.
 #' @param token Secret that those have to show who deploy. Better than in code it is in the environment variable `FAUCET_TOKEN`.
 #' @param state_dir Directory where everything is kept that is deployed.
-#' @param ... Further settings, by name: see [`faucet-options`]. There are `call_token`, `run_as`, `insecure` and `tls`; those of
+#' @param ... Further settings, by name: see [`faucet-options`]. There are `call_token`, `run_as`, `packages`, `hub`, `insecure`
+#'   and `tls`; those of
 #'   functions that say nothing of it (`queue`, `timeout`, `max_body`, `grow_after`, `shrink_after`, ...); operation
 #'   (`admin_port`, `access_log`) and `quiet`.
 #'
@@ -51,6 +57,11 @@ run_agent <- function(host = NULL, port = NULL, token = NULL, state_dir = NULL, 
   check_function_exposure(settings, call = call)
   settings$state_dir <- absolute_path(settings$state_dir)
   settings$pools <- list()
+  if (!is.null(settings$hub)) {
+    check_worker_exposure(settings, call = call)
+    settings$proxies <- settings$hub
+    settings["hub"] <- list(NULL)
+  }
   settings$function_worker <- function_worker(settings)
   settings$function_template <- function_template(settings)
   serve(settings, block, call = call)

@@ -33,6 +33,13 @@ function_definitions <- function() {
       ),
       null = TRUE, shown = "none"
     ),
+    agent_port = proxy_setting(
+      "count", NULL, "Port where agents dial in that cannot be reached. `0` takes any free one, `NULL` is off.",
+      min = 0, max = 65535, null = TRUE
+    ),
+    agent_host = proxy_setting(
+      "string", "127.0.0.1", "Address for `agent_port`. `\"0.0.0.0\"` takes agents of other machines."
+    ),
     agent_grace = proxy_setting(
       "duration", 30,
       "How long an agent may not answer before its functions are started elsewhere. They are given up there when it is back."
@@ -65,22 +72,22 @@ function_definitions <- function() {
 }
 
 # Deploying is running code: strangers must not, and must not read the token that others show.
-check_function_exposure <- function(settings, call = NULL) {
-  host <- settings$host
+check_function_exposure <- function(settings, what = "host", call = NULL) {
+  host <- settings[[what]]
   if (settings$insecure || startsWith(host, "unix:") || host_is_loopback(host)) {
     return(invisible())
   }
   hint <- "{.code insecure = TRUE} is for networks where everyone may."
   if (is.null(settings[["token"]])) {
     abort("option", c(
-      "Without a token, whoever reaches {.arg host} {.val {host}} could run code here.",
+      "Without a token, whoever reaches {.arg {what}} {.val {host}} could run code here.",
       i = "Set {.arg token} (or {.envvar FAUCET_TOKEN}), here and for {.fun deploy}.",
       i = hint
     ), option = "token", call = call)
   }
   if (is.null(settings[["tls"]])) {
     abort("option", c(
-      "Without TLS, others can read the token on its way to {.arg host} {.val {host}}.",
+      "Without TLS, others can read the token on its way to {.arg {what}} {.val {host}}.",
       i = "Set {.arg tls}, and call {.val https://...}.",
       i = hint
     ), option = "tls", call = call)

@@ -2,6 +2,9 @@
 
 dial_in_verbs <- c("run_hub", "run_worker")
 
+# Who dials.
+dialling_verbs <- c("run_worker", "run_agent")
+
 hub_setting <- function(..., elsewhere = "{.fun run_hub} takes workers that dial in.") {
   setting(..., verbs = "run_hub", elsewhere = elsewhere)
 }
@@ -36,14 +39,19 @@ hub_definitions <- function() {
       "duration", 600, "How long a route is kept that no worker offers slots for. Then its requests get 404.",
       infinite = TRUE
     ),
-    hub = worker_setting(
+    hub = setting(
       "hubs", NULL,
-      "Hubs to offer slots to. A name with several addresses is a hub at each of them, and is looked up every 5 seconds.",
-      null = TRUE, shown = "none: it has to be given"
+      paste(
+        "Hubs to offer slots to; of `run_agent()`, proxies to dial. A name with several addresses is a hub at each of them, and is",
+        "looked up every 5 seconds."
+      ),
+      null = TRUE, shown = "none: `run_worker()` has to be given one", verbs = dialling_verbs,
+      elsewhere = "{.fun run_worker} offers the workers of a machine to hubs, and {.fun run_agent} dials proxies."
     ),
-    name = worker_setting(
-      "name", function() own_name(), "What this machine is called at the hub, in its log and its status.",
-      shown = "the host's name"
+    name = setting(
+      "name", function() own_name(), "What this machine is called at the hub, or at the proxy, in its log and its status.",
+      shown = "the host's name", verbs = dialling_verbs,
+      elsewhere = "{.fun run_worker} and {.fun run_agent} have names where they dial in."
     ),
     route = worker_setting(
       "route", "/", "Path prefix that the slots are for, such as `\"/model-a\"`: the hub has a pool for each."
@@ -67,8 +75,8 @@ hub_definitions <- function() {
     ca = setting(
       "path", NULL,
       "File with certificates (PEM) of those who vouch for the hubs', or the agents'. `NULL`: whom the system trusts.",
-      null = TRUE, verbs = c("run_worker", "run_proxy"),
-      elsewhere = "{.fun run_worker} dials hubs, and {.fun run_proxy} agents."
+      null = TRUE, verbs = c("run_worker", "run_agent", "run_proxy"),
+      elsewhere = "{.fun run_worker} dials hubs, {.fun run_proxy} agents, and {.fun run_agent} proxies."
     ),
     token = dial_in_setting(
       "secret", NULL,

@@ -8,7 +8,8 @@
 #' Each agent is looked at about once a second. With `deploy(replicas = n)` a function is on `n` agents, those with most room first.
 #' The functions of an agent that does not answer for `agent_grace` are started elsewhere, and given up there when it is back.
 #' `POST /agents` with `{"agent": "host:port"}` lets an agent join while the proxy runs, and `DELETE /agents/host:port` lets it leave.
-#' What is deployed, and which agents there are, is kept in `state_dir`.
+#' What is deployed, and which agents there are, is kept in `state_dir`. With `agent_port`, agents that cannot be reached dial in
+#' there: `run_agent(hub = )`.
 #'
 #' An agent that counts the proxy among its `fronts` does not keep its requests waiting while another agent is free: on other
 #' machines, give its address to `run_agent(fronts = )`.
@@ -22,7 +23,7 @@
 #' @param agents Agents, as `"host:port"`; or `"https://host:port"`, then all of them.
 #' @param port Port to listen on, by default 9002. `0` takes any free one: see the handle's `$url`.
 #' @param state_dir Directory where everything is kept that the proxy has to know when it comes back.
-#' @param ... Further settings, by name: see [`faucet-options`]. There are `agent_grace`, `agent_token`, `ca`, `call_token`,
+#' @param ... Further settings, by name: see [`faucet-options`]. There are `agent_grace`, `agent_port`, `agent_token`, `ca`, `call_token`,
 #'   `insecure` and `tls`; limits and times (`queue`, `queue_timeout`, `timeout`, `max_body`); operation (`admin_port`, `access_log`)
 #'   and `quiet`.
 #'
@@ -48,6 +49,7 @@ run_proxy <- function(
   settings <- resolve_settings(given_settings(named, list(...)), "run_proxy", call = call)
   check_block(block, call = call)
   check_function_exposure(settings, call = call)
+  if (!is.null(settings$agent_port)) check_function_exposure(settings, "agent_host", call = call)
   check_agent_exposure(settings, call = call)
   settings$state_dir <- absolute_path(settings$state_dir)
   settings$agents_tls <- isTRUE(attr(settings$agents, "tls"))

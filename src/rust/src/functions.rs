@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use faucet_core::functions::fleet::AgentName;
 use faucet_core::functions::management::Access;
+use faucet_core::offers::{CallsSettings, HubAddress};
 use faucet_core::server::{AgentSettings, ProxySettings};
 use faucet_core::sources::Failure;
 use faucet_core::token::Token;
@@ -27,7 +28,23 @@ pub fn agent(named: &Named) -> Result<AgentSettings, Failure> {
         limits: pool_limits(named)?,
         drain_timeout: named.seconds("shutdown_timeout")?,
         run_as: named.if_any("run_as", Named::string)?,
+        calls: calls(named)?,
     })
+}
+
+/// The proxies that an agent dials, if it dials some.
+fn calls(named: &Named) -> Result<Option<CallsSettings>, Failure> {
+    let Some(proxies) = named.if_any("proxies", Named::strings)? else {
+        return Ok(None);
+    };
+    let proxies = proxies.iter().map(|text| HubAddress::parse(text));
+    let proxies = proxies.collect::<Result<_, _>>();
+    Ok(Some(CallsSettings {
+        proxies: proxies.map_err(|problem| failure("option", format!("`hub`: {problem}")))?,
+        token: token(named, "token")?,
+        name: named.string("name")?,
+        ca: named.if_any("ca", Named::string)?.map(PathBuf::from),
+    }))
 }
 
 /// Between two looks of a proxy at an agent.
@@ -40,6 +57,10 @@ pub fn proxy(named: &Named) -> Result<ProxySettings, Failure> {
     let agents = agents.collect::<Result<_, _>>();
     Ok(ProxySettings {
         agents: agents.map_err(|problem| failure("option", format!("`agents`: {problem}")))?,
+        door: match named.if_any("agent_port", Named::port)? {
+            Some(port) => Some((named.string("agent_host")?, port)),
+            None => None,
+        },
         tls: named.flag("agents_tls")?,
         ca: named.if_any("ca", Named::string)?.map(PathBuf::from),
         agent_token: token(named, "agent_token")?,

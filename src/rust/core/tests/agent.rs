@@ -223,6 +223,7 @@ fn one_process_has_a_folder() {
             template: None,
             limits: Default::default(),
             drain_timeout: None,
+            calls: None,
             run_as: None,
         }),
         ..Default::default()

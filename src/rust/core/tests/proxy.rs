@@ -10,6 +10,7 @@ use common::PATIENCE;
 use faucet_core::front::Networks;
 use faucet_core::functions::fleet::AgentName;
 use faucet_core::functions::management::Access;
+use faucet_core::offers::{CallsSettings, HubAddress};
 use faucet_core::pool::PoolLimits;
 use faucet_core::server::{ProxySettings, Request, Server, Settings};
 use faucet_core::token::Token;
@@ -46,6 +47,7 @@ impl Proxy {
     fn start(&mut self, change: impl FnOnce(&mut ProxySettings)) {
         let mut proxy = ProxySettings {
             agents: self.agents.clone(),
+            door: None,
             tls: false,
             ca: None,
             agent_token: None,
@@ -339,4 +341,58 @@ fn nobody_is_asked_while_no_agent_is_there() {
             "{bad}"
         );
     }
+}
+
+#[test]
+fn an_agent_that_cannot_be_dialled_dials() {
+    let mut proxy = Proxy {
+        server: None,
+        state: tempfile::tempdir().expect("a folder"),
+        agents: Vec::new(),
+    };
+    let token = || Some(Token::new("agents".into()));
+    proxy.start(|settings| {
+        settings.door = Some(("127.0.0.1".into(), 0));
+        settings.agent_token = token();
+    });
+    let door = proxy.server.as_ref().and_then(Server::worker_address);
+    let door = door.expect("a door");
+    let (host, port) = door.rsplit_once(':').expect("a port");
+    let calls = |token: Option<Token>, name: &str| CallsSettings {
+        proxies: vec![HubAddress {
+            host: host.to_owned(),
+            port: port.parse().expect("a number"),
+            tls: false,
+        }],
+        token,
+        name: name.to_owned(),
+        ca: None,
+    };
+    let _stranger = Agent::start(|settings| settings.calls = Some(calls(None, "stranger")));
+    let mut agent = Agent::start(|settings| {
+        settings.access.token = token();
+        settings.calls = Some(calls(token(), "gpu"));
+    });
+    let gpu = AgentName::of_caller("gpu").expect("a name");
+    proxy.agent_is(&gpu, "up");
+    assert_eq!(
+        proxy.json("GET", "/agents", "").as_array().map(Vec::len),
+        Some(1)
+    );
+    proxy.deployed("a", "says:one", r#", "toAgent": "gpu""#);
+    for _ in 0..20 {
+        assert_eq!(proxy.call("a/says"), (200, "one".into()));
+    }
+    assert_eq!(proxy.at("a"), "gpu");
+    agent.kill();
+    proxy.agent_is(&gpu, "down");
+    let (calls, state) = (calls(token(), "gpu"), agent.state);
+    let _again = Agent::back(state, |settings| {
+        settings.access.token = token();
+        settings.calls = Some(calls);
+    });
+    proxy.agent_is(&gpu, "up");
+    wait_until("it serves again", || {
+        proxy.call("a/says") == (200, "one".into())
+    });
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use crate::sources::replicas::Host;
+use crate::worker::Callers;
 
 /// Where agents listen unless told otherwise.
 const AGENT_PORT: u16 = 9000;
@@ -13,8 +14,13 @@ const NOT_IN_A_PATH: [char; 2] = ['?', '#'];
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Place {
-    Tcp { host: Host, port: u16 },
+    Tcp {
+        host: Host,
+        port: u16,
+    },
     Unix(PathBuf),
+    /// It dials itself.
+    Callers(Callers),
 }
 
 /// A server's address: `host`, `host:port`, `http://host:port/path`, `https://host`, or `unix:/path`. The port of a bare host is
@@ -87,10 +93,20 @@ impl ServerAddress {
         })
     }
 
+    /// Of a machine that dials itself.
+    pub fn of_callers(callers: Callers) -> Self {
+        Self {
+            place: Place::Callers(callers),
+            authority: "localhost".into(),
+            tls: false,
+            base: String::new(),
+        }
+    }
+
     /// Whether what is sent there in clear text can be read by others.
     pub fn is_exposed(&self) -> bool {
         match &self.place {
-            Place::Unix(_) => false,
+            Place::Unix(_) | Place::Callers(_) => false,
             Place::Tcp { host, .. } => !self.tls && !host.is_loopback(),
         }
     }

@@ -146,6 +146,7 @@ impl Client {
 
     async fn connect(&self) -> Result<ClientStream, String> {
         let socket = match &self.address.place {
+            Place::Callers(callers) => return Ok(callers.take().await),
             Place::Unix(path) => {
                 let stream = UnixStream::connect(path).await.map_err(|e| told(&e))?;
                 return Ok(ClientStream::Unix(stream));

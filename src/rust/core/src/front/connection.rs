@@ -106,19 +106,20 @@ fn scheme_of(stream: &ClientStream) -> HeaderValue {
     HeaderValue::from_static(if stream.is_tls() { "https" } else { "http" })
 }
 
-/// Serves a hub that this machine has dialled, which has sent `unread` already, until either side ends it.
+/// Serves a hub, or a proxy if nothing was offered to it, that this machine has dialled, which has sent `unread` already, until
+/// either side ends it.
 pub async fn serve_dialled(
     stream: ClientStream,
     unread: Bytes,
     address: ClientAddress,
-    offer: Offer,
+    offer: Option<Offer>,
     entered: Entered,
 ) {
     let connection = entered.connection.clone();
     let address_text = HeaderValue::from_str(&address.to_string())
         .unwrap_or_else(|_| HeaderValue::from_static("unknown"));
     let peer = Arc::new(Peer {
-        party: Party::Hub(offer),
+        party: offer.map_or(Party::Client, Party::Hub),
         scheme: scheme_of(&stream),
         is_front: true,
         front: entered.front.clone(),

@@ -6,11 +6,14 @@
 //! for a turn.
 
 mod address;
+mod calls;
 mod dial;
 mod link;
 mod settings;
 
 pub use address::is_loopback;
+pub(crate) use calls::Calls;
+pub use calls::CallsSettings;
 pub use settings::{HubAddress, OffersSettings, RedirectSettings};
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -265,7 +268,7 @@ impl Offers {
             };
             let peer = ClientAddress::from(address.ip());
             tell(Event::Opened(key, number, entered.connection.clone()));
-            serve_dialled(stream, unread, peer, offer, entered).await;
+            serve_dialled(stream, unread, peer, Some(offer), entered).await;
             tell(Event::Ended(key, number));
         });
     }

@@ -11,7 +11,7 @@ use super::agent::Agent;
 use super::hub::Doors;
 use super::listen::{is_unix, listen};
 use super::notify::Notify;
-use super::proxy::Proxy;
+use super::proxy::{Door, Proxy};
 use super::redirects::FetchPort;
 use super::request::{too_late, PreparedPool, Request};
 use super::shared::{Ending, Phase, Shared};
@@ -116,6 +116,13 @@ impl Server {
             .map(|offers| PreparedOffers::new(offers, redirects))
             .transpose()?;
         let gates = offers.as_ref().map(|offers| offers.gates().clone());
+        let door = settings
+            .proxy
+            .as_ref()
+            .and_then(|proxy| proxy.door.as_ref());
+        let door = door
+            .map(|(host, port)| Door::open(host, *port, settings.tls.as_ref()))
+            .transpose()?;
         let doors = settings.hub.as_ref();
         let doors = doors
             .map(|hub| Doors::open(hub, settings.tls.as_ref()))
@@ -179,7 +186,11 @@ impl Server {
             is_tls: tls.is_some(),
             admin: admin.as_ref().map(|admin| admin.endpoint().clone()),
             gates,
-            workers: doors.as_ref().map(|doors| doors.workers().clone()),
+            workers: doors
+                .as_ref()
+                .map(Doors::workers)
+                .or(door.as_ref().map(Door::endpoint))
+                .cloned(),
             hubs: offers.as_ref().map(|offers| offers.status().clone()),
             redirect: fetches.as_ref().map(|port| port.endpoint().clone()),
             pothead: doors.as_ref().and_then(|doors| doors.pothead().cloned()),
@@ -207,7 +218,7 @@ impl Server {
         };
         let proxy = match settings.proxy {
             None => None,
-            Some(proxy) => Some(Proxy::open(proxy, &log)?),
+            Some(proxy) => Some((Proxy::open(proxy, &log)?, door)),
         };
         drop(resources);
 

@@ -92,7 +92,7 @@ impl ServerTask {
         let workers = workers.into_tcp().map_err(system)?;
         tokio::spawn(let_in_workers(
             self.front.clone(),
-            hub.clone(),
+            Arc::new(hub.clone()),
             token,
             tls,
             workers,

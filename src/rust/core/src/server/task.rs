@@ -12,7 +12,7 @@ use tracing::Instrument;
 use super::agent::Agent;
 use super::hub::Doors;
 use super::notify::Notify;
-use super::proxy::Proxy;
+use super::proxy::{Door, Proxy};
 use super::redirects::FetchPort;
 use super::request::{too_late, PreparedPool, Request};
 use super::running::{AllRunning, Progress, Running};
@@ -44,7 +44,8 @@ pub(super) struct Sockets {
 /// Who keeps functions, if somebody does.
 pub(super) struct Keepers {
     pub(super) agent: Option<Arc<Agent>>,
-    pub(super) proxy: Option<Arc<Proxy>>,
+    /// With the door where agents dial in, if they may.
+    pub(super) proxy: Option<(Arc<Proxy>, Option<Door>)>,
 }
 
 /// What runs on the server's thread.
@@ -214,9 +215,12 @@ impl ServerTask {
             self.settle_start();
             agent.start(self)?;
         }
-        if let Some(proxy) = keepers.proxy {
+        if let Some((proxy, door)) = keepers.proxy {
             self.settle_start();
             proxy.start(self)?;
+            if let Some(door) = door {
+                proxy.let_in(door, self)?;
+            }
         }
         Ok(())
     }

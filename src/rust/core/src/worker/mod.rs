@@ -1,5 +1,6 @@
 //! One worker as the front sees it: its address, its connections, its counters.
 
+mod callers;
 mod connection;
 mod dialled;
 #[cfg(any(test, feature = "fuzz"))]
@@ -23,6 +24,7 @@ use std::time::Duration;
 use self::stream::Handle;
 use crate::ops::status::Kind;
 
+pub use callers::Callers;
 pub use connection::{Connection, Outgoing, SendFailed, Silent};
 pub use dialled::Dialled;
 pub use methods::is_known_to_http_workers;
@@ -47,6 +49,8 @@ pub enum Address {
     Unix(PathBuf),
     /// Nowhere: it has dialled from there.
     Dialled(SocketAddr),
+    /// Nowhere: it dials whenever one of its connections is taken.
+    Callers(Callers),
 }
 
 impl std::fmt::Display for Address {
@@ -54,6 +58,7 @@ impl std::fmt::Display for Address {
         match self {
             Self::Tcp(address) | Self::Dialled(address) => address.fmt(f),
             Self::Unix(path) => path.display().fmt(f),
+            Self::Callers(callers) => callers.fmt(f),
         }
     }
 }

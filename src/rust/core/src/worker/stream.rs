@@ -219,6 +219,7 @@ impl Stream {
                 Socket::Unix(stream)
             }
             // It dials itself.
+            Address::Callers(callers) => Socket::Client(callers.take().await),
             Address::Dialled(_) => return Err(io::ErrorKind::NotConnected.into()),
         };
         Self::over(socket)

@@ -44,6 +44,15 @@ impl Agent {
         }
     }
 
+    /// One that is back with what it had.
+    pub fn back(state: TempDir, change: impl FnOnce(&mut AgentSettings)) -> Self {
+        Self {
+            server: Some(serve(state.path(), change, |_| {})),
+            state,
+            lines: Vec::new(),
+        }
+    }
+
     /// Ends at once, as by a kill, and comes back.
     pub fn restart(&mut self) {
         self.kill();
@@ -134,6 +143,7 @@ fn serve(
         template: None,
         limits: PoolLimits::default(),
         drain_timeout: Some(PATIENCE),
+        calls: None,
         run_as: None,
     };
     change(&mut agent);

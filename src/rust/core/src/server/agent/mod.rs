@@ -26,6 +26,7 @@ use crate::environment::SystemError;
 use crate::front::Told;
 use crate::functions::management::{Ask, Audit, Deployments, Manager, Telling};
 use crate::functions::{BadSecret, Name, Records, Secrets};
+use crate::offers::Calls;
 use crate::ops::log::Log;
 use crate::sources::local::Resources;
 use crate::sources::Failure;
@@ -52,6 +53,7 @@ pub struct Agent {
     /// Set when the server is about to end.
     closing: watch::Sender<bool>,
     task: OnceLock<Weak<ServerTask>>,
+    calls: Option<Calls>,
 }
 
 impl Agent {
@@ -74,7 +76,9 @@ impl Agent {
             set_aside(&log, "secret", &broken);
         }
         let exposed = Exposed::make(store.root()).map_err(super::system)?;
+        let calls = settings.calls.clone().map(Calls::new).transpose()?;
         let agent = Self {
+            calls,
             settings,
             records,
             secrets: Mutex::new(secrets),
@@ -168,6 +172,9 @@ impl Agent {
             false,
         );
         let _ = task.front.management.set(Arc::new(manager));
+        if let Some(calls) = &self.calls {
+            calls.start(&task.front);
+        }
         task.share(self.resources.clone());
         if let Some(template) = &settings.template {
             self.resources

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::functions::management::Access;
+use crate::offers::CallsSettings;
 use crate::pool::PoolLimits;
 use crate::sources::local::LocalSettings;
 
@@ -21,6 +22,8 @@ pub struct AgentSettings {
     pub limits: PoolLimits,
     /// How long the version before may take to finish what it has; `None` for ever.
     pub drain_timeout: Option<Duration>,
+    /// Proxies that cannot dial this agent: it dials them.
+    pub calls: Option<CallsSettings>,
     /// As which user functions run, if the agent may choose.
     pub run_as: Option<String>,
 }

@@ -14,6 +14,7 @@ use crate::functions::{Definition, Name};
 use crate::ops::printable;
 use crate::tls::ClientTls;
 use crate::token::Token;
+use crate::worker::Callers;
 
 /// How long a connection may take, and an answer to what needs no work.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -92,6 +93,16 @@ impl AgentClient {
             token,
             connect_timeout: PATIENCE,
         }))
+    }
+
+    /// Of one that dials in.
+    pub(super) fn over(callers: Callers, token: Option<Token>) -> Self {
+        Self(Client {
+            address: ServerAddress::of_callers(callers),
+            tls: None,
+            token,
+            connect_timeout: PATIENCE,
+        })
     }
 
     async fn ask(
@@ -305,7 +316,9 @@ fn seen(details: &Value) -> Option<(Name, Seen)> {
     let seen = Seen {
         status: Status::named(details["status"].as_str()?)?,
         definition,
-        message: details["message"].as_str().map(str::to_owned),
+        message: details["message"]
+            .as_str()
+            .map(|message| told_lines(Some(message.to_owned()), details)),
         report: details.clone(),
     };
     Some((name, seen))

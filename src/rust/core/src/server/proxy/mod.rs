@@ -6,6 +6,7 @@
 mod act;
 mod agent_client;
 mod answers;
+mod door;
 mod logs;
 mod settings;
 mod watch;
@@ -29,8 +30,10 @@ use crate::pool::PoolLimits;
 use crate::sources::agents::AgentSet;
 use crate::sources::Failure;
 use crate::tls::{ClientTls, Peer};
+use crate::token::Token;
 use crate::worker::Address;
 
+pub(super) use self::door::Door;
 pub use self::settings::ProxySettings;
 
 /// Between two looks at what is to be done if nothing happens: time passes, too.
@@ -150,9 +153,19 @@ impl Proxy {
         self.news.notify_one();
     }
 
-    fn client(&self, agent: &AgentName) -> Result<AgentClient, String> {
+    /// What agents are shown, and show when they dial in.
+    fn agent_token(&self) -> Option<Token> {
         let own = self.settings.access.token.clone();
-        let token = self.settings.agent_token.clone().or(own);
+        self.settings.agent_token.clone().or(own)
+    }
+
+    fn client(&self, agent: &AgentName) -> Result<AgentClient, String> {
+        let token = self.agent_token();
+        if agent.is_caller() {
+            let callers = self.callers_of(agent);
+            let callers = callers.ok_or("it has not dialled in")?;
+            return Ok(AgentClient::over(callers, token));
+        }
         AgentClient::new(agent, self.tls.clone(), token)
     }
 

@@ -13,6 +13,8 @@ use crate::token::Token;
 pub struct ProxySettings {
     /// Besides those that were added while it ran.
     pub agents: Vec<AgentName>,
+    /// Where agents dial in that cannot be dialled, if they may: a host and a port, 0 for any free one.
+    pub door: Option<(String, u16)>,
     /// Whether agents are reached with TLS.
     pub tls: bool,
     /// Whose certificates are believed then (PEM); `None` for the system's.

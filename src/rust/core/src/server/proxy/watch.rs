@@ -87,6 +87,9 @@ impl Proxy {
 
     /// Looks the agent's name up. Where it was found before, it is until it is found elsewhere.
     async fn find(&self, agent: &AgentName) {
+        if agent.is_caller() {
+            return;
+        }
         let Ok(target) = Target::parse(&format!("http://{agent}")) else {
             return;
         };

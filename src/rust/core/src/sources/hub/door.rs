@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
 
-use super::handshake::{shake_hands, Refusal};
+use super::handshake::{shake_hands, Hello, Refusal};
 use super::{Hub, Token};
 use crate::client_stream::ClientStream;
 use crate::descriptors::Descriptor;
@@ -29,6 +29,37 @@ const MOST_HANDSHAKES: usize = 512;
 
 /// After an accept error that is not the worker's fault.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+
+/// Who has use for the connections of those who dial in.
+pub trait Host: Send + Sync + 'static {
+    /// Takes one. What the metrics call that, and what is wrong, for the log.
+    fn receive(
+        &self,
+        hello: Hello,
+        peer: SocketAddr,
+        stream: ClientStream,
+        descriptor: Descriptor,
+    ) -> (&'static str, Option<&'static str>);
+}
+
+impl Host for Arc<Hub> {
+    fn receive(
+        &self,
+        hello: Hello,
+        peer: SocketAddr,
+        stream: ClientStream,
+        descriptor: Descriptor,
+    ) -> (&'static str, Option<&'static str>) {
+        let slot = Dialled::new(hello.name, peer, stream, false, descriptor);
+        match self.offer(hello.route, slot) {
+            Ok(()) => ("accepted", None),
+            Err(_) => (
+                "too_many_routes",
+                Some("offers a slot for one more route, and there are as many as there may be"),
+            ),
+        }
+    }
+}
 
 /// Handshakes that are under way, the oldest first.
 #[derive(Default)]
@@ -52,7 +83,7 @@ impl UnderWay {
 /// Takes workers until the server takes no more clients.
 pub async fn let_in_workers(
     front: Arc<Front>,
-    hub: Arc<Hub>,
+    host: Arc<impl Host>,
     token: Option<Token>,
     tls: Option<Arc<ServerTls>>,
     listener: TcpListener,
@@ -61,7 +92,7 @@ pub async fn let_in_workers(
     let refused = Arc::new(News::default());
     let mut under_way = UnderWay::default();
     accept(front.clone(), listener, |stream, peer, descriptor| {
-        let (task, hub, token) = (front.clone(), hub.clone(), token.clone());
+        let (task, host, token) = (front.clone(), host.clone(), token.clone());
         let (refused, tls) = (refused.clone(), tls.clone());
         let handshake = async move {
             let unavailable = if task.lifecycle.draining.load(Ordering::Relaxed) {
@@ -86,16 +117,11 @@ pub async fn let_in_workers(
                     refusal.name()
                 }
                 Ok(Ok(Ok((hello, stream)))) => {
-                    let slot = Dialled::new(hello.name, peer, stream, false, descriptor);
-                    match hub.offer(hello.route, slot) {
-                        Ok(()) => "accepted",
-                        Err(_) => {
-                            if refused.due().is_some() {
-                                tracing::warn!("{peer} offers a slot for one more route, and there are as many as there may be");
-                            }
-                            "too_many_routes"
-                        }
+                    let (outcome, complaint) = host.receive(hello, peer, stream, descriptor);
+                    if let Some(complaint) = complaint.filter(|_| refused.due().is_some()) {
+                        tracing::warn!("{peer} {complaint}");
                     }
+                    outcome
                 }
             };
             task.metrics.offer(outcome);

@@ -10,8 +10,8 @@ mod names;
 mod pool;
 mod settings;
 
-pub use door::{let_in_pothead, let_in_workers};
-pub use handshake::{NAME, PATH, PROTOCOL, ROUTE};
+pub use door::{let_in_pothead, let_in_workers, Host};
+pub use handshake::{Hello, NAME, PATH, PROTOCOL, ROUTE};
 pub use pool::HubPool;
 pub use settings::HubSettings;
 

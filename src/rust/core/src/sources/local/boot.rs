@@ -47,7 +47,7 @@ pub async fn accepts(addresses: &[Address], look: Duration) -> Address {
             let open = match address {
                 Address::Tcp(address) => TcpStream::connect(address).await.is_ok(),
                 Address::Unix(path) => UnixStream::connect(path).await.is_ok(),
-                Address::Dialled(_) => false,
+                Address::Dialled(_) | Address::Callers(_) => false,
             };
             if open {
                 return address.clone();

@@ -45,7 +45,7 @@ pub(super) async fn answers_ever(worker: &Worker) -> Result<(), &'static str> {
         match &worker.address {
             Address::Tcp(address) => ask(TcpStream::connect(address).await?).await,
             Address::Unix(path) => ask(UnixStream::connect(path).await?).await,
-            Address::Dialled(_) => Err(io::ErrorKind::NotConnected.into()),
+            Address::Dialled(_) | Address::Callers(_) => Err(io::ErrorKind::NotConnected.into()),
         }
     };
     match ping.await {

@@ -390,7 +390,7 @@ impl Supervisor {
         let sender = self.sender.clone();
         let native = match &address {
             Address::Unix(socket) => Some(Native::new(socket, cancelling)),
-            Address::Tcp(_) | Address::Dialled(_) => None,
+            Address::Tcp(_) | Address::Dialled(_) | Address::Callers(_) => None,
         };
         let mut worker = Worker::new(
             member.id,
@@ -494,7 +494,7 @@ async fn late(pid: Option<u32>, addresses: &[Address]) -> BootProblem {
 fn port_of(addresses: &[Address]) -> Option<u16> {
     addresses.iter().find_map(|address| match address {
         Address::Tcp(address) => Some(address.port()),
-        Address::Unix(_) | Address::Dialled(_) => None,
+        Address::Unix(_) | Address::Dialled(_) | Address::Callers(_) => None,
     })
 }
 
