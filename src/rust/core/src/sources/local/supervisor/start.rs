@@ -142,7 +142,7 @@ impl Supervisor {
                     env: match shared {
                         true => self.env_of(&member, &confined),
                         // The rest is the template's.
-                        false => own_env(&member),
+                        false => self.own_env(&member, &confined),
                     },
                     confined,
                 };
@@ -225,12 +225,21 @@ impl Supervisor {
     /// What a worker is told.
     fn env_of(&self, member: &Member, confined: &Confined) -> BTreeMap<String, String> {
         let mut env = self.settings.process_env(member.id, &member.port);
-        env.extend(self.settings.confinement.variables());
-        env.extend(confined.identity.iter().flat_map(Identity::variables));
         if let Some(socket) = &member.socket {
             env.insert("FAUCET_SOCKET".into(), socket.display().to_string());
         }
-        env.extend(own_env(member));
+        env.extend(self.own_env(member, confined));
+        env
+    }
+
+    /// What of that is not the same for all workers of the app, or not their template's.
+    fn own_env(&self, member: &Member, confined: &Confined) -> BTreeMap<String, String> {
+        let mut env: BTreeMap<_, _> = member.temporary.variable().into_iter().collect();
+        env.extend(self.settings.confinement.variables());
+        env.extend(confined.identity.iter().flat_map(Identity::variables));
+        if let Some(counts) = app_metrics::path_in(member.temporary.path()).to_str() {
+            env.insert("FAUCET_METRICS".into(), counts.into());
+        }
         env
     }
 
@@ -501,15 +510,6 @@ fn reads_at_start(dir: &Path) -> bool {
     [".Rprofile", ".Renviron"]
         .iter()
         .any(|file| dir.join(file).exists())
-}
-
-/// What is in the folder of a worker's own.
-fn own_env(member: &Member) -> BTreeMap<String, String> {
-    let mut env: BTreeMap<_, _> = member.temporary.variable().into_iter().collect();
-    if let Some(counts) = app_metrics::path_in(member.temporary.path()).to_str() {
-        env.insert("FAUCET_METRICS".into(), counts.into());
-    }
-    env
 }
 
 fn not_started(id: u32, dir: &Path, error: &io::Error) -> Failure {
