@@ -251,7 +251,7 @@ pub fn read_pool(list: &List) -> Result<PoolSettings, Failure> {
     let sticky = named.if_any("sticky", Named::flag)?.unwrap_or(false);
     let sessions = match source {
         Source::Local(_) if sticky => Some(sessions(&named)?),
-        Source::Local(_) | Source::Replicas(_) | Source::Hub => None,
+        Source::Local(_) | Source::Command(_) | Source::Replicas(_) | Source::Hub => None,
     };
     Ok(PoolSettings {
         route,
@@ -336,6 +336,7 @@ fn replicas(named: &Named) -> Result<ReplicasSettings, Failure> {
             .transpose()?,
         boot_timeout: named.finite_seconds("boot_timeout")?,
         cancel: named.flag("cancel")?,
+        ca: None,
     })
 }
 

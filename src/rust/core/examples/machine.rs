@@ -47,6 +47,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 dns,
                 boot_timeout: Duration::from_secs(60),
                 cancel: true,
+                ca: None,
             }),
             sessions: None,
         }],

@@ -95,24 +95,6 @@ pub(super) fn rejection(cause: Cause, head: bool, http2: bool) -> Response<Reply
     response
 }
 
-/// Why a function has refused a call, or failed: of all causes those that workers may name.
-const OF_FUNCTIONS: [&str; 5] = [
-    BAD_OPTION,
-    "bad_input",
-    "function_error",
-    "not_acceptable",
-    "unsupported_input",
-];
-
-/// The options of a call are not those that its function takes.
-pub(super) const BAD_OPTION: &str = "bad_option";
-
-fn function_cause(headers: &hyper::HeaderMap) -> Option<HeaderValue> {
-    let cause = headers.get(FAUCET_ERROR)?;
-    let known = OF_FUNCTIONS.iter().any(|known| cause == known);
-    known.then(|| cause.clone())
-}
-
 /// What is wrong with a call's options, for a function that has told what it takes; `None` if nothing is, or if that is for its
 /// worker to say.
 pub(super) fn option_refused(pool: &Pool, request: &Request<Incoming>) -> Option<Response<Reply>> {
@@ -134,7 +116,7 @@ pub(super) fn option_refused(pool: &Pool, request: &Request<Incoming>) -> Option
     };
     let mut response = json(StatusCode::BAD_REQUEST, body);
     let headers = response.headers_mut();
-    headers.insert(FAUCET_ERROR, HeaderValue::from_static(BAD_OPTION));
+    headers.insert(FAUCET_ERROR, HeaderValue::from_static(remote::BAD_OPTION));
     headers.insert(header::CONTENT_LENGTH, length.into());
     Some(response)
 }
@@ -146,14 +128,14 @@ pub(super) fn respond(
     for_front: bool,
 ) -> Response<Reply> {
     let mut headers = answer.headers;
-    let cause = function_cause(&headers);
+    let error = remote::error_of_function(&headers);
     if matches!(answer.body, AnswerBody::Tunnel(..)) {
         headers::strip_ours(&mut headers);
     } else {
         headers::strip_response(&mut headers);
-        if let Some(cause) = cause {
-            headers.insert(FAUCET_ERROR, cause);
-        }
+    }
+    if let Some(error) = error {
+        headers.insert(remote::ERROR, error);
     }
     let reply = match answer.body {
         AnswerBody::Piece(chunk) => Reply::whole(chunk),

@@ -23,6 +23,7 @@ use super::service::Peer;
 use crate::body::{is_shortage, BufferError, Buffered};
 use crate::environment::SystemError;
 use crate::pool::Pool;
+use crate::sources::replicas::Destination;
 
 /// The client's wish to switch protocols, if it is one that can be tunnelled.
 ///
@@ -73,6 +74,9 @@ pub async fn sendable(
         headers::add_prefix(&mut headers, prefix);
     }
     headers.insert(X_REQUEST_ID, record.id.clone());
+    if let Some(destination) = pool.destination() {
+        headers.insert(header::HOST, destination.host.clone());
+    }
     if let Some((_, protocol)) = upgrade {
         headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(header::UPGRADE, protocol.clone());
@@ -91,7 +95,7 @@ pub async fn sendable(
         ))
         .await?
     };
-    let target = origin_form(request.uri(), prefix)?;
+    let target = origin_form(request.uri(), prefix, pool.destination())?;
     if body.is_empty()
         && matches!(
             *request.method(),
@@ -237,15 +241,20 @@ fn join_cookies(headers: &mut HeaderMap) {
 /// parser takes more: what is not becomes what it means (RFC 3987, 3.1).
 ///
 /// The first `prefix` bytes of the path are left out.
-fn origin_form(uri: &Uri, prefix: usize) -> Result<Uri, Cause> {
+fn origin_form(uri: &Uri, prefix: usize, destination: Option<&Destination>) -> Result<Uri, Cause> {
     let target = uri.path_and_query().map_or("/", |path| path.as_str());
     let ascii = target.is_ascii();
-    if ascii && uri.scheme().is_none() && prefix == 0 {
+    if ascii && uri.scheme().is_none() && prefix == 0 && destination.is_none() {
         return Ok(uri.clone());
     }
     let rest = target.get(prefix..).unwrap_or(target);
     // What is left of `/sales?id=1`.
-    let target = if rest.starts_with('/') || rest == "*" {
+    let target = if let Some(destination) = destination {
+        let target = destination.target(rest);
+        Cow::Owned(target.ok_or(Cause::BadRequest(
+            "the request's path leads out of what is served here",
+        ))?)
+    } else if rest.starts_with('/') || rest == "*" {
         Cow::Borrowed(rest)
     } else {
         Cow::Owned(format!("/{rest}"))

@@ -7,10 +7,10 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::fields::{
-    bytes, command, digest, flag, folder, names, replicas, seconds, text, texts, url, variables,
-    workers, wrong, BadDefinition,
+    bytes, command, digest, flag, folder, names, options, replicas, seconds, text, texts, url,
+    variables, workers, wrong, BadDefinition,
 };
-use super::Name;
+use super::{Name, Signature};
 use crate::sources::local::WorkerRange;
 
 /// What a function runs.
@@ -51,6 +51,9 @@ pub struct Definition {
     pub cpu_time: Option<Duration>,
     /// Whether requests are read, and answers written, while they come.
     pub stream: bool,
+    /// The options that callers may give a command, which it has as arguments: `n` is a flag, `e=` takes a value, and with `...`
+    /// any others may be given, which is for programs that no option makes dangerous. None unless named.
+    pub options: Vec<String>,
 }
 
 impl Definition {
@@ -121,10 +124,23 @@ impl Definition {
             memory: fields.optional("memory", bytes)?,
             cpu_time: fields.optional("cpuTime", seconds)?,
             stream: fields.optional("stream", flag)?.unwrap_or_default(),
+            options: fields.optional("options", options)?.unwrap_or_default(),
         };
+        if !definition.options.is_empty() && definition.command_signature().is_none() {
+            let message = "are for a `command`: a function's are its arguments";
+            return Err(wrong("options", message));
+        }
         match fields.0.into_iter().next() {
             Some((name, _)) => Err(wrong(&name, "is no field of a function")),
             None => Ok(definition),
+        }
+    }
+
+    /// What callers may give, if it is a command.
+    pub fn command_signature(&self) -> Option<Signature> {
+        match self.code {
+            Code::Command(_) => Some(Signature::of_command(&self.options)),
+            Code::Bundle(_) | Code::Folder(_) | Code::Url(_) => None,
         }
     }
 
@@ -161,6 +177,9 @@ impl Definition {
         put("memory", self.memory.map(Value::from));
         put("cpuTime", self.cpu_time.map(duration));
         put("stream", Some(self.stream.into()));
+        if !self.options.is_empty() {
+            put("options", Some(self.options.clone().into()));
+        }
         object.into()
     }
 }
@@ -220,6 +239,7 @@ impl Fields {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::functions::Type;
 
     fn parse(json: &str) -> Result<Vec<Definition>, String> {
         Definition::parse_all(json.as_bytes()).map_err(|error| error.to_string())
@@ -256,6 +276,7 @@ mod tests {
             memory: Some(1 << 30),
             cpu_time: Some(Duration::from_secs(10)),
             stream: true,
+            options: vec![],
         };
         assert_eq!(definition, expected);
         assert_eq!(one(&definition.to_json().to_string()), definition);
@@ -292,6 +313,29 @@ mod tests {
         assert_eq!(
             problem.expect_err("two"),
             "`agentAddr` names several agents: give one, or `replicas`"
+        );
+    }
+
+    #[test]
+    fn what_callers_may_give_a_command() {
+        let definition =
+            one(r#"{"name": "sed", "command": ["sed", "-n"], "options": ["n", "e=", "quiet"]}"#);
+        assert_eq!(definition.options, ["n", "e=", "quiet"]);
+        assert_eq!(one(&definition.to_json().to_string()), definition);
+        let signature = definition.command_signature().expect("a command");
+        assert_eq!(signature.kind("e"), Some(Type::Character));
+        assert_eq!(signature.kind("n"), Some(Type::Logical));
+        assert!(!signature.open && signature.kind("i").is_none());
+        let any = one(r#"{"name": "a", "command": "cat", "options": "..."}"#);
+        assert!(any.command_signature().expect("a command").open);
+        let none = one(r#"{"name": "a", "command": "cat"}"#);
+        assert_eq!(none.command_signature(), Some(Signature::default()));
+        let code = one(r#"{"name": "a", "dir": "/a"}"#);
+        assert_eq!(code.command_signature(), None);
+        let problem = parse(r#"{"name": "a", "dir": "/a", "options": ["n"]}"#);
+        assert_eq!(
+            problem.expect_err("R code"),
+            "`options` are for a `command`: a function's are its arguments"
         );
     }
 
@@ -362,6 +406,11 @@ mod tests {
             r#""maxBody": 1e300"#,
             r#""queue": 0.5"#,
             r#""stream": "yes""#,
+            r#""options": ["-n"]"#,
+            r#""options": ["="]"#,
+            r#""options": ["a=b"]"#,
+            r#""options": ["n", "n="]"#,
+            r#""options": [1]"#,
         ] {
             let json = format!(r#"{{"name": "a", "command": "cat", {field}}}"#);
             let name = field[1..].split('"').next().unwrap_or_default();

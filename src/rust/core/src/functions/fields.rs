@@ -74,6 +74,27 @@ pub(super) fn command(field: &'static str, value: Value) -> Result<Vec<String>, 
     }
 }
 
+/// Options of a command: what [`Signature::of_command`](super::Signature::of_command) reads.
+pub(super) fn options(field: &'static str, value: Value) -> Result<Vec<String>, BadDefinition> {
+    let options = texts(field, value)?;
+    let names: Vec<&str> = options
+        .iter()
+        .map(|option| option.strip_suffix('=').unwrap_or(option))
+        .collect();
+    let is_name = |name: &&str| !name.is_empty() && !name.starts_with('-') && !name.contains('=');
+    if !names.iter().all(is_name) {
+        return Err(wrong(
+            field,
+            "must be names without dashes before them, like `quiet`, or `file=` for one that takes a value",
+        ));
+    }
+    let twice = (1..names.len()).any(|at| names[..at].contains(&names[at]));
+    match twice {
+        true => Err(wrong(field, "must name each option once")),
+        false => Ok(options),
+    }
+}
+
 pub(super) fn folder(field: &'static str, value: Value) -> Result<PathBuf, BadDefinition> {
     let path = PathBuf::from(text(field, value)?);
     match path.is_absolute() {

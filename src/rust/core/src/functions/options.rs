@@ -52,17 +52,23 @@ impl Options {
     pub fn arguments(&self) -> Vec<String> {
         let mut arguments = Vec::with_capacity(2 * self.0.len());
         for (name, value) in self.iter() {
-            let dashes = if name.chars().nth(1).is_none() {
-                "-"
-            } else {
-                "--"
-            };
-            arguments.push(format!("{dashes}{name}"));
-            if !value.is_empty() {
-                arguments.push(value.to_owned());
-            }
+            arguments.extend(Self::argument(name, value));
         }
         arguments
+    }
+
+    /// The same of one option.
+    pub fn argument(name: &str, value: &str) -> Vec<String> {
+        let dashes = if name.chars().nth(1).is_none() {
+            "-"
+        } else {
+            "--"
+        };
+        let mut argument = vec![format!("{dashes}{name}")];
+        if !value.is_empty() {
+            argument.push(value.to_owned());
+        }
+        argument
     }
 }
 

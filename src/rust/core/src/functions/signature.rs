@@ -147,6 +147,27 @@ impl Signature {
         })
     }
 
+    /// Of a command, whose deployer has named these options: `n` is a flag, `e=` takes a value, and `...` any other does.
+    pub fn of_command(options: &[String]) -> Self {
+        let mut signature = Self::default();
+        for option in options {
+            let (name, kind) = match option.strip_suffix('=') {
+                None if option == "..." => {
+                    signature.open = true;
+                    continue;
+                }
+                None => (option.as_str(), Type::Logical),
+                Some(name) => (name, Type::Character),
+            };
+            signature.parameters.push(Parameter {
+                name: name.to_owned(),
+                kind,
+                required: false,
+            });
+        }
+        signature
+    }
+
     /// The type of an option, if it is known.
     pub fn kind(&self, name: &str) -> Option<Type> {
         let known = self.parameters.iter();

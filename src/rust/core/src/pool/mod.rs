@@ -21,6 +21,7 @@ use crate::lock::Table;
 use crate::ops::status::PoolStatus;
 use crate::ops::Ops;
 use crate::sessions::{SessionLimits, Sessions};
+use crate::sources::replicas::Destination;
 use crate::sources::Roster;
 use crate::worker::Worker;
 
@@ -58,6 +59,8 @@ pub struct Pool {
     pub sessions: Option<Arc<Sessions>>,
     /// The part of its requests' paths that its workers do not see; none for the root.
     prefix: Option<HeaderValue>,
+    /// If its workers are a service that knows nothing of us.
+    destination: Option<Destination>,
     /// Requests that have found it and whose answers have not begun: waiting ones, and those that still arrive.
     requests: AtomicUsize,
     leaving: AtomicBool,
@@ -67,7 +70,22 @@ pub struct Pool {
 impl Pool {
     pub fn new(route: Route, limits: PoolLimits, ops: Arc<Ops>) -> Arc<Self> {
         let table = Table::new(limits.queue);
-        Self::over(route, limits, ops, table, None)
+        Arc::new(Self::over(route, limits, ops, table, None))
+    }
+
+    /// One whose requests go to such a service, if there is one.
+    pub fn toward(
+        route: Route,
+        limits: PoolLimits,
+        ops: Arc<Ops>,
+        destination: Option<Destination>,
+    ) -> Arc<Self> {
+        let table = Table::new(limits.queue);
+        let pool = Self::over(route, limits, ops, table, None);
+        Arc::new(Self {
+            destination,
+            ..pool
+        })
     }
 
     /// One whose clients stay with one worker each.
@@ -82,7 +100,8 @@ impl Pool {
     ) -> io::Result<Arc<Self>> {
         let table = Table::spreading(limits.queue);
         let sessions = Sessions::new(sessions, table.clone())?;
-        Ok(Self::over(route, limits, ops, table, Some(sessions)))
+        let pool = Self::over(route, limits, ops, table, Some(sessions));
+        Ok(Arc::new(pool))
     }
 
     fn over(
@@ -91,13 +110,14 @@ impl Pool {
         ops: Arc<Ops>,
         table: Arc<Table<Worker>>,
         sessions: Option<Arc<Sessions>>,
-    ) -> Arc<Self> {
+    ) -> Self {
         let roster = match &sessions {
             None => Roster::new(table.clone()),
             Some(_) => Roster::sticky(table.clone()),
         };
-        Arc::new(Self {
+        Self {
             prefix: route.prefix_header(),
+            destination: None,
             route,
             roster: Arc::new(roster),
             sessions,
@@ -107,7 +127,7 @@ impl Pool {
             requests: AtomicUsize::new(0),
             leaving: AtomicBool::new(false),
             left: Notify::new(),
-        })
+        }
     }
 
     /// Its name: its route, as it was given.
@@ -122,6 +142,11 @@ impl Pool {
     /// The prefix that is taken off its requests' paths, for `X-Forwarded-Prefix`.
     pub fn prefix(&self) -> Option<&HeaderValue> {
         self.prefix.as_ref()
+    }
+
+    /// What its requests must say, if their workers know nothing of us.
+    pub fn destination(&self) -> Option<&Destination> {
+        self.destination.as_ref()
     }
 
     /// How it is, now, but its workers' memory.

@@ -1,9 +1,12 @@
 //! What a handler answers.
 
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::pin::Pin;
 
 use bytes::Bytes;
+use http_body::Body;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Response, StatusCode};
 
@@ -12,6 +15,9 @@ use super::pipe::PipeReader;
 use super::service::Reply;
 use crate::worker::native::{FILE, STREAM};
 
+/// A body that comes bit by bit, as fast as it is read. After its error nothing more is asked of it.
+pub(crate) type Coming = Pin<Box<dyn Body<Data = Bytes, Error = io::Error> + Send>>;
+
 /// The body of an answer.
 pub enum Content {
     Bytes(Bytes),
@@ -19,6 +25,8 @@ pub enum Content {
     File(PathBuf),
     /// Written bit by bit.
     Stream(PipeReader),
+    /// The same, from where it is made.
+    Coming(Coming),
 }
 
 /// A complete answer, or the beginning of a stream.
@@ -74,7 +82,7 @@ impl Answer {
                 map.remove(header::CONTENT_LENGTH);
                 map.insert(FILE, value);
             }
-            Content::Stream(_) => {
+            Content::Stream(_) | Content::Coming(_) => {
                 map.remove(header::CONTENT_LENGTH);
                 map.insert(STREAM, HeaderValue::from_static("1"));
             }
@@ -108,6 +116,7 @@ impl Answer {
             Content::Bytes(bytes) => Reply::whole(bytes),
             Content::File(_) => Reply::whole(Bytes::new()),
             Content::Stream(reader) => Reply::Stream(reader),
+            Content::Coming(body) => Reply::Coming(body),
         });
         *response.status_mut() = self.status;
         *response.headers_mut() = self.headers;

@@ -5,16 +5,17 @@ use std::io;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 
-use super::dispatcher::{Dispatcher, Outcome, Why};
-use super::server::Settings;
+use super::dispatcher::{Outcome, Why};
+use super::handler::Handler;
+use super::listening::Terms;
 
 /// The longest line, in bytes.
 const LONGEST: u64 = 256;
 
 /// Lines until the front has nothing more to say.
 pub(super) async fn serve(
-    dispatcher: &Dispatcher,
-    settings: &Settings,
+    handler: &impl Handler,
+    terms: &Terms,
     stream: UnixStream,
 ) -> io::Result<()> {
     let (reader, mut writer) = stream.into_split();
@@ -27,9 +28,9 @@ pub(super) async fn serve(
         }
         let line = line.trim_end();
         let answer = match line {
-            "docs" => told("docs", settings.docs.as_deref()),
-            "signature" => told("signature", settings.signature.as_deref()),
-            _ => execute(dispatcher, line).await.to_owned(),
+            "docs" => told("docs", terms.docs.as_deref()),
+            "signature" => told("signature", terms.signature.as_deref()),
+            _ => execute(handler, line).await.to_owned(),
         };
         writer.write_all(answer.as_bytes()).await?;
         writer.write_all(b"\n").await?;
@@ -66,13 +67,13 @@ impl Wish {
     }
 }
 
-async fn execute(dispatcher: &Dispatcher, line: &str) -> &'static str {
+async fn execute(handler: &impl Handler, line: &str) -> &'static str {
     match Wish::parse(line) {
-        Some(Wish::Interrupt(number, why)) => match dispatcher.interrupt(number, why).await {
+        Some(Wish::Interrupt(number, why)) => match handler.interrupt(number, why).await {
             Outcome::Interrupted => "interrupted",
             Outcome::Over => "over",
         },
-        Some(Wish::Tell(number)) if dispatcher.tell(number) => "told",
+        Some(Wish::Tell(number)) if handler.tell(number) => "told",
         Some(Wish::Tell(_)) => "over",
         None => "what?",
     }

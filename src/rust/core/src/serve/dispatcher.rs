@@ -26,7 +26,7 @@ pub(super) struct Ticket(u64);
 
 /// Why an interrupt is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Why {
+pub(crate) enum Why {
     /// Its client has left: what the handler shields goes on to its end first.
     Left,
     /// Its time is over, shielded or not.
@@ -35,7 +35,7 @@ pub(super) enum Why {
 
 /// What became of a wish to interrupt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(crate) enum Outcome {
     Interrupted,
     /// The request had been answered, or was never begun.
     Over,

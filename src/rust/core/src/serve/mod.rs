@@ -11,6 +11,8 @@ mod control;
 mod dispatcher;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
+mod handler;
+mod listening;
 mod pipe;
 mod request;
 mod server;
@@ -18,6 +20,9 @@ mod service;
 
 pub use answer::{Answer, Content};
 pub use dispatcher::{Dispatcher, Finished};
+pub(crate) use dispatcher::{Outcome, Why};
+pub(crate) use handler::Handler;
+pub(crate) use listening::{Listening, Terms};
 pub use pipe::{pipe, PipeReader, PipeWriter, Written};
 pub use request::Request;
 pub use server::{Server, Settings};

@@ -1,36 +1,21 @@
 //! The thread that speaks HTTP for one worker.
 
-use std::fs::Permissions;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixListener as StdListener;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
 
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::oneshot;
 
-use super::control;
 use super::dispatcher::Dispatcher;
-use super::service;
+use super::listening::{Listening, Terms};
 use crate::body::Store;
 use crate::descriptors::Descriptors;
 use crate::environment::SystemError;
-use crate::heads::ROOM_FOR_HEADERS;
 use crate::signals;
-use crate::worker::native::control_path;
-use crate::worker::widen;
 
 /// Threads that open and keep large bodies.
 const FILE_THREADS: usize = 2;
-
-/// After an error of accept: the system is out of something.
-const PAUSE: Duration = Duration::from_millis(50);
 
 /// Where a worker serves.
 #[derive(Clone, Debug)]
@@ -48,7 +33,6 @@ pub struct Settings {
 /// A running server. Dropping it ends the thread and removes the sockets.
 pub struct Server {
     dispatcher: Arc<Dispatcher>,
-    settings: Settings,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -59,20 +43,22 @@ impl Server {
     /// # Errors
     /// The sockets or the thread cannot be had.
     pub fn start(settings: Settings, dispatcher: Arc<Dispatcher>) -> io::Result<Self> {
-        // In this order: once the other is there, a front may ask here.
-        let control = listen(&control_path(&settings.socket))?;
-        let http = listen(&settings.socket)?;
+        let listening = Listening::bind(&settings.socket)?;
         let (stop, stopped) = oneshot::channel();
-        let (served, its) = (dispatcher.clone(), settings.clone());
-        // Its one front sees to limits.
-        let store = Store::new(u64::MAX, Descriptors::new(usize::MAX), FILE_THREADS)?;
+        let served = dispatcher.clone();
+        let terms = Terms {
+            // Its one front sees to limits.
+            store: Store::new(u64::MAX, Descriptors::new(usize::MAX), FILE_THREADS)?,
+            body_memory: settings.body_memory,
+            docs: settings.docs,
+            signature: settings.signature,
+        };
         let thread = signals::start_thread("faucet-serve", signals::STACK, move || {
             let dispatcher = Closing(served);
-            run(&dispatcher.0, &store, &its, http, control, stopped);
+            run(&dispatcher.0, terms, &listening, stopped);
         })?;
         Ok(Self {
             dispatcher,
-            settings,
             stop: Some(stop),
             thread: Some(thread),
         })
@@ -93,8 +79,6 @@ impl Drop for Server {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
-        let _ = std::fs::remove_file(&self.settings.socket);
-        let _ = std::fs::remove_file(control_path(&self.settings.socket));
     }
 }
 
@@ -107,20 +91,10 @@ impl Drop for Closing {
     }
 }
 
-fn listen(path: &Path) -> io::Result<StdListener> {
-    let listener = StdListener::bind(path)?;
-    // Its folder is private already.
-    std::fs::set_permissions(path, Permissions::from_mode(0o600))?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
-}
-
 fn run(
     dispatcher: &Arc<Dispatcher>,
-    store: &Store,
-    settings: &Settings,
-    http: StdListener,
-    control: StdListener,
+    terms: Terms,
+    listening: &Listening,
     stopped: oneshot::Receiver<()>,
 ) {
     let runtime = match tokio::runtime::Builder::new_current_thread()
@@ -134,56 +108,14 @@ fn run(
         }
     };
     runtime.block_on(async {
-        let (Ok(http), Ok(control)) = (
-            UnixListener::from_std(http),
-            UnixListener::from_std(control),
-        ) else {
-            return;
-        };
-        let serving = accept(http, |stream| {
-            tokio::spawn(converse(
-                dispatcher.clone(),
-                store.clone(),
-                settings.body_memory,
-                stream,
-            ));
-        });
-        let controlling = accept(control, |stream| {
-            let (dispatcher, settings) = (dispatcher.clone(), settings.clone());
-            tokio::spawn(async move {
-                // A front that hangs up has said all it wanted.
-                let _ = control::serve(&dispatcher, &settings, stream).await;
-            });
-        });
         tokio::select! {
-            () = serving => {}
-            () = controlling => {}
+            served = listening.serve(dispatcher.clone(), terms) => {
+                if let Err(error) = served {
+                    tracing::error!("cannot serve: {}", SystemError(&error));
+                }
+            }
             _ = stopped => {}
         }
     });
     runtime.shutdown_background();
-}
-
-async fn accept(listener: UnixListener, begin: impl Fn(UnixStream)) {
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => begin(stream),
-            Err(error) => {
-                tracing::warn!("cannot accept: {}", SystemError(&error));
-                tokio::time::sleep(PAUSE).await;
-            }
-        }
-    }
-}
-
-async fn converse(dispatcher: Arc<Dispatcher>, store: Store, body_memory: u64, stream: UnixStream) {
-    widen(&stream);
-    let service = service_fn(|request| {
-        service::serve(dispatcher.clone(), store.clone(), body_memory, request)
-    });
-    // How it ends, the front sees for itself.
-    let _ = http1::Builder::new()
-        .max_headers(ROOM_FOR_HEADERS)
-        .serve_connection(TokioIo::new(stream), service)
-        .await;
 }

@@ -12,9 +12,9 @@ use hyper::body::Incoming;
 use hyper::header::{HeaderName, HeaderValue};
 use hyper::{HeaderMap, Request as HttpRequest, Response, StatusCode};
 
-use super::answer::Answer;
+use super::answer::{Answer, Coming};
 use super::compress;
-use super::dispatcher::{Dispatcher, Ticket};
+use super::handler::Handler;
 use super::pipe::PipeReader;
 use super::request::Request;
 use crate::body::{Buffered, Store};
@@ -30,6 +30,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub(super) enum Reply {
     Whole(Option<Bytes>),
     Stream(PipeReader),
+    Coming(Coming),
 }
 
 impl Reply {
@@ -49,6 +50,7 @@ impl Body for Reply {
         match self.get_mut() {
             Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Stream(reader) => Pin::new(reader).poll_frame(cx),
+            Self::Coming(body) => body.as_mut().poll_frame(cx),
         }
     }
 
@@ -61,27 +63,13 @@ impl Body for Reply {
             Self::Whole(bytes) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }
-            Self::Stream(_) => SizeHint::default(),
+            Self::Stream(_) | Self::Coming(_) => SizeHint::default(),
         }
     }
 }
 
-/// Whoever stops to wait for an answer, its connection being gone, leaves the dispatcher.
-struct Waiting<'a> {
-    dispatcher: &'a Dispatcher,
-    ticket: Option<Ticket>,
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        if let Some(ticket) = self.ticket {
-            self.dispatcher.abandon(ticket);
-        }
-    }
-}
-
-pub(super) async fn serve(
-    dispatcher: Arc<Dispatcher>,
+pub(super) async fn serve<H: Handler>(
+    handler: Arc<H>,
     store: Store,
     body_memory: u64,
     request: HttpRequest<Incoming>,
@@ -113,24 +101,15 @@ pub(super) async fn serve(
     };
     let method = parts.method.clone();
     let gzip = compress::is_accepted(&parts.headers);
-    let (ticket, answer) = dispatcher.submit(
-        number,
-        Request {
-            method: parts.method,
-            target: parts.uri,
-            headers: parts.headers,
-            body,
-        },
-    );
-    let mut waiting = Waiting {
-        dispatcher: &dispatcher,
-        ticket: Some(ticket),
+    let request = Request {
+        method: parts.method,
+        target: parts.uri,
+        headers: parts.headers,
+        body,
     };
-    let answer = answer.await;
-    waiting.ticket = None;
-    // Without an answer: it was cancelled before it was begun.
+    let answer = handler.handle(number, request).await;
     Ok(answer
-        .unwrap_or_else(|_| Answer::cancelled())
+        .unwrap_or_else(Answer::cancelled)
         .into_response(&method, gzip))
 }
 

@@ -31,7 +31,7 @@ use crate::ops::{Hosts, Ops};
 use crate::pool::{Membership, Pool, Pools};
 use crate::signals;
 use crate::sources::local::Resources;
-use crate::sources::{Counts, Failure, Prepared};
+use crate::sources::{Counts, Failure};
 use crate::tls::ServerTls;
 
 /// How long the last lines of the access log may take to be written.
@@ -191,7 +191,7 @@ impl Server {
             let pool = settings.pool(&ops, &metrics)?;
             pools.add(pool.clone(), Membership::Routed);
             let settings = server.prepare(settings)?;
-            if let Prepared::Local(_, shared) = &settings.source {
+            if let Some(shared) = settings.source.resources() {
                 resources = Some(shared.clone());
             }
             prepared.push((pool, settings));

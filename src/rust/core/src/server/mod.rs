@@ -120,7 +120,10 @@ impl PoolSettings {
         let ops = ops.of_pool(self.route.name(), metrics);
         let (route, limits) = (self.route.clone(), self.limits.clone());
         match &self.sessions {
-            None => Ok(Pool::new(route, limits, ops)),
+            None => {
+                let destination = self.source.destination().cloned();
+                Ok(Pool::toward(route, limits, ops, destination))
+            }
             Some(sessions) => Pool::sticky(route, limits, ops, sessions.clone()).map_err(system),
         }
     }

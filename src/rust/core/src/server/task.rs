@@ -24,7 +24,7 @@ use crate::offers::PreparedOffers;
 use crate::ops::{self, Hosts};
 use crate::pool::Pool;
 use crate::sources::local::{Resources, WorkerRange};
-use crate::sources::{Command, Failure, Notifier, Prepared, SourceContext, SourceEvent};
+use crate::sources::{Command, Failure, Notifier, SourceContext, SourceEvent};
 use crate::tls::ServerTls;
 
 /// How long a stopped server may take to reap its workers after they were killed.
@@ -250,7 +250,7 @@ impl ServerTask {
             sessions: pool.sessions.clone(),
             notify: Notifier::new(number, self.events.clone()),
         };
-        if let Prepared::Local(_, resources) = &prepared.source {
+        if let Some(resources) = prepared.source.resources() {
             self.share(resources.clone());
         }
         let span = ops::pool_span(pool.name());

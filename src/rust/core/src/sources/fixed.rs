@@ -19,6 +19,7 @@ pub async fn run(
     let usage = Usage {
         slots,
         remote: None,
+        peer: None,
         authority: "localhost".into(),
         ready_path: None,
         exclusive: false,

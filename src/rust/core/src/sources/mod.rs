@@ -2,6 +2,7 @@
 //! does not know which source it serves.
 
 pub mod backoff;
+pub mod command;
 mod failure;
 pub mod fixed;
 pub mod hub;

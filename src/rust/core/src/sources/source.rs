@@ -8,14 +8,16 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::command::{CommandPool, CommandSettings};
 use super::hub::HubPool;
 use super::local::{LocalSettings, Resources, Supervisor, WorkerRange};
-use super::replicas::{Replicas, Settings as ReplicasSettings};
+use super::replicas::{Destination, Replicas, Settings as ReplicasSettings};
 use super::{Failure, Roster};
 use crate::endpoint::Endpoint;
 use crate::lock::Table;
 use crate::ops::Ops;
 use crate::sessions::Sessions;
+use crate::tls::ClientTls;
 use crate::worker::Worker;
 
 /// Where the answer to a command goes. A source that ends drops it, which the other side sees.
@@ -95,6 +97,8 @@ pub type SourceTask = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub enum Source {
     /// Processes on this machine.
     Local(LocalSettings),
+    /// A program for each request.
+    Command(CommandSettings),
     /// Whatever a name resolves to.
     Replicas(ReplicasSettings),
     /// Workers that dial in.
@@ -104,7 +108,8 @@ pub enum Source {
 /// A source with all that it needs from the system.
 pub enum Prepared {
     Local(LocalSettings, Arc<Resources>),
-    Replicas(ReplicasSettings),
+    Command(CommandSettings, Arc<Resources>),
+    Replicas(ReplicasSettings, Result<Option<Arc<ClientTls>>, Failure>),
     Hub(HubPool),
 }
 
@@ -113,7 +118,20 @@ impl Source {
     pub fn workers(&self) -> WorkerRange {
         match self {
             Self::Local(settings) => settings.workers,
+            // There is none between two requests.
+            Self::Command(settings) => WorkerRange {
+                min: 0,
+                max: settings.workers.max,
+            },
             Self::Replicas(_) | Self::Hub => WorkerRange::fixed(0),
+        }
+    }
+
+    /// What requests for its workers must say, if they know nothing of us.
+    pub fn destination(&self) -> Option<&Destination> {
+        match self {
+            Self::Replicas(settings) => settings.target.destination(),
+            Self::Local(_) | Self::Command(_) | Self::Hub => None,
         }
     }
 
@@ -121,14 +139,16 @@ impl Source {
     pub fn watched(&self) -> Option<&Path> {
         match self {
             Self::Local(settings) => settings.watch.then_some(settings.dir.as_path()),
-            Self::Replicas(_) | Self::Hub => None,
+            Self::Command(_) | Self::Replicas(_) | Self::Hub => None,
         }
     }
 
     /// Has as many, if they are its own.
     pub fn set_workers(&mut self, workers: WorkerRange) {
-        if let Self::Local(settings) = self {
-            settings.workers = workers;
+        match self {
+            Self::Local(settings) => settings.workers = workers,
+            Self::Command(settings) => settings.workers = workers,
+            Self::Replicas(_) | Self::Hub => {}
         }
     }
 
@@ -164,13 +184,27 @@ impl Source {
     ) -> io::Result<Prepared> {
         Ok(match self {
             Self::Local(settings) => Prepared::Local(settings, resources()?),
-            Self::Replicas(settings) => Prepared::Replicas(settings),
+            Self::Command(settings) => Prepared::Command(settings, resources()?),
+            Self::Replicas(settings) if settings.target.is_tls() => {
+                let environment = &resources()?.environment;
+                let tls = ClientTls::of(settings.ca.as_deref(), environment);
+                Prepared::Replicas(settings, tls.map(|tls| Some(Arc::new(tls))))
+            }
+            Self::Replicas(settings) => Prepared::Replicas(settings, Ok(None)),
             Self::Hub => return Err(io::Error::other("a hub makes its pools itself")),
         })
     }
 }
 
 impl Prepared {
+    /// What it shares with the other pools of its server, if it starts processes here.
+    pub fn resources(&self) -> Option<&Arc<Resources>> {
+        match self {
+            Self::Local(_, resources) | Self::Command(_, resources) => Some(resources),
+            Self::Replicas(..) | Self::Hub(_) => None,
+        }
+    }
+
     /// The source's work, to be run in a runtime, and its handle.
     pub fn start(self, context: SourceContext) -> (SourceTask, SourceHandle) {
         match self {
@@ -178,8 +212,11 @@ impl Prepared {
                 let (supervisor, handle) = Supervisor::new(settings, resources, context);
                 (Box::pin(supervisor.run()), handle)
             }
-            Self::Replicas(settings) => {
-                let (replicas, handle) = Replicas::new(settings, context);
+            Self::Command(settings, resources) => {
+                CommandPool::new(settings, resources).start(context)
+            }
+            Self::Replicas(settings, tls) => {
+                let (replicas, handle) = Replicas::new(settings, tls, context);
                 (Box::pin(replicas.run()), handle)
             }
             Self::Hub(pool) => pool.start(context),

@@ -1,20 +1,38 @@
 //! The side that dials, and looks at certificates.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
+use rustls_native_certs::CertificateResult;
 use tokio::net::TcpStream;
 
 use super::files::Named;
 use super::provider;
 use super::stream::TlsStream;
 use crate::client_stream::ClientStream;
+use crate::environment::Environment;
 use crate::sources::Failure;
 
+/// Where systems have the certificates of CAs, one of them each.
+const BUNDLES: [&str; 6] = [
+    // Debian, Alpine, Arch
+    "/etc/ssl/certs/ca-certificates.crt",
+    // Fedora, RHEL
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    // SUSE
+    "/etc/ssl/ca-bundle.pem",
+    // macOS, OpenBSD, Alpine
+    "/etc/ssl/cert.pem",
+    // FreeBSD
+    "/usr/local/share/certs/ca-root-nss.crt",
+];
+
 /// Whose certificates are believed.
+#[derive(Debug)]
 pub struct ClientTls {
     config: Arc<ClientConfig>,
 }
@@ -32,8 +50,33 @@ impl ClientTls {
                 path,
             }
             .roots()?,
-            None => system_roots()?,
+            None => roots_of(rustls_native_certs::load_native_certs())?,
         };
+        Self::believing(roots)
+    }
+
+    /// The same on any thread, with what is known of the environment.
+    ///
+    /// # Errors
+    /// As with [`ClientTls::load`].
+    pub fn of(ca: Option<&Path>, environment: &Environment) -> Result<Self, Failure> {
+        if ca.is_some() {
+            return Self::load(ca);
+        }
+        let named =
+            ["SSL_CERT_FILE", "SSL_CERT_DIR"].map(|name| environment.text(name).map(PathBuf::from));
+        let (file, dir) = match &named {
+            [None, None] => {
+                let mut usual = BUNDLES.iter().map(Path::new);
+                (usual.find(|path| path.is_file()), None)
+            }
+            [file, dir] => (file.as_deref(), dir.as_deref()),
+        };
+        let found = rustls_native_certs::load_certs_from_paths(file, dir);
+        Self::believing(roots_of(found)?)
+    }
+
+    fn believing(roots: RootCertStore) -> Result<Self, Failure> {
         let builder = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .map_err(|error| Failure::new("system", format!("There is no TLS: {error}.")))?;
@@ -60,8 +103,39 @@ impl ClientTls {
     }
 }
 
-fn system_roots() -> Result<RootCertStore, Failure> {
-    let found = rustls_native_certs::load_native_certs();
+/// Two are the same if they were loaded at once: what a file held then is not compared.
+impl PartialEq for ClientTls {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.config, &other.config)
+    }
+}
+
+/// The other side of connections with TLS: whose word is believed, and the name that its certificate must have.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    tls: Arc<ClientTls>,
+    host_name: Arc<str>,
+}
+
+impl Peer {
+    /// `host_name` is a name or an IP address, which may be in brackets.
+    pub fn new(tls: Arc<ClientTls>, host_name: impl Into<Arc<str>>) -> Self {
+        Self {
+            tls,
+            host_name: host_name.into(),
+        }
+    }
+
+    /// Shakes hands; see [`ClientTls::connect`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn connect(&self, socket: TcpStream) -> io::Result<ClientStream> {
+        self.tls.connect(&self.host_name, socket).await
+    }
+}
+
+fn roots_of(found: CertificateResult) -> Result<RootCertStore, Failure> {
     let mut roots = RootCertStore::empty();
     // Some systems have a few that are too old to be understood.
     roots.add_parsable_certificates(found.certs);

@@ -5,7 +5,7 @@ mod files;
 mod server;
 mod stream;
 
-pub use client::ClientTls;
+pub use client::{ClientTls, Peer};
 pub use server::{Refusal, Refused, ServerTls, TlsSettings};
 pub use stream::TlsStream;
 

@@ -24,6 +24,7 @@ use crate::client_stream::ClientStream;
 use crate::clock::coarse_millis;
 use crate::descriptors::{Descriptor, Descriptors};
 use crate::heads::ROOM_FOR_HEADERS;
+use crate::tls::Peer;
 
 /// How long opening a connection may take. Workers are near: what takes longer is broken.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -130,11 +131,21 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Connects to a worker.
+    /// Connects to a worker, without TLS.
+    ///
+    /// # Errors
+    /// What the system says.
     pub async fn open(address: &Address) -> io::Result<Self> {
-        let (stream, wire, handle) = tokio::time::timeout(CONNECT_TIMEOUT, Stream::open(address))
-            .await
-            .map_err(|_| io::ErrorKind::TimedOut)??;
+        Self::open_to(address, None).await
+    }
+
+    /// Connects to a worker, with TLS if it is a `peer` of that.
+    ///
+    /// # Errors
+    /// What the system says, or why hands could not be shaken.
+    pub async fn open_to(address: &Address, peer: Option<&Peer>) -> io::Result<Self> {
+        let opened = tokio::time::timeout(CONNECT_TIMEOUT, Stream::open(address, peer));
+        let (stream, wire, handle) = opened.await.map_err(|_| io::ErrorKind::TimedOut)??;
         Self::over(stream, wire, handle).await
     }
 

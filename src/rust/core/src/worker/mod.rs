@@ -162,6 +162,13 @@ impl Worker {
         self
     }
 
+    /// The same worker, whose requests have numbers above this one: for workers that share a control socket.
+    #[must_use]
+    pub fn with_numbers_above(mut self, number: u64) -> Self {
+        self.begun = AtomicU64::new(number);
+        self
+    }
+
     /// The same worker, whose process can be looked at.
     pub fn with_pulse(mut self, pulse: Pulse) -> Self {
         self.pulse = Some(pulse);
@@ -255,7 +262,7 @@ impl Worker {
     /// What the system says.
     pub async fn connect(&self) -> io::Result<Connection> {
         let connection = match &self.dialled {
-            None => Connection::open(&self.address).await?,
+            None => self.open().await?,
             Some(dialled) => dialled.open().await?,
         };
         let mut lines = self.lines();
@@ -270,6 +277,15 @@ impl Worker {
             connection.watch_other_side();
         }
         Ok(connection)
+    }
+
+    /// A connection of its own, for whoever looks at the worker. Not counted, and not cut with the others.
+    ///
+    /// # Errors
+    /// What the system says, or why hands could not be shaken.
+    pub(crate) async fn open(&self) -> io::Result<Connection> {
+        let peer = self.remote.as_ref().and_then(Remote::peer);
+        Connection::open_to(&self.address, peer).await
     }
 
     /// A kept-alive connection, the one used last, if there is one. For a lease's holder.

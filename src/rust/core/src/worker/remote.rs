@@ -16,6 +16,7 @@ use hyper::{Request, Response, StatusCode, Uri};
 
 use super::{Address, Connection, Outgoing, Report, SendFailed, Worker};
 use crate::environment::SystemError;
+use crate::tls::Peer;
 
 /// In a request: how many seconds it may wait for a worker there. Fronts send `0`.
 pub const WAIT: HeaderName = HeaderName::from_static("faucet-wait");
@@ -30,6 +31,21 @@ pub const WORKERS: HeaderName = HeaderName::from_static("faucet-workers");
 
 /// In a response: why a faucet answered in place of a worker.
 pub const ERROR: HeaderName = HeaderName::from_static("faucet-error");
+
+/// The value of [`ERROR`] when what a function runs has failed: it is said by a worker, and says that it has worked.
+pub const FUNCTION_ERROR: &str = "function_error";
+
+/// The same for options that a function does not take.
+pub const BAD_OPTION: &str = "bad_option";
+
+/// Why a function has refused a call, or failed: of all causes those that workers may name.
+const OF_FUNCTIONS: [&str; 5] = [
+    BAD_OPTION,
+    FUNCTION_ERROR,
+    "bad_input",
+    "not_acceptable",
+    "unsupported_input",
+];
 
 /// The path that waits until a worker is free, and keeps it for the next request on the same connection.
 pub const TURN: &str = "/__faucet__/turn";
@@ -56,6 +72,8 @@ pub struct Remote {
     cancel: bool,
     /// Whether the connection is all that there is of it: one that is closed is noticed by any worker.
     is_slot: bool,
+    /// If it is reached with TLS.
+    peer: Option<Peer>,
 }
 
 impl Remote {
@@ -64,7 +82,20 @@ impl Remote {
             workers: AtomicU32::new(0),
             cancel,
             is_slot: false,
+            peer: None,
         }
+    }
+
+    /// The same, reached with TLS if there is a peer.
+    #[must_use]
+    pub fn with_peer(mut self, peer: Option<Peer>) -> Self {
+        self.peer = peer;
+        self
+    }
+
+    /// With whom hands are to be shaken.
+    pub fn peer(&self) -> Option<&Peer> {
+        self.peer.as_ref()
     }
 
     /// Of a slot that a worker has dialled in with.
@@ -139,7 +170,15 @@ pub fn is_crowded(headers: &HeaderMap) -> bool {
 pub fn is_refusal(status: StatusCode, headers: &HeaderMap) -> bool {
     // A faucet that answers itself in place of a worker has other statuses, too.
     is_crowded(headers)
-        && (status == StatusCode::SERVICE_UNAVAILABLE || headers.contains_key(ERROR))
+        && (status == StatusCode::SERVICE_UNAVAILABLE
+            || headers.contains_key(ERROR) && error_of_function(headers).is_none())
+}
+
+/// What a function, in place of a faucet, says that is wrong.
+pub fn error_of_function(headers: &HeaderMap) -> Option<HeaderValue> {
+    let error = headers.get(ERROR)?;
+    let known = OF_FUNCTIONS.iter().any(|known| error == known);
+    known.then(|| error.clone())
 }
 
 /// Reads a body that is of no interest; whether its connection can carry the next request.
@@ -246,7 +285,7 @@ pub async fn probe(
 ) -> Result<(), String> {
     let path = ready_path.or_else(|| worker.is_faucet().then_some(READY));
     let look = async {
-        let mut connection = Connection::open(&worker.address).await?;
+        let mut connection = worker.open().await?;
         let Some(path) = path else {
             return Ok::<_, io::Error>(None);
         };
@@ -289,6 +328,8 @@ fn says(headers: &HeaderMap, name: HeaderName, value: &str) -> bool {
 fn text(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::Other => error.to_string(),
+        // Whose certificate is not believed, as a rule.
+        io::ErrorKind::InvalidData if error.get_ref().is_some() => format!("TLS: {error}"),
         // Without the number.
         _ if error.raw_os_error().is_some() => SystemError(error).to_string().to_lowercase(),
         kind => kind.to_string(),

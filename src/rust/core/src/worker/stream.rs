@@ -16,6 +16,7 @@ use super::native::check_peer;
 use super::unacknowledged::unacknowledged;
 use super::Address;
 use crate::client_stream::ClientStream;
+use crate::tls::Peer;
 
 /// What has happened on the wire since the last [`restart`](Wire::restart). It decides whether a
 /// request may be sent again, and when to acknowledge.
@@ -183,7 +184,8 @@ pub(crate) fn widen(stream: &UnixStream) {
 enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
-    Dialled(ClientStream),
+    /// With TLS, or dialled by the worker.
+    Client(ClientStream),
 }
 
 /// A worker's socket.
@@ -198,12 +200,19 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    pub(super) async fn open(address: &Address) -> io::Result<(Self, Arc<Wire>, Handle)> {
+    /// Over a new connection, with TLS if there is a `peer`.
+    pub(super) async fn open(
+        address: &Address,
+        peer: Option<&Peer>,
+    ) -> io::Result<(Self, Arc<Wire>, Handle)> {
         let socket = match address {
             Address::Tcp(address) => {
                 let stream = TcpStream::connect(address).await?;
                 stream.set_nodelay(true)?;
-                Socket::Tcp(stream)
+                match peer {
+                    None => Socket::Tcp(stream),
+                    Some(peer) => Socket::Client(peer.connect(stream).await?),
+                }
             }
             Address::Unix(path) => {
                 let stream = UnixStream::connect(path).await?;
@@ -219,7 +228,7 @@ impl Stream {
 
     /// Over a connection that a worker has dialled.
     pub(super) fn dialled(stream: ClientStream) -> io::Result<(Self, Arc<Wire>, Handle)> {
-        Self::over(Socket::Dialled(stream))
+        Self::over(Socket::Client(stream))
     }
 
     fn over(socket: Socket) -> io::Result<(Self, Arc<Wire>, Handle)> {
@@ -232,7 +241,7 @@ impl Stream {
                 socket: socket2::SockRef::from(stream).try_clone()?,
                 tcp: false,
             },
-            Socket::Dialled(stream) => Handle {
+            Socket::Client(stream) => Handle {
                 socket: socket2::SockRef::from(stream).try_clone()?,
                 tcp: true,
             },
@@ -284,7 +293,7 @@ impl AsyncRead for Stream {
         let polled = match &mut self.socket {
             Socket::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             Socket::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
-            Socket::Dialled(stream) => Pin::new(stream).poll_read(cx, buf),
+            Socket::Client(stream) => Pin::new(stream).poll_read(cx, buf),
         };
         let this = &mut *self;
         let came = &buf.filled()[before..];
@@ -327,7 +336,7 @@ impl AsyncWrite for Stream {
         let polled = match &mut self.socket {
             Socket::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
             Socket::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
-            Socket::Dialled(stream) => Pin::new(stream).poll_write(cx, buf),
+            Socket::Client(stream) => Pin::new(stream).poll_write(cx, buf),
         };
         self.wire.note_write(&polled);
         polled
@@ -348,7 +357,7 @@ impl AsyncWrite for Stream {
         let polled = match &mut self.socket {
             Socket::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Socket::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Socket::Dialled(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Socket::Client(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         };
         self.wire.note_write(&polled);
         polled
@@ -362,7 +371,7 @@ impl AsyncWrite for Stream {
         match &mut self.socket {
             Socket::Tcp(_) | Socket::Unix(_) => Poll::Ready(Ok(())),
             // With TLS, what the socket did not take waits for this.
-            Socket::Dialled(stream) => {
+            Socket::Client(stream) => {
                 let polled = Pin::new(stream).poll_flush(cx);
                 self.wire
                     .blocked
@@ -376,7 +385,7 @@ impl AsyncWrite for Stream {
         match &mut self.socket {
             Socket::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Socket::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
-            Socket::Dialled(stream) => Pin::new(stream).poll_shutdown(cx),
+            Socket::Client(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

@@ -150,7 +150,27 @@ pub fn ask(url: &str, method: &str, path: &str, headers: &str, body: &[u8]) -> A
     let answer = String::from_utf8_lossy(&answer).into_owned();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
     let status = head.split(' ').nth(1).and_then(|code| code.parse().ok());
-    (status.unwrap_or(0), body.to_owned())
+    let chunked = head.to_lowercase().contains("transfer-encoding: chunked");
+    let body = if chunked {
+        joined(body)
+    } else {
+        body.to_owned()
+    };
+    (status.unwrap_or(0), body)
+}
+
+/// The text of chunks, up to where they break off.
+fn joined(mut chunks: &str) -> String {
+    let mut text = String::new();
+    while let Some((length, rest)) = chunks.split_once("\r\n") {
+        let length = usize::from_str_radix(length, 16).unwrap_or(0);
+        let Some(chunk) = rest.get(..length) else {
+            break;
+        };
+        text.push_str(chunk);
+        chunks = rest[length..].strip_prefix("\r\n").unwrap_or_default();
+    }
+    text
 }
 
 /// A folder with workers' code, as an archive.

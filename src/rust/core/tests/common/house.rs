@@ -15,7 +15,7 @@ use faucet_core::pool::{Membership, Pool, PoolLimits, Pools, Route};
 use faucet_core::sessions::SessionLimits;
 use faucet_core::sources::fixed;
 use faucet_core::sources::members::{Members, Usage};
-use faucet_core::tls::ServerTls;
+use faucet_core::tls::{Peer, ServerTls};
 use faucet_core::worker::{Address, Worker};
 use tokio::net::TcpListener;
 
@@ -36,6 +36,8 @@ pub struct Plan {
     pub fronts: Networks,
     /// For workers that are reached over a network: whether requests that nobody waits for may be broken off.
     pub remote: Option<bool>,
+    /// If these are reached with TLS.
+    pub peer: Option<Peer>,
     /// Whether clients stay with one worker each.
     pub sessions: Option<SessionLimits>,
     pub tls: Option<Arc<ServerTls>>,
@@ -55,6 +57,7 @@ impl Default for Plan {
             trusted: TrustedProxies::default(),
             fronts: loopback(),
             remote: None,
+            peer: None,
             sessions: None,
             tls: None,
         }
@@ -155,6 +158,7 @@ impl House {
                 let usage = Usage {
                     slots: plan.slots,
                     remote,
+                    peer: plan.peer.clone(),
                     authority: "pods".into(),
                     ready_path: None,
                     exclusive: false,

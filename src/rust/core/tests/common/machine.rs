@@ -61,6 +61,7 @@ impl Machine {
             dns: None,
             boot_timeout: PATIENCE,
             cancel: true,
+            ca: None,
         });
         let mut settings = Settings {
             port: None,

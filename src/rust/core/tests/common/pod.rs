@@ -37,6 +37,7 @@ impl Pod {
                     dns: None,
                     boot_timeout: PATIENCE,
                     cancel: true,
+                    ca: None,
                 }),
             ),
             ..Settings::default()

@@ -6,7 +6,7 @@ use std::ops::{Deref, DerefMut};
 
 use faucet_core::front::Limits;
 use faucet_core::ops::status::{LookupState, LookupStatus, PoolStatus, State, WorkerStatus};
-use faucet_core::pool::PoolLimits;
+use faucet_core::pool::{PoolLimits, Route};
 use faucet_core::server::{Phase, Request, Server, Settings};
 use faucet_core::sources::replicas::{Settings as ReplicasSettings, Target};
 use faucet_core::sources::{Failure, Source};
@@ -122,6 +122,7 @@ pub struct Setup {
     settings: Settings,
     pub pool: PoolLimits,
     pub replicas: ReplicasSettings,
+    pub route: Route,
 }
 
 impl Deref for Setup {
@@ -149,6 +150,7 @@ impl Replicas {
             dns: dns.map(|dns| dns.address),
             boot_timeout: PATIENCE,
             cancel: true,
+            ca: None,
         };
         let settings = Settings {
             limits: Limits {
@@ -166,14 +168,17 @@ impl Replicas {
             settings,
             pool,
             replicas,
+            route: Route::root(),
         };
         change(&mut setup);
         let Setup {
             mut settings,
             pool,
             replicas,
+            route,
         } = setup;
         settings.pools = only(pool, Source::Replicas(replicas));
+        settings.pools[0].route = route;
         Self {
             server: Server::start(settings).expect("a server"),
             lines: Vec::new(),

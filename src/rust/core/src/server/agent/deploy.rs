@@ -1,5 +1,6 @@
 //! How a function's versions come and go: the new one is started, takes the route, and the old one is drained.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
@@ -14,12 +15,13 @@ use super::record::{Record, Version};
 use super::{internal, route_of, storage, Agent};
 use crate::environment::SystemError;
 use crate::front::Told;
-use crate::functions::{Code, Definition, Name, Secret};
+use crate::functions::{Code, Definition, Name, Secret, Signature};
 use crate::ops;
 use crate::pool::{Membership, Pool, PoolLimits, Route};
 use crate::server::request::PreparedPool;
 use crate::server::task::ServerTask;
 use crate::server::PoolSettings;
+use crate::sources::command::CommandSettings;
 use crate::sources::local::{Confinement, LocalSettings, WorkerRange};
 use crate::sources::replicas::{Settings as ReplicasSettings, Target};
 use crate::sources::{Command, Failure, Prepared, Source};
@@ -328,13 +330,15 @@ impl Agent {
         };
         let source = match &definition.code {
             Code::Bundle(_) | Code::Folder(_) => Source::Local(self.local(version)?),
-            Code::Command(_) => {
-                return Err(Failure::new(
-                    "unsupported",
-                    "Commands cannot be deployed yet.",
-                ))
-            }
-            Code::Url(url) => Source::Replicas(replicas(url)?),
+            Code::Command(words) => Source::Command(CommandSettings {
+                command: words.clone(),
+                dir: None,
+                env: self.environment(version)?,
+                workers: definition.workers.unwrap_or(WORKERS),
+                signature: Signature::of_command(&definition.options),
+                confinement: self.confinement(definition),
+            }),
+            Code::Url(url) => Source::Replicas(replicas(url, definition.workers)?),
         };
         let prepared = source
             .clone()
@@ -354,23 +358,15 @@ impl Agent {
     /// Workers that are R processes.
     fn local(&self, version: &Version) -> Result<LocalSettings, Failure> {
         let definition = &version.definition;
-        let owner = self.settings.run_as.as_deref();
         let dir = self.folder_of(definition, version.number)?;
         let mut local = LocalSettings {
             dir,
             workers: definition.workers.unwrap_or(WORKERS),
             shared_template: self.settings.template.is_some(),
-            confinement: Confinement {
-                user: self.settings.run_as.clone(),
-                memory: definition.memory,
-                cpu_time: definition.cpu_time,
-            },
+            confinement: self.confinement(definition),
             ..self.settings.worker.clone()
         };
-        local.env.extend(definition.env.clone());
-        local
-            .env
-            .insert("FAUCET_FUNCTION".into(), definition.name.to_string());
+        local.env.extend(self.environment(version)?);
         if let Some(file) = &definition.file_path {
             local
                 .env
@@ -381,6 +377,30 @@ impl Agent {
                 .env
                 .insert("FAUCET_FUNCTION_STREAM".into(), "1".into());
         }
+        Ok(match &self.endpoint {
+            Some(endpoint) => match Source::Local(local).listening_at(endpoint) {
+                Source::Local(local) => local,
+                _ => return Err(Failure::new("internal", "a source changed its kind")),
+            },
+            None => local,
+        })
+    }
+
+    /// What the processes of a function are kept to.
+    fn confinement(&self, definition: &Definition) -> Confinement {
+        Confinement {
+            user: self.settings.run_as.clone(),
+            memory: definition.memory,
+            cpu_time: definition.cpu_time,
+        }
+    }
+
+    /// What the processes of a version are told, and where its secrets are, which are written for that.
+    fn environment(&self, version: &Version) -> Result<BTreeMap<String, String>, Failure> {
+        let definition = &version.definition;
+        let owner = self.settings.run_as.as_deref();
+        let mut env = definition.env.clone();
+        env.insert("FAUCET_FUNCTION".into(), definition.name.to_string());
         if !definition.secrets.is_empty() {
             let secrets = self.declared(definition)?;
             let folder = self
@@ -390,17 +410,9 @@ impl Agent {
                     let why = SystemError(&error);
                     Failure::new("secret", format!("The secrets cannot be written: {why}"))
                 })?;
-            local
-                .env
-                .insert("FAUCET_SECRETS".into(), folder.display().to_string());
+            env.insert("FAUCET_SECRETS".into(), folder.display().to_string());
         }
-        Ok(match &self.endpoint {
-            Some(endpoint) => match Source::Local(local).listening_at(endpoint) {
-                Source::Local(local) => local,
-                _ => return Err(Failure::new("internal", "a source changed its kind")),
-            },
-            None => local,
-        })
+        Ok(env)
     }
 
     /// The secrets that a function has declared.
@@ -614,10 +626,15 @@ fn with_workers(mut prepared: PreparedPool, workers: WorkerRange) -> PreparedPoo
     prepared
 }
 
-fn replicas(url: &str) -> Result<ReplicasSettings, Failure> {
-    let target = Target::parse(url)
+/// A service that is sent so many requests at a time.
+fn replicas(url: &str, workers: Option<WorkerRange>) -> Result<ReplicasSettings, Failure> {
+    let target = Target::of_service(url)
         .map_err(|problem| Failure::new("option", format!("`url`: {problem}")))?;
-    Ok(ReplicasSettings::of(target))
+    let settings = ReplicasSettings::of(target);
+    Ok(ReplicasSettings {
+        slots: workers.map_or(settings.slots, |workers| workers.max),
+        ..settings
+    })
 }
 
 /// Gives a folder and all in it to a user.

@@ -122,6 +122,7 @@ fn slots(
     let usage = Usage {
         slots: 1,
         remote: Some(cancel),
+        peer: None,
         authority: AUTHORITY.into(),
         ready_path: None,
         exclusive: false,

@@ -27,6 +27,8 @@ pub struct Confinement {
 pub struct Confined {
     pub identity: Option<Identity>,
     pub memory: Option<u64>,
+    /// Seconds that the whole process may compute.
+    pub cpu_time: Option<u64>,
 }
 
 /// A user.
@@ -52,6 +54,19 @@ impl Confinement {
         Ok(Confined {
             identity,
             memory: self.memory,
+            cpu_time: None,
+        })
+    }
+
+    /// The same for a process that ends with its call.
+    ///
+    /// # Errors
+    /// Those of [`resolve`](Self::resolve).
+    pub fn resolve_for_call(&self) -> io::Result<Confined> {
+        let seconds = self.cpu_time.map(|time| time.as_secs_f64().ceil() as u64);
+        Ok(Confined {
+            cpu_time: seconds,
+            ..self.resolve()?
         })
     }
 
@@ -120,6 +135,10 @@ impl Confined {
         if let Some(bytes) = self.memory {
             setrlimit(MEMORY, bytes, bytes)?;
         }
+        if let Some(seconds) = self.cpu_time {
+            // Whoever does not mind the first signal is killed by the second.
+            setrlimit(Resource::RLIMIT_CPU, seconds, seconds.saturating_add(1))?;
+        }
         match &self.identity {
             None => Ok(()),
             Some(identity) => identity.assume(),
@@ -130,6 +149,7 @@ impl Confined {
         let identity = self.identity.as_ref();
         json!({
             "memory": self.memory,
+            "cpu_time": self.cpu_time,
             "user": identity.map(|user| json!({
                 "uid": user.uid.as_raw(),
                 "gid": user.gid.as_raw(),
@@ -158,11 +178,15 @@ impl Confined {
                 home: user.get("home")?.as_str()?.to_owned(),
             }),
         };
-        let memory = match value.get("memory")? {
-            Value::Null => None,
-            memory => Some(memory.as_u64()?),
+        let limit = |name: &str| match value.get(name)? {
+            Value::Null => Some(None),
+            limit => limit.as_u64().map(Some),
         };
-        Some(Self { identity, memory })
+        Some(Self {
+            identity,
+            memory: limit("memory")?,
+            cpu_time: limit("cpu_time")?,
+        })
     }
 }
 
@@ -210,13 +234,14 @@ mod tests {
             Confined {
                 identity: Some(identity),
                 memory: Some(1 << 40),
+                cpu_time: Some(1),
             },
         ] {
             assert_eq!(Confined::from_json(&confined.to_json()), Some(confined));
         }
         assert_eq!(Confined::from_json(&json!({"memory": 1})), None);
         assert_eq!(
-            Confined::from_json(&json!({"memory": null, "user": {"uid": -1}})),
+            Confined::from_json(&json!({"memory": null, "cpu_time": null, "user": {"uid": -1}})),
             None
         );
     }

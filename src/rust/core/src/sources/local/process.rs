@@ -41,12 +41,33 @@ pub struct Process {
     forked: bool,
 }
 
+/// Our ends of a process's pipes.
+pub struct Pipes {
+    pub stdin: OwnedFd,
+    pub stdout: OwnedFd,
+}
+
+/// Starts a process, and before it the thread that waits for it: there is never one for which nobody waits.
+async fn spawn(spawner: &Spawner, launch: Launch) -> io::Result<(Waiter, Child)> {
+    let waiter = Waiter::start()?;
+    Ok((waiter, spawner.spawn(launch).await?))
+}
+
+fn take(stream: &mut Option<impl Into<OwnedFd>>) -> Option<OwnedFd> {
+    stream.take().map(Into::into)
+}
+
 /// How a process ended.
 pub struct Exit {
     pub status: io::Result<ExitStatus>,
 }
 
 impl Exit {
+    /// Whether it says that all went well.
+    pub fn is_success(&self) -> bool {
+        matches!(&self.status, Ok(status) if status.success())
+    }
+
     /// In words: "exited with status 1", "was killed by signal 9".
     pub fn describe(&self) -> String {
         use std::os::unix::process::ExitStatusExt;
@@ -72,23 +93,50 @@ impl Process {
         launch: Launch,
         outlet: &Outlet,
     ) -> io::Result<(Self, oneshot::Receiver<Exit>)> {
-        // First, so that there is never a process for which nobody waits.
-        let waiter = Waiter::start()?;
-        let mut child = spawner.spawn(launch).await?;
+        let (waiter, mut child) = spawn(spawner, launch).await?;
+        let (stdin, stdout) = (take(&mut child.stdin), take(&mut child.stdout));
+        let (mut process, ended) = Self::follow(waiter, child, stdout, outlet);
+        process._stdin = stdin;
+        Ok((process, ended))
+    }
+
+    /// The same for a process whose input and output somebody else writes and reads: only what it prints on its standard
+    /// error goes to `outlet`.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub async fn start_piped(
+        spawner: &Spawner,
+        launch: Launch,
+        outlet: &Outlet,
+    ) -> io::Result<(Self, Pipes, oneshot::Receiver<Exit>)> {
+        let (waiter, mut child) = spawn(spawner, launch).await?;
+        let (stdin, stdout) = (take(&mut child.stdin), take(&mut child.stdout));
+        // From here on it is killed with its group if something is wrong.
+        let (process, ended) = Self::follow(waiter, child, None, outlet);
+        let none = || io::Error::other("it has no pipes");
+        let pipes = Pipes {
+            stdin: stdin.ok_or_else(none)?,
+            stdout: stdout.ok_or_else(none)?,
+        };
+        Ok((process, pipes, ended))
+    }
+
+    fn follow(
+        waiter: Waiter,
+        mut child: Child,
+        stdout: Option<OwnedFd>,
+        outlet: &Outlet,
+    ) -> (Self, oneshot::Receiver<Exit>) {
         let pid = Pid::from_raw(child.id() as i32);
         let live: LivePid = Arc::new(Mutex::new(Some(pid)));
         let tail = Tail::default();
-        let readers = Readers::start(
-            child.stdout.take().map(OwnedFd::from),
-            child.stderr.take().map(OwnedFd::from),
-            outlet,
-            &tail,
-        );
+        let readers = Readers::start(stdout, take(&mut child.stderr), outlet, &tail);
         let process = Self {
             pid,
             live: live.clone(),
             tail,
-            _stdin: child.stdin.take().map(OwnedFd::from),
+            _stdin: None,
             forked: false,
         };
         let waited = waiter.wait(child, live);
@@ -101,7 +149,7 @@ impl Process {
             // Nobody listens when the pool is gone.
             let _ = ended.send(Exit { status });
         });
-        Ok((process, exit))
+        (process, exit)
     }
 
     /// The same for a process that a template has forked.
@@ -208,6 +256,18 @@ impl Ender {
             // One that was forked just now may not have a group yet.
             let _ = kill(pid, Signal::SIGKILL);
         });
+    }
+
+    /// Asks the process and its group to end; kills them after `grace`.
+    pub async fn terminate(self, grace: Duration) {
+        let alive = self.with_pid(|pid| {
+            // Already ended is as good.
+            let _ = killpg(pid, Signal::SIGTERM);
+        });
+        if alive {
+            tokio::time::sleep(grace).await;
+            self.kill();
+        }
     }
 
     /// Asks R to end, again and again (its exit hooks run); kills it after `grace`.

@@ -11,19 +11,27 @@ use super::scratch::Temporary;
 use super::shared::SharedTemplate;
 use super::templates::Ready;
 use super::{Budget, LocalSettings, Scratch, Sockets, Spawner};
+use crate::body::Store;
+use crate::descriptors::Descriptors;
 use crate::environment::Environment;
 use crate::ops::log::Log;
 use crate::ops::status::TemplateStatus;
+
+/// Threads that open large bodies.
+const FILE_THREADS: usize = 2;
 
 /// One for a server, whose pools share it as long as there are any.
 pub struct Resources {
     pub spawner: Spawner,
     pub budget: Arc<Budget>,
+    pub environment: Environment,
     /// Where temporary files go.
     parent: PathBuf,
     /// Made for the first process that may be native.
     sockets: Mutex<Option<Sockets>>,
     scratch: Mutex<Option<Scratch>>,
+    /// Made for the first pool whose requests are served here.
+    store: Mutex<Option<Store>>,
     generations: AtomicU64,
     /// What workers of all pools may be forked from.
     template: Mutex<Option<SharedTemplate>>,
@@ -42,8 +50,10 @@ impl Resources {
         Ok(Self {
             spawner: Spawner::start(environment.clone())?,
             budget: Budget::new(max_workers),
+            environment: environment.clone(),
             parent: parent.to_owned(),
             sockets: Mutex::default(),
+            store: Mutex::default(),
             scratch: Mutex::new(Some(Scratch::make(parent, others)?)),
             generations: AtomicU64::new(0),
             template: Mutex::default(),
@@ -102,6 +112,19 @@ impl Resources {
     /// How the shared template is, if there is to be one.
     pub fn template_status(&self) -> Option<TemplateStatus> {
         lock(&self.template).as_ref()?.status()
+    }
+
+    /// Where bodies are that come to what serves in the server's own process. Their front sees to limits.
+    ///
+    /// # Errors
+    /// There is no thread for files.
+    pub fn store(&self) -> io::Result<Store> {
+        let mut store = lock(&self.store);
+        if let Some(store) = &*store {
+            return Ok(store.clone());
+        }
+        let new = Store::new(u64::MAX, Descriptors::new(usize::MAX), FILE_THREADS)?;
+        Ok(store.insert(new).clone())
     }
 
     /// Ends the shared template, and waits until all folders that were given up are removed, but not for ever.

@@ -13,7 +13,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 
 use nix::sys::resource::{getrlimit, setrlimit, Resource};
-use nix::sys::signal::{sigprocmask, SigHandler, SigSet, SigmaskHow, Signal};
+use nix::sys::signal::{killpg, sigprocmask, SigHandler, SigSet, SigmaskHow, Signal};
+use nix::unistd::Pid;
 use tokio::sync::oneshot;
 
 use super::confinement::Confined;
@@ -65,6 +66,8 @@ pub struct Launch {
     /// Its standard input; a pipe if none is given.
     pub stdin: Option<OwnedFd>,
     pub confined: Confined,
+    /// What it gets when the thread that has started it is gone, and so the server.
+    pub orphaned: Signal,
 }
 
 struct Job {
@@ -93,7 +96,8 @@ impl Spawner {
                 let child = spawn(job.launch, &environment.variables(), files);
                 if let Err(Ok(mut orphan)) = job.reply.send(child) {
                     // Nobody will look after it: the server is going down.
-                    let _ = orphan.kill();
+                    let group = Pid::from_raw(orphan.id() as i32);
+                    let _ = killpg(group, Signal::SIGKILL);
                     let _ = orphan.wait();
                 }
             }
@@ -125,6 +129,7 @@ fn spawn(launch: Launch, variables: &Variables, files: (u64, u64)) -> io::Result
         .ok_or_else(|| io::Error::other("the worker's command is empty"))?;
     let parent = nix::unistd::getpid();
     let confined = launch.confined;
+    let orphaned = launch.orphaned;
     let inherited = variables
         .iter()
         .filter(|(name, _)| !TOLD.iter().chain(&OF_SYSTEMD).any(|told| name == told))
@@ -165,14 +170,14 @@ fn spawn(launch: Launch, variables: &Variables, files: (u64, u64)) -> io::Result
             confined.apply()?;
             #[cfg(any(target_os = "linux", target_os = "android"))]
             {
-                nix::sys::prctl::set_pdeathsig(Signal::SIGINT)?;
+                nix::sys::prctl::set_pdeathsig(orphaned)?;
                 // The parent may have died before that was in force.
                 if nix::unistd::getppid() != parent {
                     return Err(io::ErrorKind::BrokenPipe.into());
                 }
             }
             #[cfg(not(any(target_os = "linux", target_os = "android")))]
-            let _ = parent;
+            let _ = (parent, orphaned);
             Ok(())
         });
     }
@@ -257,6 +262,7 @@ mod tests {
             env: BTreeMap::from([("FAUCET_PORT".into(), "1".into())]),
             stdin: None,
             confined: Confined::default(),
+            orphaned: Signal::SIGINT,
         };
         let files = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
         let child = spawn(launch, &variables, files).expect("a process");

@@ -344,6 +344,7 @@ mod tests {
             confined: Confined {
                 identity: None,
                 memory: Some(1),
+                cpu_time: None,
             },
         };
         let line = order.to_json().to_string();

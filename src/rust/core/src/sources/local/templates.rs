@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -327,6 +328,7 @@ async fn launch(
         stdin: Some(stdin),
         // Its children are, each in its own way.
         confined: Confined::default(),
+        orphaned: Signal::SIGINT,
     };
     let (process, exit) = Process::start(&resources.spawner, launch, outlet).await?;
     let ender = process.ender();

@@ -17,6 +17,7 @@ use self::awaited::Awaited;
 use self::member::{Doubt, Member, Standing};
 use crate::lock::Table;
 use crate::sources::{Command, Roster};
+use crate::tls::Peer;
 use crate::worker::remote::{probe, Remote, TurnOutcome};
 use crate::worker::{Address, Report, Unwanted, Worker};
 
@@ -34,6 +35,8 @@ pub struct Usage {
     pub slots: u32,
     /// Whether they are reached over a network, and then whether requests that nobody waits for may be broken off.
     pub remote: Option<bool>,
+    /// If they are reached with TLS.
+    pub peer: Option<Peer>,
     /// What our own requests have as their `Host`.
     pub authority: String,
     pub ready_path: Option<String>,
@@ -181,7 +184,7 @@ impl Members {
         let id = u32::try_from(self.next).unwrap_or(u32::MAX);
         let (mut worker, doubt) = self.worker(id, key, Address::Tcp(address));
         if let Some(cancel) = self.usage.remote {
-            worker = worker.with_remote(Remote::new(cancel));
+            worker = worker.with_remote(Remote::new(cancel).with_peer(self.usage.peer.clone()));
         }
         let member = Member::new(id, address, Arc::new(worker), doubt);
         self.roster.put(member.entry());

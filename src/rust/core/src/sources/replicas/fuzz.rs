@@ -17,6 +17,10 @@ pub fn url(data: &[u8]) {
     let Ok(url) = std::str::from_utf8(data) else {
         return;
     };
+    if let Ok(target) = Target::of_service(url) {
+        let again = Target::of_service(&target.to_string());
+        assert_eq!(again.as_ref(), Ok(&target), "it is shown as it was given");
+    }
     match Target::parse(url) {
         Ok(target) => {
             let again = Target::parse(&target.to_string());

@@ -5,17 +5,20 @@
 //! not found any more; a lookup that finds nothing changes nothing. A worker that cannot be reached is set aside and
 //! looked at until it can.
 
+mod destination;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
 mod lookup;
 mod target;
 
+pub use destination::Destination;
 pub use lookup::{look_up, Found, NotFound};
 pub use target::{Host, Target};
 
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::pin::{pin, Pin};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -28,6 +31,7 @@ use super::{Command, Failure, Notifier, Reply, Roster, SourceContext, SourceEven
 use crate::clock::until;
 use crate::ops::status::{LookupState, LookupStatus};
 use crate::ops::Ops;
+use crate::tls::{ClientTls, Peer};
 
 /// Records that live shorter are not looked up more often, and after a failure the next lookup comes this soon.
 const SHORTEST_REFRESH: Duration = Duration::from_secs(5);
@@ -51,6 +55,8 @@ pub struct Settings {
     pub boot_timeout: Duration,
     /// Whether replicas that run faucet are made to give up requests that nobody waits for.
     pub cancel: bool,
+    /// Who is believed if it is reached with TLS: those of a file (PEM), or the system's CAs.
+    pub ca: Option<PathBuf>,
 }
 
 impl Settings {
@@ -64,6 +70,7 @@ impl Settings {
             dns: None,
             boot_timeout: Duration::from_secs(30),
             cancel: true,
+            ca: None,
         }
     }
 }
@@ -80,6 +87,8 @@ pub struct Replicas {
     ops: Arc<Ops>,
     notify: Notifier,
     ever_ready: bool,
+    /// Why nothing is ever looked up.
+    unable: Option<Failure>,
     looking: Option<Looking>,
     /// When the next lookup begins; never for what needs none.
     next_look: Option<Instant>,
@@ -92,7 +101,12 @@ pub struct Replicas {
 }
 
 impl Replicas {
-    pub fn new(settings: Settings, context: SourceContext) -> (Self, SourceHandle) {
+    /// `tls` is what certificates are looked at with, if they have some, or why there is none.
+    pub fn new(
+        settings: Settings,
+        tls: Result<Option<Arc<ClientTls>>, Failure>,
+        context: SourceContext,
+    ) -> (Self, SourceHandle) {
         let SourceContext {
             table,
             roster,
@@ -104,6 +118,11 @@ impl Replicas {
         let usage = Usage {
             slots: settings.slots,
             remote: Some(settings.cancel),
+            peer: tls
+                .as_ref()
+                .ok()
+                .and_then(Option::as_ref)
+                .map(|tls| Peer::new(tls.clone(), settings.target.host_name())),
             authority: settings.target.authority().to_owned(),
             ready_path: settings.ready_path.clone(),
             exclusive: *settings.target.host() == Host::Loopback,
@@ -123,6 +142,7 @@ impl Replicas {
             ops,
             notify,
             ever_ready: false,
+            unable: tls.err(),
             looking: None,
             next_look: None,
             last_look: None,
@@ -138,6 +158,10 @@ impl Replicas {
     pub async fn run(mut self) {
         let mut boot = pin!(tokio::time::sleep(self.settings.boot_timeout));
         let mut booting = true;
+        if let Some(failure) = &self.unable {
+            booting = false;
+            self.notify.send(SourceEvent::BootFailed(failure.clone()));
+        }
         self.look();
         self.publish();
         loop {
@@ -152,7 +176,9 @@ impl Replicas {
                         let _ = reply.send(Ok(()));
                         return;
                     }
-                    Some(Command::Reload(reply)) => {
+                    Some(Command::Reload(reply)) => if let Some(failure) = &self.unable {
+                        let _ = reply.send(Err(failure.clone()));
+                    } else {
                         self.waiting.push(reply);
                         self.look();
                     }
@@ -199,7 +225,7 @@ impl Replicas {
     /// Begins a lookup, unless one is under way.
     fn look(&mut self) {
         self.next_look = None;
-        if self.looking.is_none() {
+        if self.looking.is_none() && self.unable.is_none() {
             self.last_look = Some(Instant::now());
             let (target, dns) = (self.settings.target.clone(), self.settings.dns);
             self.looking = Some(Box::pin(async move { look_up(&target, dns).await }));

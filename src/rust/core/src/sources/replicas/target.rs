@@ -3,6 +3,11 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use hyper::header::HeaderValue;
+use hyper::Uri;
+
+use super::Destination;
+
 /// What is to be looked up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Host {
@@ -64,6 +69,9 @@ pub struct Target {
     port: u16,
     url: String,
     authority: String,
+    tls: bool,
+    /// If it is a service that knows nothing of us.
+    destination: Option<Destination>,
 }
 
 impl Target {
@@ -94,6 +102,8 @@ impl Target {
             port,
             url: url.strip_suffix('/').unwrap_or(url).to_owned(),
             authority: authority.to_owned(),
+            tls: false,
+            destination: None,
         };
         if service {
             let (name, port) = split_port(authority)?;
@@ -106,6 +116,60 @@ impl Target {
         }
         let (host, port) = Host::of_authority(authority)?;
         Ok(target(host, port.unwrap_or(80)))
+    }
+
+    /// Reads the URL of any service: `http` or `https`, and maybe a path, below which its requests are. They have its name as
+    /// their `Host`, as it may share its address with others.
+    ///
+    /// # Errors
+    /// What is wrong with it, as a sentence.
+    pub fn of_service(url: &str) -> Result<Self, String> {
+        let (tls, rest) = match url.split_once("://") {
+            Some(("http", rest)) => (false, rest),
+            Some(("https", rest)) => (true, rest),
+            _ => return Err("It must begin with http:// or https://.".into()),
+        };
+        let (authority, base) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+        if authority.contains('@') {
+            return Err("It must have no user name.".into());
+        }
+        if base.contains(['?', '#']) {
+            return Err("It must have no query: options are the caller's to give.".into());
+        }
+        let base = base.trim_end_matches('/');
+        let is_path = base.parse::<Uri>().is_ok() && base.is_ascii() && !base.contains("//");
+        if !base.is_empty() && !is_path {
+            return Err(format!("`{base}` is no path."));
+        }
+        let (host, port) = Host::of_authority(authority)?;
+        let usual = if tls { 443 } else { 80 };
+        let name = HeaderValue::from_str(authority).map_err(|_| "It names no host.")?;
+        Ok(Self {
+            host,
+            port: port.unwrap_or(usual),
+            url: url.trim_end_matches('/').to_owned(),
+            authority: authority.to_owned(),
+            tls,
+            destination: Some(Destination {
+                base: base.to_owned(),
+                host: name,
+            }),
+        })
+    }
+
+    /// Whether it is reached with TLS.
+    pub fn is_tls(&self) -> bool {
+        self.tls
+    }
+
+    /// The name that its certificate must have.
+    pub fn host_name(&self) -> &str {
+        split_port(&self.authority).map_or(&*self.authority, |(host, _)| host)
+    }
+
+    /// What requests for it must say, if it knows nothing of us.
+    pub fn destination(&self) -> Option<&Destination> {
+        self.destination.as_ref()
     }
 
     pub fn host(&self) -> &Host {
@@ -237,6 +301,73 @@ mod tests {
             "srv+http://_http._tcp.api:80",
         ] {
             assert!(Target::parse(url).is_err(), "{url}");
+        }
+    }
+
+    #[test]
+    fn any_service_may_have_a_path_and_tls() {
+        let service = |url: &str| {
+            let target = Target::of_service(url).expect(url);
+            let destination = target.destination.clone().expect("a service");
+            let shown = target.to_string();
+            (
+                target.port,
+                target.tls,
+                destination.base,
+                target.host_name().to_owned(),
+                shown,
+            )
+        };
+        let expected = |port, tls, base: &str, name: &str, shown: &str| {
+            (
+                port,
+                tls,
+                base.to_owned(),
+                name.to_owned(),
+                shown.to_owned(),
+            )
+        };
+        assert_eq!(
+            service("https://API.test/function/echo/"),
+            expected(
+                443,
+                true,
+                "/function/echo",
+                "API.test",
+                "https://API.test/function/echo"
+            )
+        );
+        assert_eq!(
+            service("http://[::1]:8080"),
+            expected(8080, false, "", "[::1]", "http://[::1]:8080")
+        );
+        assert_eq!(
+            service("https://10.0.0.1:8443/a%20b"),
+            expected(
+                8443,
+                true,
+                "/a%20b",
+                "10.0.0.1",
+                "https://10.0.0.1:8443/a%20b"
+            )
+        );
+        for url in [
+            "",
+            "api/echo",
+            "ftp://api/",
+            "srv+http://_http._tcp.api",
+            "https://",
+            "https:///echo",
+            "https://me@api/echo",
+            "https://api/echo?x=1",
+            "https://api?x=1",
+            "https://api/echo#top",
+            "https://api/a b",
+            "https://api//echo",
+            "https://api:0/",
+            "https://a..b/",
+        ] {
+            assert!(Target::of_service(url).is_err(), "{url}");
         }
     }
 

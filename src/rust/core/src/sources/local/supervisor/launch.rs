@@ -5,6 +5,8 @@ use std::io;
 use std::path::Path;
 use std::time::{Instant, SystemTime};
 
+use nix::sys::signal::Signal;
+
 use super::member::{Member, Reason};
 use super::start::{ForkFailure, FIRST};
 use super::{Event, Supervisor};
@@ -125,6 +127,7 @@ impl Supervisor {
             env: self.env_of(member, &confined),
             stdin: None,
             confined,
+            orphaned: Signal::SIGINT,
         };
         let outlet = self.outlet(member);
         let (process, exit) = Process::start(&self.resources.spawner, launch, &outlet).await?;
