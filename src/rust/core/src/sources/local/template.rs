@@ -132,7 +132,7 @@ pub enum ForkFailed {
 }
 
 enum Order {
-    Fork(Fork, oneshot::Sender<Result<u32, ForkFailed>>),
+    Fork(Box<Fork>, oneshot::Sender<Result<u32, ForkFailed>>),
     Reap(u32, oneshot::Sender<ExitStatus>),
 }
 
@@ -148,7 +148,7 @@ impl Line {
     pub async fn fork(&self, fork: Fork) -> Result<u32, ForkFailed> {
         let (answer, born) = oneshot::channel();
         self.0
-            .send(Order::Fork(fork, answer))
+            .send(Order::Fork(Box::new(fork), answer))
             .map_err(|_| ForkFailed::Gone)?;
         match tokio::time::timeout(ANSWER, born).await {
             Ok(answer) => answer.unwrap_or(Err(ForkFailed::Gone)),
@@ -209,7 +209,7 @@ impl Conversation {
                         None => return,
                         Some(Order::Fork(fork, answer)) => {
                             waiting.births.insert(fork.order.generation, answer);
-                            send_fork(&mut writer, fork).await
+                            send_fork(&mut writer, *fork).await
                         }
                         Some(Order::Reap(pid, answer)) => {
                             waiting.ends.insert(pid, answer);
