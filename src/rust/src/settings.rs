@@ -115,6 +115,12 @@ impl<'a> Named<'a> {
         self.take(name, "a list", Robj::as_list)
     }
 
+    pub fn raw(&self, name: &str) -> Result<Vec<u8>, Failure> {
+        self.take(name, "a raw vector", |value| {
+            value.as_raw_slice().map(<[u8]>::to_vec)
+        })
+    }
+
     /// None for `NULL`.
     pub fn if_any<T>(
         &self,
@@ -209,6 +215,7 @@ pub fn read(list: &List) -> Result<Settings, Failure> {
         hub,
         offers,
         agent,
+        proxy: None,
         tls: tls(&named)?,
     })
 }
@@ -251,7 +258,11 @@ pub fn read_pool(list: &List) -> Result<PoolSettings, Failure> {
     let sticky = named.if_any("sticky", Named::flag)?.unwrap_or(false);
     let sessions = match source {
         Source::Local(_) if sticky => Some(sessions(&named)?),
-        Source::Local(_) | Source::Command(_) | Source::Replicas(_) | Source::Hub => None,
+        Source::Local(_)
+        | Source::Command(_)
+        | Source::Replicas(_)
+        | Source::Hub
+        | Source::Agents(_) => None,
     };
     Ok(PoolSettings {
         route,

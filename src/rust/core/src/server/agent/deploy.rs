@@ -58,6 +58,8 @@ impl Agent {
             state.record.next = Some(version);
             state.record.last
         };
+        // The one before is given up, if it has not come so far.
+        function.settled.send_modify(|count| *count += 1);
         if let Err(error) = self.keep(&function).await {
             self.forget_next(&function, number);
             return Err(error);
@@ -131,9 +133,12 @@ impl Agent {
         let started = match self.task.get().and_then(std::sync::Weak::upgrade) {
             None => Err(Failure::stopping()),
             Some(task) => {
-                // Closed only with the agent.
-                let _start = self.starts.acquire().await;
-                self.start_version(function, &version, &task).await
+                let begin = self.starts.acquire();
+                tokio::select! {
+                    // Closed only with the agent.
+                    _start = begin => self.start_version(function, &version, &task).await,
+                    () = function.unwanted(number) => Err(Failure::unwanted()),
+                }
             }
         };
         match started {
@@ -195,6 +200,11 @@ impl Agent {
         if failure.class == "stopped" {
             // The agent ends: it is tried again when it is back.
             return;
+        }
+        if failure.class == "unwanted" {
+            // Another one is deployed next, or whoever stops it waits.
+            tracing::info!("version {number} is given up");
+            return self.clear(function, number);
         }
         tracing::error!(
             "version {number} could not be deployed: {}",
@@ -285,7 +295,7 @@ impl Agent {
             None => prepared,
         };
         let pool = task
-            .join(prepared, before.as_ref())
+            .join_unless(prepared, before.as_ref(), function.unwanted(version.number))
             .await
             .map_err(|mut failure| {
                 // The function is named wherever this is told.
@@ -334,9 +344,9 @@ impl Agent {
                 command: words.clone(),
                 dir: None,
                 env: self.environment(version)?,
+                confinement: self.confinement(definition),
                 workers: definition.workers.unwrap_or(WORKERS),
                 signature: Signature::of_command(&definition.options),
-                confinement: self.confinement(definition),
             }),
             Code::Url(url) => Source::Replicas(replicas(url, definition.workers)?),
         };
@@ -386,7 +396,7 @@ impl Agent {
         })
     }
 
-    /// What the processes of a function are kept to.
+    /// What its processes are kept to.
     fn confinement(&self, definition: &Definition) -> Confinement {
         Confinement {
             user: self.settings.run_as.clone(),
@@ -525,15 +535,22 @@ impl Agent {
     ) -> Told {
         let span = ops::pool_span(&route_of(&function.name));
         let work = async {
+            // What is on its way is not to come any more.
+            let last = {
+                let mut state = function.lock();
+                state.unwanted = state.record.last;
+                state.unwanted
+            };
+            function.settled.send_modify(|count| *count += 1);
             let _change = function.changing.lock().await;
             let (pool, number) = {
                 let mut state = function.lock();
                 let record = &mut state.record;
-                // What is on its way is not to come any more.
-                if record.current.is_none() {
-                    record.current = record.next.take();
+                let is_unwanted = |next: &Version| remove || next.number <= last;
+                if record.next.as_ref().is_some_and(is_unwanted) {
+                    let unwanted = record.next.take();
+                    record.current = record.current.take().or(unwanted);
                 }
-                record.next = None;
                 record.stopped = true;
                 let number = record.current.as_ref().map(|version| version.number);
                 (state.pool.take(), number)

@@ -30,9 +30,9 @@ pub struct CommandSettings {
     pub env: BTreeMap<String, String>,
     /// At most so many requests at a time. The least means nothing: between requests there is no process.
     pub workers: WorkerRange,
+    pub confinement: Confinement,
     /// The options that callers may give.
     pub signature: Signature,
-    pub confinement: Confinement,
 }
 
 impl CommandSettings {

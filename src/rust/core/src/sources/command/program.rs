@@ -15,10 +15,11 @@ use super::CommandSettings;
 use crate::body::Buffered;
 use crate::environment::{SystemError, Variables};
 use crate::ops::Ops;
+use crate::sources::local::confinement::{Confined, Identity};
 use crate::sources::local::output::{Gate, Outlet};
 use crate::sources::local::process::{Exit, Process};
 use crate::sources::local::spawn::Launch;
-use crate::sources::local::{Confined, Identity, Resources};
+use crate::sources::local::Resources;
 
 /// What all runs of a program have in common.
 pub struct Program {
@@ -64,9 +65,8 @@ impl Program {
         let start = async {
             let confined = self.settings.confinement.resolve_for_call()?;
             let generation = self.resources.next_generation();
-            let temporary = self
-                .resources
-                .temporary(generation, confined.identity.as_ref())?;
+            let owner = confined.identity.as_ref();
+            let temporary = self.resources.temporary(generation, owner)?;
             let launch = self.launch(id, arguments, temporary.path(), confined);
             let outlet = Outlet {
                 name: self.ops.name_of(&format!("worker {id}")),
@@ -139,9 +139,9 @@ impl Program {
             dir: settings.dir.clone().unwrap_or_else(|| temporary.to_owned()),
             env,
             stdin: None,
-            confined,
             // Nobody could end it any more.
             orphaned: Signal::SIGKILL,
+            confined,
         }
     }
 

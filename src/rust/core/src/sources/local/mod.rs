@@ -2,7 +2,7 @@
 
 mod boot;
 mod budget;
-mod confinement;
+pub(super) mod confinement;
 mod death;
 mod folder;
 mod listening;

@@ -91,6 +91,19 @@ impl Resources {
         }
     }
 
+    /// Where bodies are that come to what serves in the server's own process. Their front sees to limits.
+    ///
+    /// # Errors
+    /// There is no thread for files.
+    pub fn store(&self) -> io::Result<Store> {
+        let mut store = lock(&self.store);
+        if let Some(store) = &*store {
+            return Ok(store.clone());
+        }
+        let new = Store::new(u64::MAX, Descriptors::new(usize::MAX), FILE_THREADS)?;
+        Ok(store.insert(new).clone())
+    }
+
     /// Starts what workers are forked from whose pools have `shared_template`, and looks after it until the end. `settings` say how:
     /// what its process is told in `env` is what it loads. To be called once, in a runtime.
     pub fn share_template(self: &Arc<Self>, settings: LocalSettings, log: Arc<Log>) {
@@ -112,19 +125,6 @@ impl Resources {
     /// How the shared template is, if there is to be one.
     pub fn template_status(&self) -> Option<TemplateStatus> {
         lock(&self.template).as_ref()?.status()
-    }
-
-    /// Where bodies are that come to what serves in the server's own process. Their front sees to limits.
-    ///
-    /// # Errors
-    /// There is no thread for files.
-    pub fn store(&self) -> io::Result<Store> {
-        let mut store = lock(&self.store);
-        if let Some(store) = &*store {
-            return Ok(store.clone());
-        }
-        let new = Store::new(u64::MAX, Descriptors::new(usize::MAX), FILE_THREADS)?;
-        Ok(store.insert(new).clone())
     }
 
     /// Ends the shared template, and waits until all folders that were given up are removed, but not for ever.

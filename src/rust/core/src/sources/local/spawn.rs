@@ -65,9 +65,9 @@ pub struct Launch {
     pub env: BTreeMap<String, String>,
     /// Its standard input; a pipe if none is given.
     pub stdin: Option<OwnedFd>,
-    pub confined: Confined,
     /// What it gets when the thread that has started it is gone, and so the server.
     pub orphaned: Signal,
+    pub confined: Confined,
 }
 
 struct Job {
@@ -128,8 +128,8 @@ fn spawn(launch: Launch, variables: &Variables, files: (u64, u64)) -> io::Result
         .split_first()
         .ok_or_else(|| io::Error::other("the worker's command is empty"))?;
     let parent = nix::unistd::getpid();
-    let confined = launch.confined;
     let orphaned = launch.orphaned;
+    let confined = launch.confined;
     let inherited = variables
         .iter()
         .filter(|(name, _)| !TOLD.iter().chain(&OF_SYSTEMD).any(|told| name == told))
@@ -261,8 +261,8 @@ mod tests {
             dir: "/".into(),
             env: BTreeMap::from([("FAUCET_PORT".into(), "1".into())]),
             stdin: None,
-            confined: Confined::default(),
             orphaned: Signal::SIGINT,
+            confined: Confined::default(),
         };
         let files = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
         let child = spawn(launch, &variables, files).expect("a process");

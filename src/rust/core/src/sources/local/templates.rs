@@ -326,9 +326,9 @@ async fn launch(
         dir: settings.dir.clone(),
         env,
         stdin: Some(stdin),
+        orphaned: Signal::SIGINT,
         // Its children are, each in its own way.
         confined: Confined::default(),
-        orphaned: Signal::SIGINT,
     };
     let (process, exit) = Process::start(&resources.spawner, launch, outlet).await?;
     let ender = process.ender();
