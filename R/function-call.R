@@ -6,31 +6,45 @@ function_app <- function(fun, name, rds = FALSE, stream = FALSE) {
     primitive <- fun
     fun <- function(x, ...) primitive(x, ...)
   }
-  all <- formals(fun)
-  taken <- names(all)[seq_len(min(length(all), if (stream) 2 else 1))]
+  taken <- inputs_of(fun, stream)
+  signature <- declare_options(formals(fun), taken)
+  call <- caller(fun, name, taken)
+  limit_cpu <- cpu_limiter(Sys.getenv("FAUCET_CPU_TIME"))
+  answer <- if (stream) {
+    function(options, type, accept, body) {
+      limit_cpu()
+      answer_stream(call, options, body)
+    }
+  } else {
+    function(options, type, accept, body) {
+      # Without a body the argument is missing, and its default counts.
+      inputs <- if (is.null(body)) list() else list(decode_input(body$read(), type, rds))
+      limit_cpu()
+      value <- call(inputs, options)
+      if (inherits(value, "promise")) value <- await(value)
+      encode_value(value, accept)
+    }
+  }
+  c(calling(answer), signature = signature)
+}
+
+# The arguments that are the body, or read it and write the answer.
+inputs_of <- function(fun, stream) {
+  all <- names(formals(fun))
+  taken <- utils::head(all, if (stream) 2 else 1)
   if (stream && (length(taken) < 2 || "..." %in% taken)) {
     stop("A function with stream = TRUE has `input` and `output` as its first two arguments.", call. = FALSE)
   }
-  signature <- declare_options(all, taken)
-  call <- caller(fun, name, taken)
-  limit_cpu <- cpu_limiter(Sys.getenv("FAUCET_CPU_TIME"))
+  taken
+}
+
+# What takes requests: `call` as of any Rook app, `direct` without an environment that nobody looks into.
+calling <- function(answer) {
   run <- function(query, type, accept, body) {
     tryCatch(
       {
         options <- function_options(query)
-        if (!is.list(options)) {
-          return(refusal(400L, "bad_option", options[[1]], if (nzchar(options[[2]])) options[[2]]))
-        }
-        if (stream) {
-          if (!is.null(limit_cpu)) limit_cpu()
-          return(answer_stream(call, options, body))
-        }
-        # Without a body the argument is missing, and its default counts.
-        inputs <- if (is.null(body)) list() else list(decode_input(body$read(), type, rds))
-        if (!is.null(limit_cpu)) limit_cpu()
-        value <- call(inputs, options)
-        if (inherits(value, "promise")) value <- await(value)
-        encode_value(value, accept)
+        if (is.list(options)) answer(options, type, accept, body) else refused_option(options)
       },
       error = function(error) {
         if (inherits(error, "faucet_refusal")) refusal(error$status, error$cause, error$message) else failed_call(error)
@@ -42,19 +56,23 @@ function_app <- function(fun, name, rds = FALSE, stream = FALSE) {
       has_body <- isTRUE(as.numeric(req$CONTENT_LENGTH %||% "0") > 0)
       run(req$QUERY_STRING, req$CONTENT_TYPE, req$HTTP_ACCEPT, if (has_body) req$rook.input)
     },
-    # The same without an environment that nobody looks into.
     direct = function(request) {
       fields <- request$fields
       run(fields$QUERY_STRING, fields$CONTENT_TYPE, fields$HTTP_ACCEPT, if (request$length > 0) rook_input())
-    },
-    signature = signature
+    }
   )
+}
+
+# `wrong` is a message and the option's name, if it has one.
+refused_option <- function(wrong) {
+  refusal(400L, "bad_option", wrong[[1]], if (nzchar(wrong[[2]])) wrong[[2]])
 }
 
 # Says which options there are. Returns that as JSON.
 declare_options <- function(all, taken) {
   options <- all[!names(all) %in% c(taken, "...")]
-  is_required <- vapply(seq_along(options), function(i) identical(options[[i]], quote(expr = )), NA) # nolint: spaces_inside_linter.
+  has_none <- function(i) identical(options[[i]], quote(expr = )) # nolint: spaces_inside_linter.
+  is_required <- vapply(seq_along(options), has_none, NA)
   types <- vapply(seq_along(options), function(i) if (is_required[[i]]) "any" else type_of_default(options[[i]]), "")
   function_declare(
     as.character(names(options)), types, is_required, "..." %in% names(all), as.character(setdiff(taken, "..."))
@@ -107,10 +125,10 @@ caller <- function(fun, name, taken) {
   }
 }
 
-# NULL without a limit. The time that a call may use, in seconds, is counted from what the process has used so far.
+# Called before each call: the time that it may use, in seconds, is counted from what the process has used so far.
 cpu_limiter <- function(limit) {
   seconds <- suppressWarnings(as.numeric(limit))
-  if (isTRUE(seconds > 0)) function() function_limit_cpu(seconds)
+  if (isTRUE(seconds > 0)) function() function_limit_cpu(seconds) else function() NULL
 }
 
 # A call that was refused, or failed: JSON, with the cause in a header that the front passes on.
@@ -151,45 +169,53 @@ stream_input <- function(body) {
 
 # The answer's head is sent with the first piece. `type()` says before that what it is; by default text if that piece is text.
 lazy_output <- function() {
-  is_native <- serve_is_busy()
-  type <- NULL
-  begun <- FALSE
-  chunks <- list()
-  begin <- function(chunk, call) {
-    begun <<- TRUE
-    if (is.null(type)) type <<- if (is.character(chunk)) "text/plain; charset=utf-8" else "application/octet-stream"
-    failure <- if (is_native) serve_stream(200, "Content-Type", type)
-    if (!is.null(failure)) raise_failure(failure, call = call)
-  }
-  write_chunk <- if (is_native) write_native else function(bytes, call) chunks[[length(chunks) + 1]] <<- bytes
-  is_open <- function() !is_native || !begun || serve_is_open()
-  to <- list(
+  out <- new.env(parent = emptyenv())
+  out$type <- NULL
+  out$begun <- FALSE
+  out$chunks <- list()
+  out$is_native <- serve_is_busy()
+  functions <- list(
     write = function(chunk) {
       call <- rlang::current_env()
       bytes <- as_bytes(chunk, call)
-      if (!begun) begin(chunk, call)
-      if (length(bytes) > 0) write_chunk(bytes, call)
+      if (!out$begun) begin_output(out, chunk, call)
+      if (length(bytes) > 0) write_output(out, bytes, call)
       invisible()
     },
     type = function(type) {
-      call <- rlang::current_env()
-      if (!rlang::is_string(type) || !nzchar(type)) {
-        got <- describe_value(type)
-        abort("option", "{.arg type} must be a content type, not {got}.", option = "type", call = call)
-      }
-      if (begun) abort("option", "The answer has begun: its type is said.", option = "type", call = call)
-      set_type(type)
+      set_output_type(out, type, call = rlang::current_env())
       invisible()
     },
-    is_open = is_open
+    is_open = function() !out$is_native || !out$begun || serve_is_open()
   )
-  set_type <- function(value) type <<- value
-  end <- function() {
-    if (is_native && begun) serve_stream_end()
-    list(
-      status = 200L, headers = list("Content-Type" = type %||% "application/octet-stream"),
-      body = if (!is_native) as.raw(unlist(chunks))
-    )
+  list(functions = functions, end = function() end_output(out))
+}
+
+begin_output <- function(out, chunk, call) {
+  out$begun <- TRUE
+  if (is.null(out$type)) out$type <- if (is.character(chunk)) "text/plain; charset=utf-8" else "application/octet-stream"
+  failure <- if (out$is_native) serve_stream(200, "Content-Type", out$type)
+  if (!is.null(failure)) raise_failure(failure, call = call)
+}
+
+write_output <- function(out, bytes, call) {
+  if (out$is_native) write_native(bytes, call) else out$chunks[[length(out$chunks) + 1]] <- bytes
+}
+
+set_output_type <- function(out, type, call) {
+  if (!rlang::is_string(type) || !nzchar(type)) {
+    got <- describe_value(type)
+    abort("option", "{.arg type} must be a content type, not {got}.", option = "type", call = call)
   }
-  list(functions = to, end = end)
+  if (out$begun) abort("option", "The answer has begun: its type is said.", option = "type", call = call)
+  out$type <- type
+}
+
+# The answer, which is sent already if it was begun in a native worker.
+end_output <- function(out) {
+  if (out$is_native && out$begun) serve_stream_end()
+  list(
+    status = 200L, headers = list("Content-Type" = out$type %||% "application/octet-stream"),
+    body = if (!out$is_native) as.raw(unlist(out$chunks))
+  )
 }

@@ -91,14 +91,18 @@ from_arrow <- function(bytes) {
 
 # Reading RDS is running what its sender has thought of.
 refuse_rds <- function(media) {
-  refuse_call(415L, "unsupported_input", paste0("This function takes no input of type ", media, ": it was deployed without `rds`."))
+  refuse_type(paste0("This function takes no input of type ", media, ": it was deployed without `rds`."))
 }
 
 refuse_media <- function(media) {
-  refuse_call(415L, "unsupported_input", paste0(
+  refuse_type(paste0(
     "An input of type ", encodeString(media), " is not known here: send application/json, text/plain, text/csv or ",
     "application/octet-stream."
   ))
+}
+
+refuse_type <- function(message) {
+  refuse_call(415L, "unsupported_input", message)
 }
 
 refuse_input <- function(message) {
@@ -107,7 +111,7 @@ refuse_input <- function(message) {
 
 need_package <- function(package, what) {
   if (!requireNamespace(package, quietly = TRUE)) {
-    refuse_call(415L, "unsupported_input", paste0(what, " needs package ", package, ", which is not installed where the function runs."))
+    refuse_type(paste0(what, " needs package ", package, ", which is not installed where the function runs."))
   }
 }
 
@@ -145,7 +149,7 @@ encode_value <- function(value, accept = NULL) {
 # What a value can be had as, by default the first.
 offered_types <- function(value) {
   rds <- c("application/x-rds", "application/rds")
-  if (is.character(value) && length(value) == 1 && !is.object(value) && !is.na(value)) {
+  if (is_plain_string(value)) {
     c("text/plain", "application/json", rds)
   } else if (is.raw(value) && !is.object(value)) {
     c("application/octet-stream", rds)
@@ -157,12 +161,17 @@ offered_types <- function(value) {
   }
 }
 
+is_plain_string <- function(value) {
+  is.character(value) && length(value) == 1 && !is.object(value) && !is.na(value)
+}
+
 # The type that a client likes best, and of those it likes as much, the first; NULL if it takes none of them.
 negotiate <- function(accept, offered) {
   ranges <- strsplit(tolower(accept), ",", fixed = TRUE)[[1]]
   quality <- rep(1, length(ranges))
   given <- grepl(";[[:space:]]*q[[:space:]]*=", ranges)
-  quality[given] <- suppressWarnings(as.numeric(sub(".*;[[:space:]]*q[[:space:]]*=[[:space:]]*([0-9.]*).*", "\\1", ranges[given])))
+  numbers <- sub(".*;[[:space:]]*q[[:space:]]*=[[:space:]]*([0-9.]*).*", "\\1", ranges[given])
+  quality[given] <- suppressWarnings(as.numeric(numbers))
   quality[is.na(quality)] <- 0
   ranges <- trimws(sub(";.*", "", ranges))
   likes <- vapply(offered, function(type) {
@@ -188,13 +197,12 @@ to_json <- function(value) {
   if (!is.null(simple)) {
     return(simple)
   }
-  # Names are worth keeping, which jsonlite does in lists alone.
-  if (is.atomic(value) && !is.object(value) && is.null(dim(value)) && !is.null(names(value))) value <- as.list(value)
   if (!requireNamespace("jsonlite", quietly = TRUE)) {
     stop("JSON needs package jsonlite, which is not installed where the function runs.", call. = FALSE)
   }
+  # Names are worth keeping, which jsonlite does in lists alone.
   jsonlite::toJSON(
-    value,
+    if (is_named_vector(value)) as.list(value) else value,
     auto_unbox = TRUE, digits = NA, null = "null", na = "null", POSIXt = "ISO8601", UTC = TRUE, force = TRUE
   )
 }
@@ -212,6 +220,10 @@ to_arrow <- function(value) {
   sink <- arrow$BufferOutputStream$create()
   arrow$write_ipc_stream(value, sink)
   as.raw(sink$finish())
+}
+
+is_named_vector <- function(value) {
+  is.atomic(value) && !is.object(value) && is.null(dim(value)) && !is.null(names(value))
 }
 
 # The JSON of one value without attributes; NULL if this is no such value.

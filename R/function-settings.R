@@ -59,8 +59,8 @@ function_definitions <- function() {
     packages = agent_setting(
       "strings", character(),
       paste(
-        "Packages that are loaded once, in a process that workers of functions are forked from: a function that uses them is there at",
-        "once. They must bear to be forked, as most do that have no threads."
+        "Packages that are loaded once, in a process that workers of functions are forked from: a function that uses them is there",
+        "at once. They must bear to be forked, as most do that have no threads."
       ),
       shown = "none"
     ),

@@ -92,10 +92,10 @@ move_home <- function(fun, home) {
     environment(fun) <- home
     return(fun)
   }
-  while (!isNamespace(at) && !identical(at, home) && !identical(at, emptyenv()) && !identical(at, baseenv())) {
+  ends <- list(home, emptyenv(), baseenv())
+  while (!isNamespace(at) && !any(vapply(ends, identical, NA, at))) {
     if (identical(parent.env(at), globalenv())) {
       parent.env(at) <- home
-      break
     }
     at <- parent.env(at)
   }

@@ -1,7 +1,7 @@
 #' The value of a secret
 #'
-#' Called in a deployed function that has declared the secret: `deploy(..., secrets = "db")`. Its value is in a file that only this
-#' function's workers may read, and neither in the environment nor in the function's code.
+#' Called in a deployed function that has declared the secret: `deploy(..., secrets = "db")`. Its value is in a file that only
+#' this function's workers may read, and neither in the environment nor in the function's code.
 #'
 #' @param name The secret's name.
 #' @return Its value, a string in UTF-8. A line's end after the last line is not part of it.

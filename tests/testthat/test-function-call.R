@@ -45,7 +45,7 @@ test_that("the first argument is the input, and the others are options", {
 })
 
 test_that("options have the type of their default", {
-  got <- value_of(function(x, l = FALSE, i = 1L, d = -1.5, s = "a", v = c("a", "b"), n = NULL, e = Sys.time(), na = NA, t = T) {
+  got <- value_of(function(x, l = FALSE, i = 1L, d = -1.5, s = "a", v = c("a", "b"), n = NULL, e = Sys.time(), na = NA, t = T) { # nolint
     paste(typeof(l), typeof(i), typeof(d), typeof(s), typeof(v), typeof(n), typeof(e), typeof(na), typeof(t), l, t)
   }, "?l&i=7&d=1e3&s=1&v=b&n=1&e=1&na=1&t=false")
   expect_identical(got, "logical integer double character character character character character logical TRUE FALSE")
@@ -92,7 +92,8 @@ test_that("a JSON text is not taken for a URL or a file", {
 test_that("RDS is read only by functions that say so", {
   bytes <- serialize(list(a = 1), NULL)
   what <- function(x) paste(class(x), collapse = " ")
-  expect_identical(refused(what, "", bytes, "application/x-rds")[c("status", "cause")], list(status = 415L, cause = "unsupported_input"))
+  answer <- refused(what, "", bytes, "application/x-rds")
+  expect_identical(answer[c("status", "cause")], list(status = 415L, cause = "unsupported_input"))
   expect_identical(value_of(what, "", bytes, "application/x-rds", rds = TRUE), "list")
   file <- withr::local_tempfile()
   saveRDS(list(a = 1), file)

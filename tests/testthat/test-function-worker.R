@@ -47,8 +47,10 @@ test_that("a file that defines the function, or ends with one, will do", {
 })
 
 test_that("what cannot be served says why", {
-  raised <- expect_error(local_service(function(x) x, about = list(packages = list(rlang = "0.0.1"))), class = "faucet_error_boot")
-  expect_match(paste(raised$lines, collapse = "\n"), "Function 'f' cannot be started: it was deployed with rlang 0.0.1", fixed = TRUE)
+  old <- list(packages = list(rlang = "0.0.1"))
+  raised <- expect_error(local_service(function(x) x, about = old), class = "faucet_error_boot")
+  why <- "Function 'f' cannot be started: it was deployed with rlang 0.0.1"
+  expect_match(paste(raised$lines, collapse = "\n"), why, fixed = TRUE)
   raised <- expect_error(local_service(files = list("code.R" = "1")), class = "faucet_error_boot")
   expect_match(paste(raised$lines, collapse = "\n"), "defines no function of that name")
 })

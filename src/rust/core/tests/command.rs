@@ -12,7 +12,7 @@ use faucet_core::ops::status::{PoolStatus, State};
 use faucet_core::pool::PoolLimits;
 use faucet_core::server::{Phase, Request, Server, Settings};
 use faucet_core::sources::command::CommandSettings;
-use faucet_core::sources::local::WorkerRange;
+use faucet_core::sources::local::{Confinement, WorkerRange};
 use faucet_core::sources::Source;
 use tempfile::TempDir;
 
@@ -40,12 +40,12 @@ impl Commands {
                 ..PoolLimits::default()
             },
             command: CommandSettings {
-                confinement: Default::default(),
                 command: command.iter().map(|word| (*word).to_owned()).collect(),
                 dir: None,
                 env: [("OUT".to_owned(), dir.path().display().to_string())].into(),
                 workers: WorkerRange::fixed(1),
                 signature: Signature::default(),
+                confinement: Confinement::default(),
             },
         };
         change(&mut setup);
@@ -472,4 +472,19 @@ async fn their_number_can_be_changed() {
         .await;
         assert_eq!(cat.client().await.post("/", b"here").await.text(), "here");
     }
+}
+
+#[tokio::test]
+async fn a_program_is_kept_to_what_it_may_have() {
+    let confine = |setup: &mut Setup| {
+        setup.command.confinement = Confinement {
+            user: None,
+            memory: Some(64 << 20),
+            cpu_time: Some(std::time::Duration::from_millis(900)),
+        };
+    };
+    let commands = Commands::script("ulimit -d; ulimit -t", confine).await;
+    let mut client = commands.client().await;
+    let answer = client.get("/").await;
+    assert_eq!((answer.status, answer.text()), (200, "65536\n1\n"));
 }

@@ -3,7 +3,7 @@
 use std::fs::OpenOptions;
 use std::future::Future;
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::task::{ready, Context, Poll};
@@ -27,8 +27,9 @@ impl FileBody {
     /// Opens a file.
     ///
     /// # Errors
-    /// It cannot be opened, its path is relative (to whose folder?), it is no regular file, or no descriptor is left for it.
-    pub async fn open(path: PathBuf, store: &Store) -> io::Result<Self> {
+    /// It cannot be opened, its path is relative (to whose folder?), it is no regular file, it is not `owner`'s, or no descriptor
+    /// is left for it.
+    pub async fn open(path: PathBuf, owner: Option<u32>, store: &Store) -> io::Result<Self> {
         let descriptor = store.descriptor()?;
         let inner = store.clone();
         let opened = store.run(move || {
@@ -43,6 +44,9 @@ impl FileBody {
             let metadata = file.metadata()?;
             if !metadata.is_file() {
                 return Err(io::Error::other("it is not a regular file"));
+            }
+            if owner.is_some_and(|owner| owner != metadata.uid()) {
+                return Err(io::Error::other("it is not the worker's own"));
             }
             Ok(Self {
                 file: Backing::of(file, Some(descriptor), &inner),

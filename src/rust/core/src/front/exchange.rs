@@ -370,7 +370,10 @@ async fn from_file(
         None => None,
         Some(path) => {
             let path = PathBuf::from(OsStr::from_bytes(path.as_bytes()));
-            Some((FileBody::open(path.clone(), store).await, path))
+            Some((
+                FileBody::open(path.clone(), in_flight.foreign_user(), store).await,
+                path,
+            ))
         }
     };
     let worker = in_flight.id;

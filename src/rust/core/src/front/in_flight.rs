@@ -128,6 +128,11 @@ impl InFlight {
         self.number
     }
 
+    /// Whose process the worker is, if it is another user's than ours.
+    pub fn foreign_user(&self) -> Option<u32> {
+        self.lease.native.as_ref()?.foreign
+    }
+
     /// A way to call the request back, if the worker is native.
     pub fn cancellation(&self) -> Option<Cancellation> {
         self.numbered.as_ref().map(|numbered| numbered.0.clone())

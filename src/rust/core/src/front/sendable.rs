@@ -45,7 +45,12 @@ impl Sendable {
             return;
         };
         self.headers.insert(REQUEST_NUMBER, number.into());
-        if let Some(rest) = self.body.rest() {
+        // Another user could not open it.
+        let rest = match in_flight.foreign_user() {
+            None => self.body.rest(),
+            Some(_) => None,
+        };
+        if let Some(rest) = rest {
             if let Ok(value) = HeaderValue::try_from(rest.to_string()) {
                 self.headers.insert(BODY_FILE, value);
                 in_flight.keep(rest);

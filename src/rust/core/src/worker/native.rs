@@ -16,6 +16,7 @@
 //! the worker know that the client has gone. `docs` asks where the app has its page of documentation, `signature` what a function takes.
 
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -46,6 +47,29 @@ pub fn control_path(socket: &Path) -> PathBuf {
     let mut path = socket.as_os_str().to_owned();
     path.push(".control");
     path.into()
+}
+
+/// Whose process is to listen at this path: the folder that it is in is that user's alone, and is in one of ours.
+fn owner(socket: &Path) -> io::Result<u32> {
+    let folder = socket.parent().ok_or(io::ErrorKind::NotFound)?;
+    Ok(std::fs::metadata(folder)?.uid())
+}
+
+fn own_uid() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+/// Whether the process at the other end is the one that is to listen at this path. In its folder, a worker of another user could
+/// put a link to a socket where we are listened to, and it is not.
+///
+/// # Errors
+/// It is not, or that cannot be told.
+pub fn check_peer(stream: &UnixStream, socket: &Path) -> io::Result<()> {
+    if stream.peer_cred()?.uid() == owner(socket)? {
+        return Ok(());
+    }
+    let message = format!("somebody else listens at {}", socket.display());
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, message))
 }
 
 /// What becomes of a request whose client has left.
@@ -119,6 +143,9 @@ pub enum Said {
 #[derive(Debug)]
 pub struct Native {
     control: PathBuf,
+    /// The other user whose process it is, if it is one's: files are not passed by their names then, as it cannot open what is
+    /// ours, and we must not open for it what is not its.
+    pub foreign: Option<u32>,
     cancelling: Cancelling,
     /// The number of the request in flight, 0 when there is none.
     current: AtomicU64,
@@ -135,6 +162,7 @@ impl Native {
     pub fn new(socket: &Path, cancelling: Cancelling) -> Self {
         Self {
             control: control_path(socket),
+            foreign: owner(socket).ok().filter(|uid| *uid != own_uid()),
             cancelling,
             current: AtomicU64::new(0),
             ended: Notify::new(),

@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::interim::{Interim, Sight};
+use super::native::check_peer;
 use super::unacknowledged::unacknowledged;
 use super::Address;
 use crate::client_stream::ClientStream;
@@ -215,6 +216,7 @@ impl Stream {
             }
             Address::Unix(path) => {
                 let stream = UnixStream::connect(path).await?;
+                check_peer(&stream, path)?;
                 widen(&stream);
                 Socket::Unix(stream)
             }

@@ -295,6 +295,7 @@ pub fn get(url: &str, path: &str) -> io::Result<(u16, String)> {
 /// - `template:MANNER`: what kind of template it is;
 /// - `ballast`: it has [`BALLAST`] bytes of memory;
 /// - `native`: it serves on its Unix socket;
+/// - `signature:JSON`: beside that it has a control socket, where it tells what it takes;
 /// - `mute-control`: beside that it has a control socket, where nobody answers.
 ///
 /// As a template it does the same as worker 0 up to where it would serve: see [`template`](super::template).
@@ -304,6 +305,10 @@ pub fn be_a_worker() {
     }
     // After what the test harness has written.
     println!();
+    if std::env::var("FAUCET_TEMPLATE").is_ok_and(|kind| kind == "shared") {
+        // What its children serve they find in their own folders.
+        be_a_template(true, Manner::Good);
+    }
     let code = fs::read_to_string("code").expect("code");
     let id = std::env::var("FAUCET_WORKER_ID").expect("a number");
     let is_template = std::env::var_os("FAUCET_TEMPLATE").is_some();
@@ -354,6 +359,11 @@ pub fn be_a_worker() {
                 let listener = UnixListener::bind(socket + ".control");
                 std::mem::forget(listener.expect("nobody else's"));
             }
+            ("signature", json) => {
+                let socket = std::env::var("FAUCET_SOCKET").expect("a path");
+                let listener = UnixListener::bind(socket + ".control").expect("nobody else's");
+                tell(listener, json.to_owned());
+            }
             ("template", how) => manner = Manner::named(how),
             _ => panic!("not a word of the workers' language: {word}"),
         }
@@ -387,6 +397,21 @@ fn serve<S: Read + Write + Send>(
         let stream = accept().expect("a connection");
         let writer = twin(&stream).expect("a socket");
         threads.spawn(|| answer(stream, writer, says));
+    });
+}
+
+/// Tells whoever asks what is taken, and has no other answers.
+fn tell(listener: UnixListener, signature: String) {
+    std::thread::spawn(move || {
+        while let Ok((stream, _)) = listener.accept() {
+            let mut line = String::new();
+            let _ = BufReader::new(&stream).read_line(&mut line);
+            let answer = match line.as_str() {
+                "signature\n" => format!("signature {signature}\n"),
+                _ => "none\n".to_owned(),
+            };
+            let _ = (&stream).write_all(answer.as_bytes());
+        }
     });
 }
 
@@ -444,7 +469,8 @@ fn fail() {
 fn answer(stream: impl Read, mut writer: impl Write, says: &str) {
     let mut lines = BufReader::new(stream).lines();
     while let Some(Ok(line)) = lines.next() {
-        let path = line.split(' ').nth(1).unwrap_or_default().to_owned();
+        let target = line.split(' ').nth(1).unwrap_or_default();
+        let path = target.split('?').next().unwrap_or_default().to_owned();
         while lines
             .next()
             .is_some_and(|line| line.is_ok_and(|line| !line.is_empty()))

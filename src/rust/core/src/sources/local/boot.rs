@@ -7,7 +7,7 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpStream, UnixStream};
 
-use crate::worker::Address;
+use crate::worker::{native, Address};
 
 /// Between two looks. R needs hundreds of milliseconds to start.
 pub const LOOK: Duration = Duration::from_millis(20);
@@ -46,7 +46,10 @@ pub async fn accepts(addresses: &[Address], look: Duration) -> Address {
         for address in addresses {
             let open = match address {
                 Address::Tcp(address) => TcpStream::connect(address).await.is_ok(),
-                Address::Unix(path) => UnixStream::connect(path).await.is_ok(),
+                Address::Unix(path) => match UnixStream::connect(path).await {
+                    Ok(stream) => native::check_peer(&stream, path).is_ok(),
+                    Err(_) => false,
+                },
                 Address::Dialled(_) | Address::Callers(_) => false,
             };
             if open {

@@ -27,7 +27,7 @@ pub struct Confinement {
 pub struct Confined {
     pub identity: Option<Identity>,
     pub memory: Option<u64>,
-    /// Seconds that the process may compute altogether.
+    /// Seconds that the whole process may compute.
     pub cpu_time: Option<u64>,
 }
 
@@ -58,14 +58,14 @@ impl Confinement {
         })
     }
 
-    /// The same for a process that is there for one call, and ends when its time to compute is over, to the second.
+    /// The same for a process that ends with its call.
     ///
     /// # Errors
-    /// As above.
+    /// Those of [`resolve`](Self::resolve).
     pub fn resolve_for_call(&self) -> io::Result<Confined> {
-        let seconds = |time: Duration| time.as_secs() + u64::from(time.subsec_nanos() > 0);
+        let seconds = self.cpu_time.map(|time| time.as_secs_f64().ceil() as u64);
         Ok(Confined {
-            cpu_time: self.cpu_time.map(seconds),
+            cpu_time: seconds,
             ..self.resolve()?
         })
     }
@@ -136,7 +136,8 @@ impl Confined {
             setrlimit(MEMORY, bytes, bytes)?;
         }
         if let Some(seconds) = self.cpu_time {
-            setrlimit(Resource::RLIMIT_CPU, seconds, seconds)?;
+            // Whoever does not mind the first signal is killed by the second.
+            setrlimit(Resource::RLIMIT_CPU, seconds, seconds.saturating_add(1))?;
         }
         match &self.identity {
             None => Ok(()),
@@ -148,6 +149,7 @@ impl Confined {
         let identity = self.identity.as_ref();
         json!({
             "memory": self.memory,
+            "cpu_time": self.cpu_time,
             "user": identity.map(|user| json!({
                 "uid": user.uid.as_raw(),
                 "gid": user.gid.as_raw(),
@@ -176,14 +178,14 @@ impl Confined {
                 home: user.get("home")?.as_str()?.to_owned(),
             }),
         };
-        let memory = match value.get("memory")? {
-            Value::Null => None,
-            memory => Some(memory.as_u64()?),
+        let limit = |name: &str| match value.get(name)? {
+            Value::Null => Some(None),
+            limit => limit.as_u64().map(Some),
         };
         Some(Self {
             identity,
-            memory,
-            cpu_time: None,
+            memory: limit("memory")?,
+            cpu_time: limit("cpu_time")?,
         })
     }
 }
@@ -230,16 +232,16 @@ mod tests {
         for confined in [
             Confined::default(),
             Confined {
-                cpu_time: None,
                 identity: Some(identity),
                 memory: Some(1 << 40),
+                cpu_time: Some(1),
             },
         ] {
             assert_eq!(Confined::from_json(&confined.to_json()), Some(confined));
         }
         assert_eq!(Confined::from_json(&json!({"memory": 1})), None);
         assert_eq!(
-            Confined::from_json(&json!({"memory": null, "user": {"uid": -1}})),
+            Confined::from_json(&json!({"memory": null, "cpu_time": null, "user": {"uid": -1}})),
             None
         );
     }

@@ -345,6 +345,7 @@ mod tests {
                 cpu_time: None,
                 identity: None,
                 memory: Some(1),
+                cpu_time: None,
             },
         };
         let line = order.to_json().to_string();

@@ -7,7 +7,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::sources::local::boot::{self, LOOK};
-use crate::worker::{Address, Worker};
+use crate::worker::{native, Address, Worker};
 
 /// How long a process that was killed may take to be seen dead, where the system does not tell whether it ends.
 const DYING: Duration = Duration::from_millis(50);
@@ -44,7 +44,11 @@ pub(super) async fn answers_ever(worker: &Worker) -> Result<(), &'static str> {
     let ping = async {
         match &worker.address {
             Address::Tcp(address) => ask(TcpStream::connect(address).await?).await,
-            Address::Unix(path) => ask(UnixStream::connect(path).await?).await,
+            Address::Unix(path) => {
+                let stream = UnixStream::connect(path).await?;
+                native::check_peer(&stream, path)?;
+                ask(stream).await
+            }
             Address::Dialled(_) | Address::Callers(_) => Err(io::ErrorKind::NotConnected.into()),
         }
     };

@@ -5,6 +5,7 @@
 
 mod ending;
 mod growth;
+mod launch;
 mod look;
 mod member;
 mod preload;
