@@ -150,7 +150,11 @@ pub fn ask(url: &str, method: &str, path: &str, headers: &str, body: &[u8]) -> A
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
     let status = head.split(' ').nth(1).and_then(|code| code.parse().ok());
     let chunked = head.to_lowercase().contains("transfer-encoding: chunked");
-    let body = if chunked { joined(body) } else { body.to_owned() };
+    let body = if chunked {
+        joined(body)
+    } else {
+        body.to_owned()
+    };
     (status.unwrap_or(0), body)
 }
 
