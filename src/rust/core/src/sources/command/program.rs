@@ -15,6 +15,7 @@ use super::CommandSettings;
 use crate::body::Buffered;
 use crate::environment::{SystemError, Variables};
 use crate::ops::Ops;
+use crate::sources::local::leftovers;
 use crate::sources::local::output::{Gate, Outlet};
 use crate::sources::local::process::{Exit, Process};
 use crate::sources::local::spawn::Launch;
@@ -123,6 +124,8 @@ impl Program {
             env.insert("TMPDIR".into(), path.into());
         }
         env.extend(settings.env.clone());
+        let (name, kind) = leftovers::KIND;
+        env.insert(name.into(), kind.into());
         Launch {
             command,
             dir: settings.dir.clone().unwrap_or_else(|| temporary.to_owned()),

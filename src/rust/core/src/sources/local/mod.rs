@@ -4,6 +4,7 @@ mod boot;
 mod budget;
 mod death;
 mod folder;
+pub(super) mod leftovers;
 mod listening;
 mod memory;
 pub(super) mod output;
