@@ -16,12 +16,12 @@ CARGO = cd src/rust && R CMD cargo
 TEST_R = R_LIBS=$(LIBRARY) NOT_CRAN=true TESTTHAT_MAX_FAILS=Inf Rscript -e 'filter <- Sys.getenv("FILTER"); testthat::test_dir("tests/testthat", package = "faucet", load_package = "installed", filter = if (nzchar(filter)) filter, reporter = testthat::ProgressReporter$$new(update_interval = Inf))'
 
 # R CMD check and texts in any language want UTF-8, which a bare machine does not set up.
-test test-r test-k8s check document vendor: export LC_ALL := $(if $(filter UTF-8,$(shell locale charmap)),$(LC_ALL),C.UTF-8)
+test test-r test-openapi test-k8s check document vendor: export LC_ALL := $(if $(filter UTF-8,$(shell locale charmap)),$(LC_ALL),C.UTF-8)
 
 MAKEFLAGS += --no-print-directory
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help run install test test-rust test-r test-k8s test-vendor test-debian fuzz fresh vendor check bench document fmt lint clean setup
+.PHONY: help run install test test-rust test-r test-openapi test-k8s test-vendor test-debian fuzz fresh vendor check bench document fmt lint clean setup
 
 help:
 	@echo 'make run       install what is missing, serve inst/examples/hello (PORT=8080 WORKERS=4)'
@@ -48,6 +48,7 @@ test: setup
 	$(MAKE) test-rust
 	$(MAKE) fresh
 	$(MAKE) test-r
+	$(MAKE) test-openapi
 	$(MAKE) test-k8s
 	$(MAKE) test-vendor
 
@@ -75,7 +76,10 @@ test-r:
 	$(TEST_R)
 	FAUCET_WORKER_TYPE=http FILTER='^(apps|boot-failure|crash|handle|http|one-at-a-time|ops|output|recycle|reload|scale|signals)$$' $(TEST_R)
 
-# With the package that test-r has installed.
+# These two with the package that test-r has installed.
+test-openapi:
+	R_LIBS=$(LIBRARY) tools/test-openapi
+
 test-k8s:
 	R_LIBS=$(LIBRARY) tools/test-k8s
 

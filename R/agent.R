@@ -52,6 +52,7 @@ run_agent <- function(host = NULL, port = NULL, token = NULL, state_dir = NULL, 
   settings$state_dir <- absolute_path(settings$state_dir)
   settings$pools <- list()
   settings$function_worker <- function_worker(settings)
+  settings$function_template <- function_template(settings)
   serve(settings, block, call = call)
 }
 
@@ -63,4 +64,12 @@ function_worker <- function(settings) {
     command = worker_command(), env = worker_env()
   )
   c(settings[setdiff(known, names(own))], own)
+}
+
+# How the process is started that workers of functions are forked from.
+function_template <- function(settings) {
+  template <- settings$function_worker
+  packages <- paste(settings$packages, collapse = ",")
+  template$env <- c(template$env, FAUCET_TEMPLATE = "shared", FAUCET_PACKAGES = packages)
+  template
 }

@@ -28,6 +28,33 @@ function_options <- function(query) .Call(wrap__function_options, query)
 #' @noRd
 function_limit_cpu <- function(seconds) invisible(.Call(wrap__function_limit_cpu, seconds))
 
+#' Packs a folder.
+#' @param archive The file to write, which must not be there.
+#' @return `digest`: SHA-256 of that file in hexadecimal digits.
+#' @noRd
+bundle_pack <- function(folder, archive) .Call(wrap__bundle_pack, folder, archive)
+
+#' Reads a server's address.
+#' @return Its one form, `url`, and whether others can read what is sent there (`exposed`); or what is wrong with it (`problem`).
+#' @noRd
+client_address <- function(address) .Call(wrap__client_address, address)
+
+#' Gives a request up, and closes its connection.
+#' @noRd
+client_drop <- function(handle) invisible(.Call(wrap__client_drop, handle))
+
+#' What has come of a request; waits at most `timeout_ms` for something to come.
+#' @return `status`, once the head has come, with `names` and `values` of its headers; `bytes`; whether it is `done`; and what went
+#'   wrong, `class` and `message`, if something did.
+#' @noRd
+client_poll <- function(handle, timeout_ms) .Call(wrap__client_poll, handle, timeout_ms)
+
+#' Starts a request.
+#' @param request Named list, complete and checked: `url`, `ca`, `token`, `connect_timeout`, `timeout`, `most`, `method`, `path`,
+#'   `headers`, `body` (raw) or `file`.
+#' @noRd
+client_start <- function(request) .Call(wrap__client_start, request)
+
 #' Whether this system tells what a gate of some kind is about.
 #' @noRd
 gate_is_told <- function(kind) .Call(wrap__gate_is_told, kind)
@@ -245,7 +272,7 @@ template_say <- function(line) invisible(.Call(wrap__template_say, line))
 
 #' The worker that the front wants next; waits at most `timeout_ms`.
 #' @return `NULL` if there is none. Else a list with `end`: whether the front is gone; if not, `id`, `port` and
-#'   `socket` of the worker, and template_fork() is to be called.
+#'   `socket` of the worker, `dir` (or `NULL`) and `env`, a named vector, and template_fork() is to be called.
 #' @noRd
 template_next <- function(timeout_ms) .Call(wrap__template_next, timeout_ms)
 

@@ -22,6 +22,14 @@ function_definitions <- function() {
       "size", 256 * 1024^2, "Largest archive of a function's files that may be uploaded. A larger one gets 413.",
       min = 1, shown = "`\"256MB\"`"
     ),
+    packages = agent_setting(
+      "strings", character(),
+      paste(
+        "Packages that are loaded once, in a process that workers of functions are forked from: a function that uses them is there at",
+        "once. They must bear to be forked, as most do that have no threads."
+      ),
+      shown = "none"
+    ),
     run_as = agent_setting(
       "string", NULL, "User that functions run as, if the agent is root. `NULL`: the agent's own.",
       null = TRUE, shown = "the agent's own"

@@ -32,10 +32,10 @@ replica_setting <- function(
 
 # A function, as the defaults of some ask the native side.
 setting_definitions <- function() {
-  c(own_definitions(), hub_definitions(), function_definitions())
+  c(own_definitions(), hub_definitions(), function_definitions(), client_definitions())
 }
 
-# But for those of workers that dial in, and of functions: see hub-settings.R and function-settings.R.
+# But for those of workers that dial in, and of functions: see hub-settings.R, function-settings.R and client-settings.R.
 own_definitions <- function() {
   list(
     workers = local_setting(

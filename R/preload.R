@@ -65,6 +65,29 @@ serve_forks <- function(app, host) {
   serve_native(app, host, worker$port, worker$socket)
 }
 
+# The template that all of a server's pools share: it has loaded packages, and no app. FALSE in the template, at the end; TRUE in
+# a worker, whose environment and working directory say what it is to serve.
+share_template <- function(packages) {
+  for (package in packages) {
+    tryCatch(
+      loadNamespace(package),
+      error = function(error) message("Package ", package, " is not loaded before it is needed: ", conditionMessage(error))
+    )
+  }
+  # What nearly every function needs.
+  for (package in c("jsonlite", "yaml")) requireNamespace(package, quietly = TRUE)
+  warm_up()
+  warm_up_functions()
+  gc(full = TRUE)
+  template_say("ready")
+  worker <- suspendInterrupts(fork_workers())
+  if (is.null(worker)) {
+    return(FALSE)
+  }
+  become_worker(worker)
+  TRUE
+}
+
 # NULL in the template, at the end; in a worker, what the front says of it.
 fork_workers <- function() {
   repeat {
@@ -83,12 +106,14 @@ fork_workers <- function() {
 
 become_worker <- function(worker) {
   Sys.unsetenv("FAUCET_TEMPLATE")
+  # Among these is its own folder for temporary files of libraries and of other processes.
+  if (length(worker$env) > 0) do.call(Sys.setenv, as.list(worker$env))
   Sys.setenv(
     FAUCET_FORK = "true", FAUCET_WORKER_ID = worker$id, FAUCET_PORT = worker$port, FAUCET_SOCKET = worker$socket
   )
-  # R's own temporary folder is the template's; that of libraries and of other processes need not be.
-  temporary <- file.path(dirname(Sys.getenv("TMPDIR")), basename(worker$socket))
-  if (dir.exists(temporary)) Sys.setenv(TMPDIR = temporary, FAUCET_METRICS = file.path(temporary, "metrics"))
+  # R's own temporary folder is the template's, unless this is another user, who cannot write there.
+  tempdir(check = TRUE)
+  if (!is.null(worker$dir)) setwd(worker$dir)
   # When the environment is the worker's, as it looks there.
   worker_watch()
   exit_with_errors()
@@ -129,6 +154,21 @@ warm_up <- function() {
   # What fails here fails for real requests too, where it is seen.
   tryCatch(
     for (i in 1:5) answer(respond(app, NULL, list(fields = fields, length = 0), constants)),
+    error = function(error) NULL
+  )
+}
+
+# The same for what functions are called by.
+warm_up_functions <- function() {
+  fun <- function(x = "", n = 1) list(x = x, n = n)
+  app <- function_app(fun, "f")
+  fields <- list(QUERY_STRING = "?n=2", HTTP_ACCEPT = "application/json;q=0.9, */*;q=0.1")
+  body <- list(QUERY_STRING = "?n=2", CONTENT_TYPE = "application/json", CONTENT_LENGTH = "1")
+  tryCatch(
+    for (i in 1:3) {
+      answer(app$direct(list(fields = fields, length = 0)))
+      answer(app$call(c(body, list(rook.input = list(read = function(l = -1L) charToRaw("1"))))))
+    },
     error = function(error) NULL
   )
 }

@@ -247,8 +247,24 @@ local({ # nolint: cyclocomp_linter. It holds functions, each of which counts.
     message("quarto serve has ended.")
   }
 
+  # Returns at the end of a template without an app. In each worker that is forked from it, what that serves is known only now.
+  run_shared <- function() {
+    faucet <- load_faucet()
+    if (is.null(faucet)) {
+      stop("A template needs an installed faucet.", call. = FALSE)
+    }
+    packages <- strsplit(Sys.getenv("FAUCET_PACKAGES"), ",", fixed = TRUE)[[1]]
+    if (faucet$share_template(packages)) {
+      port <<- as.integer(Sys.getenv("FAUCET_PORT"))
+      options(plumber.port = port)
+      serve()
+    }
+  }
+
   serve <- function() {
-    if (nzchar(Sys.getenv("FAUCET_FUNCTION"))) {
+    if (identical(Sys.getenv("FAUCET_TEMPLATE"), "shared")) {
+      run_shared()
+    } else if (nzchar(Sys.getenv("FAUCET_FUNCTION"))) {
       run_deployed()
     } else if (nzchar(app <- Sys.getenv("FAUCET_APP"))) {
       run_object(app)

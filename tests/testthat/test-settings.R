@@ -52,8 +52,8 @@ test_that("each verb takes its own settings, and has its own defaults", {
     "give_up_after", "grow_after", "shrink_after", "max_workers", "watch",
     "sticky", "session_timeout", "drain_timeout"
   )
-  of_hubs <- names(hub_definitions())
-  common <- setdiff(names(setting_definitions()), c(own, local, of_hubs))
+  others <- names(c(hub_definitions(), function_definitions(), client_definitions()))
+  common <- setdiff(names(setting_definitions()), c(own, local, others))
   expect_setequal(names(resolve()), c(common, local))
   settings <- resolve(verb = "run_k8s")
   expect_setequal(names(settings), c(common, own))
@@ -74,7 +74,7 @@ test_that("each verb takes its own settings, and has its own defaults", {
   ))
   worker <- resolve(verb = "run_worker")
   sessions <- c("sticky", "slots", "session_timeout", "drain_timeout")
-  of_worker <- c("token", "insecure", setdiff(of_hubs, of_hub))
+  of_worker <- c("token", "insecure", setdiff(names(hub_definitions()), of_hub))
   expect_setequal(names(worker), c(setdiff(c(common, local), sessions), of_worker))
   expect_identical(worker$workers, 1L)
   expect_identical(worker$route, "/")

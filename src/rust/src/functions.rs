@@ -25,6 +25,10 @@ pub fn agent(named: &Named) -> Result<AgentSettings, Failure> {
         },
         max_bundle: named.whole("max_bundle")?.unwrap_or(u64::MAX),
         worker: local(&Named::new(&worker))?,
+        template: match named.if_any("function_template", Named::list)? {
+            Some(template) => Some(local(&Named::new(&template))?),
+            None => None,
+        },
         limits: pool_limits(named)?,
         drain_timeout: named.seconds("shutdown_timeout")?,
         run_as: named.if_any("run_as", Named::string)?,

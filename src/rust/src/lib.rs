@@ -7,6 +7,7 @@
 
 mod answer;
 mod call;
+mod client;
 mod functions;
 mod hubs;
 mod interrupts;
@@ -37,6 +38,7 @@ extendr_module! {
     mod faucet;
     fn usable_cores;
     use call;
+    use client;
     use hubs;
     use metric;
     use outlet;

@@ -15,7 +15,7 @@ use faucet_core::ops::status::Kind;
 use faucet_core::pool::{PoolLimits, Route};
 use faucet_core::server::{PoolSettings, Settings};
 use faucet_core::sessions::SessionLimits;
-use faucet_core::sources::local::{LocalSettings, WorkerRange};
+use faucet_core::sources::local::{Confinement, LocalSettings, WorkerRange};
 use faucet_core::sources::replicas::{Settings as ReplicasSettings, Target};
 use faucet_core::sources::{Failure, Source};
 use faucet_core::tls::{ServerTls, TlsSettings};
@@ -113,6 +113,12 @@ impl<'a> Named<'a> {
 
     pub fn list(&self, name: &str) -> Result<List, Failure> {
         self.take(name, "a list", Robj::as_list)
+    }
+
+    pub fn raw(&self, name: &str) -> Result<Vec<u8>, Failure> {
+        self.take(name, "a raw vector", |value| {
+            value.as_raw_slice().map(<[u8]>::to_vec)
+        })
     }
 
     /// None for `NULL`.
@@ -251,7 +257,11 @@ pub fn read_pool(list: &List) -> Result<PoolSettings, Failure> {
     let sticky = named.if_any("sticky", Named::flag)?.unwrap_or(false);
     let sessions = match source {
         Source::Local(_) if sticky => Some(sessions(&named)?),
-        Source::Local(_) | Source::Command(_) | Source::Replicas(_) | Source::Hub => None,
+        Source::Local(_)
+        | Source::Command(_)
+        | Source::Replicas(_)
+        | Source::Hub
+        | Source::Agents(_) => None,
     };
     Ok(PoolSettings {
         route,
@@ -311,6 +321,8 @@ pub fn local(named: &Named) -> Result<LocalSettings, Failure> {
             interrupt_timeout: named.finite_seconds("interrupt_timeout")?,
         },
         preload: named.flag("preload")?,
+        shared_template: false,
+        confinement: Confinement::default(),
         boot_timeout: named.finite_seconds("boot_timeout")?,
         max_requests: named.whole("max_requests")?,
         max_memory: named.whole("max_memory")?,

@@ -10,8 +10,10 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{IoSliceMut, Write};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::path::Path;
 
 use extendr_api::prelude::*;
+use faucet_core::sources::local::ForkOrder;
 use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 use nix::sys::socket::{recvmsg, ControlMessageOwned, MsgFlags};
 use nix::sys::wait::{waitpid, WaitStatus};
@@ -33,8 +35,8 @@ struct Template {
     lines: Vec<u8>,
     /// Come with a command, or before it.
     descriptors: VecDeque<OwnedFd>,
-    /// The worker that is to be forked next: its generation, and its streams.
-    next: Option<(String, Streams)>,
+    /// The worker that is to be forked next, and its streams.
+    next: Option<(ForkOrder, Streams)>,
 }
 
 enum Heard {
@@ -102,6 +104,21 @@ impl Template {
         Some(String::from_utf8_lossy(&line[..end]).into_owned())
     }
 
+    /// What it says of a worker, if it can be forked; the front is told if not.
+    fn take_order(&mut self, json: &str) -> Option<ForkOrder> {
+        // Nobody would know whom this is about; the front gives up waiting.
+        let order = ForkOrder::parse(json)?;
+        match self.take_streams() {
+            Some(streams) => self.next = Some((order.clone(), streams)),
+            None => {
+                let generation = order.generation;
+                self.say(&format!("failed {generation} its streams did not arrive"));
+                return None;
+            }
+        }
+        Some(order)
+    }
+
     fn take_streams(&mut self) -> Option<Streams> {
         let mut next = || self.descriptors.pop_front();
         Some([next()?, next()?, next()?])
@@ -151,7 +168,7 @@ fn template_say(line: &str) {
 
 /// The worker that the front wants next; waits at most `timeout_ms`.
 /// @return `NULL` if there is none. Else a list with `end`: whether the front is gone; if not, `id`, `port` and
-///   `socket` of the worker, and template_fork() is to be called.
+///   `socket` of the worker, `dir` (or `NULL`) and `env`, a named vector, and template_fork() is to be called.
 /// @noRd
 #[extendr]
 fn template_next(timeout_ms: i32) -> Robj {
@@ -160,19 +177,9 @@ fn template_next(timeout_ms: i32) -> Robj {
         let Heard::Line(line) = heard else {
             return (heard, None);
         };
-        let words: Vec<&str> = line.splitn(5, ' ').collect();
-        let order = match words.as_slice() {
-            ["fork", id, generation, port, socket] => match template.take_streams() {
-                Some(streams) => {
-                    template.next = Some(((*generation).to_owned(), streams));
-                    Some([(*id).to_owned(), (*port).to_owned(), (*socket).to_owned()])
-                }
-                None => {
-                    template.say(&format!("failed {generation} its streams did not arrive"));
-                    None
-                }
-            },
-            ["reap", pid] => {
+        let order = match line.split_once(' ') {
+            Some(("fork", order)) => template.take_order(order),
+            Some(("reap", pid)) => {
                 if let Ok(pid) = pid.parse() {
                     template.reap(pid);
                 }
@@ -188,15 +195,25 @@ fn template_next(timeout_ms: i32) -> Robj {
             abandoned();
             List::from_pairs([("end", Robj::from(true))]).into()
         }
-        Some((_, Some([id, port, socket]))) => List::from_pairs([
-            ("end", Robj::from(false)),
-            ("id", id.into()),
-            ("port", port.into()),
-            ("socket", socket.into()),
-        ])
-        .into(),
+        Some((_, Some(order))) => told(&order).into(),
         Some((_, None)) => r!(NULL),
     }
+}
+
+/// What R needs to know of a worker.
+fn told(order: &ForkOrder) -> List {
+    let mut env: Robj = order.env.values().map(String::as_str).collect_robj();
+    // Of the same length, so that it cannot fail.
+    let _ = env.set_names(order.env.keys().map(String::as_str));
+    let text = |path: &Path| Robj::from(path.to_string_lossy().into_owned());
+    List::from_pairs([
+        ("end", Robj::from(false)),
+        ("id", order.id.to_string().into()),
+        ("port", order.port.to_string().into()),
+        ("socket", text(&order.socket)),
+        ("dir", order.dir.as_deref().map_or_else(|| r!(NULL), text)),
+        ("env", env),
+    ])
 }
 
 /// Forks the worker that template_next() has named.
@@ -204,9 +221,10 @@ fn template_next(timeout_ms: i32) -> Robj {
 /// @noRd
 #[extendr]
 fn template_fork() -> bool {
-    let Some(Some((generation, streams))) = with(|template| template.next.take()) else {
+    let Some(Some((order, streams))) = with(|template| template.next.take()) else {
         return false;
     };
+    let generation = order.generation;
     // SAFETY: this process has one thread; what runs in the child is R as before.
     match unsafe { fork() } {
         Ok(ForkResult::Parent { child }) => {
@@ -223,6 +241,12 @@ fn template_fork() -> bool {
             let _ = dup2_stdout(output);
             let _ = dup2_stderr(error);
             TEMPLATE.with(|template| template.borrow_mut().take());
+            if let Err(error) = order.confined.apply() {
+                // Its code must not run with more rights than it was to have.
+                let line = format!("The worker could not be confined: {error}\n");
+                let _ = std::io::stderr().write_all(line.as_bytes());
+                end_fork(1);
+            }
             true
         }
         Err(error) => {
@@ -256,6 +280,10 @@ fn flush_streams() {
 #[extendr]
 fn fork_exit(status: i32) {
     remove_held();
+    end_fork(status);
+}
+
+fn end_fork(status: i32) -> ! {
     // SAFETY: NULL means all streams; nothing of Rust's is to be dropped on the way.
     unsafe {
         nix::libc::fflush(std::ptr::null_mut());

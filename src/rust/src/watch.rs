@@ -92,7 +92,7 @@ pub fn remove_held() {
     let is_gone = if known == 0 {
         getppid() != held.parent
     } else {
-        kill(Pid::from_raw(known), None).is_err()
+        !exists(known)
     };
     if is_gone || ABANDONED.load(Ordering::Relaxed) {
         if let Some(temporary) = held.temporary {
@@ -179,6 +179,11 @@ fn watch(mut front: File) {
     let _ = killpg(getpgrp(), Signal::SIGKILL);
 }
 
+/// Whether there is a process with this pid, which may be another user's.
+fn exists(pid: i32) -> bool {
+    kill(Pid::from_raw(pid), None) != Err(nix::errno::Errno::ESRCH)
+}
+
 /// Asks whether the front lives. A parent that has died is not the parent any more; of a process that is
 /// not the parent, its pid is known.
 fn front_is_alive() -> impl Fn() -> bool {
@@ -188,7 +193,7 @@ fn front_is_alive() -> impl Fn() -> bool {
         if known == 0 {
             getppid() == parent
         } else {
-            kill(Pid::from_raw(known), None).is_ok()
+            exists(known)
         }
     }
 }

@@ -11,6 +11,7 @@
 pub mod app_metrics;
 pub mod body;
 mod cgroup;
+pub mod client;
 pub mod client_address;
 pub mod client_stream;
 mod clock;

@@ -98,6 +98,32 @@ fn another_version_takes_over_and_the_one_before_comes_back() {
     );
 }
 
+/// Whoever has made a mistake corrects it at once, and does not wait until that has been seen to lead nowhere.
+#[test]
+fn what_is_not_wanted_any_more_is_given_up_before_it_fails() {
+    let mut agent = Agent::start(|_| {});
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = nobody.local_addr().expect("its own").port();
+    drop(nobody);
+    let service = format!(r#"{{"name": "a", "url": "http://127.0.0.1:{port}/"}}"#);
+    let status = |answer: Value| answer["status"].as_str().unwrap_or_default().to_owned();
+    let begun = agent.json("POST", "/deploy", &service)[0].clone();
+    assert_eq!(status(begun), "deploying");
+    let stopped = agent.json("POST", "/stop", r#"{"name": "a"}"#);
+    // It would say that nobody has answered.
+    assert_eq!(stopped["message"], Value::Null, "{stopped}");
+    assert_eq!(status(stopped), "stopped");
+    agent.json("POST", "/deploy", &service);
+    let answer = deployed(&agent, "a", "says:one");
+    assert_eq!(
+        (&answer["message"], &answer["version"]),
+        (&Value::Null, &3.into())
+    );
+    assert_eq!(agent.call("a/says"), (200, "one".into()));
+    agent.until_logged("version 1 is given up");
+    agent.until_logged("version 2 is given up");
+}
+
 #[test]
 fn a_version_that_does_not_start_leaves_the_one_before() {
     let agent = Agent::start(|_| {});
@@ -185,6 +211,7 @@ fn one_process_has_a_folder() {
             access: Default::default(),
             max_bundle: 1,
             worker: common::local::worker_settings(std::path::Path::new("/")),
+            template: None,
             limits: Default::default(),
             drain_timeout: None,
             run_as: None,

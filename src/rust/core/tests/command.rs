@@ -40,6 +40,7 @@ impl Commands {
                 ..PoolLimits::default()
             },
             command: CommandSettings {
+                confinement: Default::default(),
                 command: command.iter().map(|word| (*word).to_owned()).collect(),
                 dir: None,
                 env: [("OUT".to_owned(), dir.path().display().to_string())].into(),

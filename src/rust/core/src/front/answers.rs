@@ -77,6 +77,13 @@ pub(super) fn tell_front(
     }
 }
 
+/// Tells another faucet's front that the pool is not here, so that its request may go elsewhere.
+pub(super) fn tell_elsewhere(response: &mut Response<Reply>) {
+    let headers = response.headers_mut();
+    headers.insert(remote::WORKERS, HeaderValue::from_static("0"));
+    headers.insert(remote::BUSY, HeaderValue::from_static("1"));
+}
+
 pub(super) fn rejection(cause: Cause, head: bool, http2: bool) -> Response<Reply> {
     let body = cause.body();
     let length = body.len();

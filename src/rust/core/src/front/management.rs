@@ -51,6 +51,8 @@ pub enum Told {
     Nothing(StatusCode),
     /// Text that goes on while its writer has some.
     Text(mpsc::Receiver<Bytes>),
+    /// The path is one of management's, and has these methods.
+    WrongMethod(&'static str),
 }
 
 impl Told {
@@ -125,18 +127,28 @@ pub async fn manage(
         })
         .await;
     let head = *request.method() == Method::HEAD;
+    let written = |status, cause: Option<&'static str>, value: Value| {
+        let body = if head {
+            String::new()
+        } else {
+            value.to_string()
+        };
+        let mut response = json(status, body);
+        if let Some(cause) = cause {
+            let cause = HeaderValue::from_static(cause);
+            response.headers_mut().insert(FAUCET_ERROR, cause);
+        }
+        response
+    };
     Ok(match told {
-        Told::Json(status, cause, value) => {
-            let body = if head {
-                String::new()
-            } else {
-                value.to_string()
-            };
-            let mut response = json(status, body);
-            if let Some(cause) = cause {
-                let cause = HeaderValue::from_static(cause);
-                response.headers_mut().insert(FAUCET_ERROR, cause);
-            }
+        Told::Json(status, cause, value) => written(status, cause, value),
+        Told::WrongMethod(allowed) => {
+            let message = format!("this cannot be asked by that method, but by {allowed}");
+            let value = serde_json::json!({ "error": message });
+            let status = StatusCode::METHOD_NOT_ALLOWED;
+            let mut response = written(status, Some("method_not_allowed"), value);
+            let allowed = HeaderValue::from_static(allowed);
+            response.headers_mut().insert(header::ALLOW, allowed);
             response
         }
         Told::Nothing(status) => {

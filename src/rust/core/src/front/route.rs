@@ -9,10 +9,16 @@ use super::reply::Reply;
 use super::Front;
 use crate::pool::{Pool, Visit};
 use crate::sessions::{cookie_values, Page, Sessions};
+use crate::worker::remote;
 
-/// The pool that a request is for, and how much of its path leads there. What is faucet's own (`own`) goes by the whole
-/// host's pool.
-pub fn find_pool(front: &Front, request: &Request<Incoming>, own: bool) -> Option<(Visit, usize)> {
+/// The pool that a request is for, and how much of its path its workers do not see. It is the one that another front names, if
+/// one does, or none. What is faucet's own (`own`) goes by that, or else by the whole host's.
+pub fn find_pool(
+    front: &Front,
+    request: &Request<Incoming>,
+    own: bool,
+    from_front: bool,
+) -> Option<(Visit, usize)> {
     let uri = request.uri();
     let authority = match uri.authority() {
         Some(authority) => Some(authority.as_str().as_bytes()),
@@ -21,15 +27,29 @@ pub fn find_pool(front: &Front, request: &Request<Incoming>, own: bool) -> Optio
             .get(header::HOST)
             .map(HeaderValue::as_bytes),
     };
-    let path = if own { "/" } else { uri.path() };
+    let named = match from_front {
+        true => request.headers().get(remote::POOL),
+        false => None,
+    };
+    let named = named.map(|name| name.to_str().unwrap_or_default());
+    let path = match own {
+        true => named.unwrap_or("/"),
+        false => uri.path(),
+    };
     let is_its = |sessions: &Sessions| {
         let (cookies, page) = (cookie_values(request.headers()), page_of(request));
         cookies.iter().any(|cookie| sessions.keeps(cookie, page))
     };
     let pools = &front.pools;
-    pools
+    let (visit, prefix) = pools
         .find_leaving(authority, path, is_its)
-        .or_else(|| pools.find(authority, path))
+        .or_else(|| pools.find(authority, path))?;
+    // It would be another function's, or nobody's, that has the same beginning.
+    if named.is_some_and(|named| *named != **visit.name()) {
+        return None;
+    }
+    let prefix = if visit.keeps_path() { 0 } else { prefix };
+    Some((visit, prefix))
 }
 
 /// Whether a browser asks for a page.

@@ -6,7 +6,7 @@ use hyper::{HeaderMap, Method, Request, Uri};
 use super::in_flight::InFlight;
 use crate::body::Buffered;
 use crate::worker::native::{BODY_FILE, REQUEST_NUMBER};
-use crate::worker::remote::{NO_WAIT, WAIT};
+use crate::worker::remote::{NO_WAIT, POOL, WAIT};
 use crate::worker::Outgoing;
 
 /// A complete request, ready to be sent, and to be sent again.
@@ -35,8 +35,11 @@ impl Sendable {
 
     /// Adds what only a native worker is told, or a faucet elsewhere.
     pub(super) fn tell(&mut self, in_flight: &mut InFlight) {
-        if in_flight.remote.is_some() {
+        if let Some(remote) = &in_flight.remote {
             self.headers.insert(WAIT, NO_WAIT);
+            if let Some(pool) = remote.pool() {
+                self.headers.insert(POOL, pool.clone());
+            }
         }
         let Some(number) = in_flight.number() else {
             return;
@@ -54,6 +57,7 @@ impl Sendable {
     pub(super) fn untell(&mut self, in_flight: &InFlight) {
         if in_flight.remote.is_some() {
             self.headers.remove(WAIT);
+            self.headers.remove(POOL);
         }
         if in_flight.number().is_some() {
             self.headers.remove(REQUEST_NUMBER);

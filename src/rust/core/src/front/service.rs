@@ -10,7 +10,9 @@ use hyper::body::{Body, Incoming};
 use hyper::header::HeaderValue;
 use hyper::{Method, Request, Response, StatusCode, Version};
 
-use super::answers::{json, option_refused, own_answer, rejection, respond, tell_front};
+use super::answers::{
+    json, option_refused, own_answer, rejection, respond, tell_elsewhere, tell_front,
+};
 use super::cause::Cause;
 use super::check::check;
 use super::connection_state::ConnectionState;
@@ -160,7 +162,7 @@ async fn serve(
         .get()
         .filter(|management| management.is_for(request.uri().path()));
     let found = match management {
-        None => find_pool(front, &request, own),
+        None => find_pool(front, &request, own, peer.is_front),
         Some(_) => None,
     };
     let pool = found.as_ref().map(|(visit, _)| &***visit);
@@ -186,6 +188,7 @@ async fn serve(
     }
     // Its sessions are nowhere else.
     no_wait &= !sticky;
+    let names_pool = no_wait && request.headers().contains_key(remote::POOL);
     if (turn || no_wait) && !http2 {
         peer.connection.note_front();
     }
@@ -210,7 +213,12 @@ async fn serve(
         (Ok(()), None) => match management {
             // Boxed: it would make every other request larger.
             Some(management) => Box::pin(manage(&peer, &**management, &mut request, &call)).await,
-            None => Err(Cause::NoRoute),
+            None => {
+                if names_pool && !request.body().is_end_stream() {
+                    Box::pin(discard(request.body_mut(), &front.limits)).await;
+                }
+                Err(Cause::NoRoute)
+            }
         },
         (Ok(()), Some((visit, _))) if visit.roster.is_draining() => {
             if no_wait && !request.body().is_end_stream() {
@@ -264,6 +272,9 @@ async fn serve(
         let worked = cause.is_none() && record.worker.is_some();
         if let Some(pool) = pool {
             tell_front(pool, &mut response, cause, worked);
+        } else if names_pool && cause == Some(Cause::NoRoute) {
+            // It knows that others have it.
+            tell_elsewhere(&mut response);
         }
     }
     if cause == Some(Cause::Busy) {

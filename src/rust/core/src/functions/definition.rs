@@ -401,6 +401,7 @@ mod tests {
             r#""env": {"A": 1}"#,
             r#""timeout": 0"#,
             r#""timeout": 1e300"#,
+            r#""timeout": 1.1e9"#,
             r#""timeout": 1e-30"#,
             r#""maxBody": -1"#,
             r#""maxBody": 1e300"#,

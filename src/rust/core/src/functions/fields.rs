@@ -15,6 +15,9 @@ const MOST: u32 = 10_000;
 /// Bytes of a request's body or of a worker's memory that can be counted exactly in JSON: 2^53.
 const MOST_BYTES: u64 = 1 << 53;
 
+/// Seconds: what is shorter nothing can keep, and what is longer no clock can add to what it shows.
+const SECONDS: std::ops::RangeInclusive<f64> = 1e-6..=1e9;
+
 /// Why a text defines no function.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}{message}", self.place())]
@@ -153,11 +156,10 @@ pub(super) fn variables(
 }
 
 pub(super) fn seconds(field: &'static str, value: Value) -> Result<Duration, BadDefinition> {
-    let seconds = value.as_f64().filter(|seconds| *seconds > 0.0);
-    seconds
-        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
-        .filter(|duration| !duration.is_zero())
-        .ok_or_else(|| wrong(field, "must be a number of seconds above 0"))
+    let seconds = value.as_f64().filter(|seconds| SECONDS.contains(seconds));
+    let message = "must be a number of seconds above 0, at most 1e9";
+    let seconds = seconds.ok_or_else(|| wrong(field, message))?;
+    Ok(Duration::from_secs_f64(seconds))
 }
 
 /// A whole number that JSON holds exactly, also one that is written as `1e6`.

@@ -59,6 +59,8 @@ pub struct Pool {
     pub sessions: Option<Arc<Sessions>>,
     /// The part of its requests' paths that its workers do not see; none for the root.
     prefix: Option<HeaderValue>,
+    /// Whether its workers see the whole path.
+    keeps_path: bool,
     /// If its workers are a service that knows nothing of us.
     destination: Option<Destination>,
     /// Requests that have found it and whose answers have not begun: waiting ones, and those that still arrive.
@@ -71,6 +73,16 @@ impl Pool {
     pub fn new(route: Route, limits: PoolLimits, ops: Arc<Ops>) -> Arc<Self> {
         let table = Table::new(limits.queue);
         Arc::new(Self::over(route, limits, ops, table, None))
+    }
+
+    /// One whose workers see the whole path of its requests: they have the same route themselves.
+    pub fn keeping_path(route: Route, limits: PoolLimits, ops: Arc<Ops>) -> Arc<Self> {
+        let table = Table::new(limits.queue);
+        Arc::new(Self {
+            prefix: None,
+            keeps_path: true,
+            ..Self::over(route, limits, ops, table, None)
+        })
     }
 
     /// One whose requests go to such a service, if there is one.
@@ -117,6 +129,7 @@ impl Pool {
         };
         Self {
             prefix: route.prefix_header(),
+            keeps_path: false,
             destination: None,
             route,
             roster: Arc::new(roster),
@@ -142,6 +155,11 @@ impl Pool {
     /// The prefix that is taken off its requests' paths, for `X-Forwarded-Prefix`.
     pub fn prefix(&self) -> Option<&HeaderValue> {
         self.prefix.as_ref()
+    }
+
+    /// Whether its workers see the whole path of its requests.
+    pub fn keeps_path(&self) -> bool {
+        self.keeps_path
     }
 
     /// What its requests must say, if their workers know nothing of us.

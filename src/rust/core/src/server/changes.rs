@@ -52,6 +52,17 @@ impl ServerTask {
         prepared: PreparedPool,
         before: Option<&Arc<Pool>>,
     ) -> Result<Arc<Pool>, Failure> {
+        self.join_unless(prepared, before, std::future::pending())
+            .await
+    }
+
+    /// The same; it is given up, with the class `unwanted`, if `unwanted` ends before.
+    pub(super) async fn join_unless(
+        &self,
+        prepared: PreparedPool,
+        before: Option<&Arc<Pool>>,
+        unwanted: impl std::future::Future<Output = ()>,
+    ) -> Result<Arc<Pool>, Failure> {
         if self.front.lifecycle.draining.load(Ordering::Relaxed) {
             return Err(not_running());
         }
@@ -63,10 +74,11 @@ impl ServerTask {
         let Some(mut progress) = self.running.progress(&pool) else {
             return Err(not_running());
         };
-        let settled = progress
-            .wait_for(|progress| !matches!(progress, Progress::Starting))
-            .await
-            .map(|progress| progress.clone());
+        let settled = progress.wait_for(|progress| !matches!(progress, Progress::Starting));
+        let settled = tokio::select! {
+            settled = settled => settled.map(|progress| progress.clone()),
+            () = unwanted => Ok(Progress::Failed(Failure::unwanted())),
+        };
         match settled {
             Ok(Progress::Ready) => {
                 self.front.pools.set(&pool, Membership::Routed);

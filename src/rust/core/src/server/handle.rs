@@ -11,10 +11,11 @@ use super::agent::Agent;
 use super::hub::Doors;
 use super::listen::{is_unix, listen};
 use super::notify::Notify;
+use super::proxy::Proxy;
 use super::redirects::FetchPort;
 use super::request::{too_late, PreparedPool, Request};
 use super::shared::{Ending, Phase, Shared};
-use super::task::{ServerTask, Sockets};
+use super::task::{Keepers, ServerTask, Sockets};
 use super::{check_max_workers, system, PoolSettings, Settings};
 use crate::body::{self, Store};
 use crate::descriptors::Descriptors;
@@ -204,6 +205,10 @@ impl Server {
                 Some(Agent::open(agent, shared, endpoint, log.clone())?)
             }
         };
+        let proxy = match settings.proxy {
+            None => None,
+            Some(proxy) => Some(Proxy::open(proxy, &log)?),
+        };
         drop(resources);
 
         let finished = ops.clone();
@@ -262,7 +267,7 @@ impl Server {
                 front,
                 settings.max_workers,
                 settings.config,
-                doors.is_some() || agent.is_some(),
+                doors.is_some() || agent.is_some() || proxy.is_some(),
                 notify,
             );
             let sockets = Sockets {
@@ -271,7 +276,8 @@ impl Server {
                 doors,
                 fetches,
             };
-            runtime.block_on(task.run(prepared, events, asked, sockets, offers, agent));
+            let keepers = Keepers { agent, proxy };
+            runtime.block_on(task.run(prepared, events, asked, sockets, offers, keepers));
             // A connection that hangs must not keep the server from ending.
             runtime.shutdown_timeout(Duration::from_millis(100));
             finished.access.finish(LAST_LINES);

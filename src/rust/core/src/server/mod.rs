@@ -8,6 +8,7 @@ mod handle;
 mod hub;
 mod listen;
 mod notify;
+mod proxy;
 mod redirects;
 mod request;
 mod running;
@@ -17,6 +18,7 @@ mod watching;
 
 pub use agent::AgentSettings;
 pub use handle::Server;
+pub use proxy::ProxySettings;
 pub use request::{PreparedPool, Request};
 pub use shared::Phase;
 
@@ -73,6 +75,8 @@ pub struct Settings {
     pub offers: Option<OffersSettings>,
     /// If functions are deployed here.
     pub agent: Option<AgentSettings>,
+    /// If functions are deployed to agents by this server.
+    pub proxy: Option<ProxySettings>,
 }
 
 /// On a free port of this machine alone, without an admin port, logs and pools.
@@ -97,6 +101,7 @@ impl Default for Settings {
             hub: None,
             offers: None,
             agent: None,
+            proxy: None,
         }
     }
 }
@@ -120,6 +125,7 @@ impl PoolSettings {
         let ops = ops.of_pool(self.route.name(), metrics);
         let (route, limits) = (self.route.clone(), self.limits.clone());
         match &self.sessions {
+            None if self.source.keeps_path() => Ok(Pool::keeping_path(route, limits, ops)),
             None => {
                 let destination = self.source.destination().cloned();
                 Ok(Pool::toward(route, limits, ops, destination))

@@ -12,6 +12,7 @@ use tracing::Instrument;
 use super::agent::Agent;
 use super::hub::Doors;
 use super::notify::Notify;
+use super::proxy::Proxy;
 use super::redirects::FetchPort;
 use super::request::{too_late, PreparedPool, Request};
 use super::running::{AllRunning, Progress, Running};
@@ -38,6 +39,12 @@ pub(super) struct Sockets {
     pub(super) doors: Option<Doors>,
     /// Where bodies are fetched that do not go through a hub, if any are.
     pub(super) fetches: Option<FetchPort>,
+}
+
+/// Who keeps functions, if somebody does.
+pub(super) struct Keepers {
+    pub(super) agent: Option<Arc<Agent>>,
+    pub(super) proxy: Option<Arc<Proxy>>,
 }
 
 /// What runs on the server's thread.
@@ -101,7 +108,7 @@ impl ServerTask {
         mut asked: mpsc::UnboundedReceiver<(u64, Request)>,
         sockets: Sockets,
         offers: Option<PreparedOffers>,
-        agent: Option<Arc<Agent>>,
+        keepers: Keepers,
     ) {
         let Sockets {
             clients: listeners,
@@ -145,12 +152,9 @@ impl ServerTask {
             // Workers come or do not: nothing has to be waited for.
             self.settle_start();
         }
-        if let Some(agent) = agent {
-            self.settle_start();
-            if let Err(failure) = agent.start(&self) {
-                self.shared.set_phase(Phase::Failed(failure));
-                return;
-            }
+        if let Err(failure) = self.serve_functions(keepers) {
+            self.shared.set_phase(Phase::Failed(failure));
+            return;
         }
         if let Some(port) = fetches {
             if let Err(failure) = self.serve_fetchers(port) {
@@ -202,6 +206,19 @@ impl ServerTask {
             }
         }
         self.release_resources().await;
+    }
+
+    /// Functions come or do not: nothing has to be waited for.
+    fn serve_functions(self: &Arc<Self>, keepers: Keepers) -> Result<(), Failure> {
+        if let Some(agent) = keepers.agent {
+            self.settle_start();
+            agent.start(self)?;
+        }
+        if let Some(proxy) = keepers.proxy {
+            self.settle_start();
+            proxy.start(self)?;
+        }
+        Ok(())
     }
 
     fn shared_resources(&self) -> MutexGuard<'_, Option<Arc<Resources>>> {

@@ -38,6 +38,11 @@ impl Failure {
         Self::new("stopped", "The server is stopping.")
     }
 
+    /// Nobody wants any more what is being started.
+    pub fn unwanted() -> Self {
+        Self::new("unwanted", "It is not wanted any more.")
+    }
+
     /// The line that says why, where there is room for one: R prints more behind it.
     pub fn reason(&self) -> &str {
         let trace = self

@@ -21,6 +21,7 @@ pub async fn run(
         remote: None,
         peer: None,
         authority: "localhost".into(),
+        pool: None,
         ready_path: None,
         exclusive: false,
     };

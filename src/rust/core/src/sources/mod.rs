@@ -1,6 +1,7 @@
 //! Where workers come from. A source adds workers to a lock table and takes them away; the front
 //! does not know which source it serves.
 
+pub mod agents;
 pub mod backoff;
 pub mod command;
 mod failure;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::agents::AgentsSettings;
 use super::command::{CommandPool, CommandSettings};
 use super::hub::HubPool;
 use super::local::{LocalSettings, Resources, Supervisor, WorkerRange};
@@ -103,6 +104,8 @@ pub enum Source {
     Replicas(ReplicasSettings),
     /// Workers that dial in.
     Hub,
+    /// Agents, each of which has a pool of its own by the same route.
+    Agents(AgentsSettings),
 }
 
 /// A source with all that it needs from the system.
@@ -111,6 +114,7 @@ pub enum Prepared {
     Command(CommandSettings, Arc<Resources>),
     Replicas(ReplicasSettings, Result<Option<Arc<ClientTls>>, Failure>),
     Hub(HubPool),
+    Agents(AgentsSettings),
 }
 
 impl Source {
@@ -123,7 +127,7 @@ impl Source {
                 min: 0,
                 max: settings.workers.max,
             },
-            Self::Replicas(_) | Self::Hub => WorkerRange::fixed(0),
+            Self::Replicas(_) | Self::Hub | Self::Agents(_) => WorkerRange::fixed(0),
         }
     }
 
@@ -131,7 +135,7 @@ impl Source {
     pub fn destination(&self) -> Option<&Destination> {
         match self {
             Self::Replicas(settings) => settings.target.destination(),
-            Self::Local(_) | Self::Command(_) | Self::Hub => None,
+            Self::Local(_) | Self::Command(_) | Self::Hub | Self::Agents(_) => None,
         }
     }
 
@@ -139,8 +143,13 @@ impl Source {
     pub fn watched(&self) -> Option<&Path> {
         match self {
             Self::Local(settings) => settings.watch.then_some(settings.dir.as_path()),
-            Self::Command(_) | Self::Replicas(_) | Self::Hub => None,
+            Self::Command(_) | Self::Replicas(_) | Self::Hub | Self::Agents(_) => None,
         }
+    }
+
+    /// Whether its workers see the whole path of a request, as they have the route, too.
+    pub fn keeps_path(&self) -> bool {
+        matches!(self, Self::Agents(_))
     }
 
     /// Has as many, if they are its own.
@@ -148,7 +157,7 @@ impl Source {
         match self {
             Self::Local(settings) => settings.workers = workers,
             Self::Command(settings) => settings.workers = workers,
-            Self::Replicas(_) | Self::Hub => {}
+            Self::Replicas(_) | Self::Hub | Self::Agents(_) => {}
         }
     }
 
@@ -184,6 +193,7 @@ impl Source {
     ) -> io::Result<Prepared> {
         Ok(match self {
             Self::Local(settings) => Prepared::Local(settings, resources()?),
+            Self::Agents(settings) => Prepared::Agents(settings),
             Self::Command(settings) => Prepared::Command(settings, resources()?),
             Self::Replicas(settings) if settings.target.is_tls() => {
                 let environment = &resources()?.environment;
@@ -201,7 +211,7 @@ impl Prepared {
     pub fn resources(&self) -> Option<&Arc<Resources>> {
         match self {
             Self::Local(_, resources) | Self::Command(_, resources) => Some(resources),
-            Self::Replicas(..) | Self::Hub(_) => None,
+            Self::Replicas(..) | Self::Hub(_) | Self::Agents(_) => None,
         }
     }
 
@@ -219,6 +229,7 @@ impl Prepared {
                 let (replicas, handle) = Replicas::new(settings, tls, context);
                 (Box::pin(replicas.run()), handle)
             }
+            Self::Agents(settings) => settings.start(context),
             Self::Hub(pool) => pool.start(context),
         }
     }

@@ -39,7 +39,7 @@ const REST: Duration = Duration::from_secs(30);
 const MOST_KEPT: usize = 8;
 
 /// Where a worker listens.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Address {
     /// Loopback or remote; for R, usually httpuv.
     Tcp(SocketAddr),

@@ -14,13 +14,16 @@ use hyper::body::Incoming;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue, HOST};
 use hyper::{Request, Response, StatusCode, Uri};
 
-use super::{Address, Connection, Outgoing, Report, SendFailed, Worker};
+use super::{Connection, Outgoing, Report, SendFailed, Worker};
 use crate::environment::SystemError;
 use crate::tls::Peer;
 
 /// In a request: how many seconds it may wait for a worker there. Fronts send `0`.
 pub const WAIT: HeaderName = HeaderName::from_static("faucet-wait");
 pub const NO_WAIT: HeaderValue = HeaderValue::from_static("0");
+
+/// In a request: the name of the pool there that it is for. What has no pool in its path, a [`TURN`] or a look, is for this one.
+pub const POOL: HeaderName = HeaderName::from_static("faucet-pool");
 
 /// In a `503`: the request was not worked on, and may go anywhere. In any other response: others wait for a worker
 /// there, or have it by now, and whoever comes next should ask for a turn.
@@ -74,6 +77,8 @@ pub struct Remote {
     is_slot: bool,
     /// If it is reached with TLS.
     peer: Option<Peer>,
+    /// If it may have several pools: the one that it is a worker of.
+    pool: Option<HeaderValue>,
 }
 
 impl Remote {
@@ -83,7 +88,20 @@ impl Remote {
             cancel,
             is_slot: false,
             peer: None,
+            pool: None,
         }
+    }
+
+    /// The same, as a worker of this pool there.
+    #[must_use]
+    pub fn with_pool(mut self, pool: Option<HeaderValue>) -> Self {
+        self.pool = pool;
+        self
+    }
+
+    /// The pool there that requests are for, if it may have several.
+    pub fn pool(&self) -> Option<&HeaderValue> {
+        self.pool.as_ref()
     }
 
     /// The same, reached with TLS if there is a peer.
@@ -229,7 +247,7 @@ async fn ask_for_turn(worker: &Worker, authority: &str) -> io::Result<TurnOutcom
             Some(connection) => connection,
             None => worker.connect().await?,
         };
-        match get(&mut connection, &worker.address, authority, TURN).await {
+        match get(&mut connection, worker, authority, TURN).await {
             Ok(response) => break (connection, response),
             // It had been closed meanwhile; asking twice does no harm.
             Err(_) if reused => {}
@@ -243,6 +261,9 @@ async fn ask_for_turn(worker: &Worker, authority: &str) -> io::Result<TurnOutcom
         TurnOutcome::Busy
     } else if refused("queue_full") {
         TurnOutcome::Full
+    } else if refused("no_route") && worker.remote.as_ref().is_some_and(|to| to.pool.is_some()) {
+        // It has not got the pool, or not yet.
+        TurnOutcome::Denied
     } else if response.status() == StatusCode::NOT_FOUND {
         TurnOutcome::Refused
     } else {
@@ -262,7 +283,7 @@ async fn ask_for_turn(worker: &Worker, authority: &str) -> io::Result<TurnOutcom
 /// Gives a turn back by asking for something else, and keeps the connection if it can be used again.
 pub async fn give_turn_back(worker: &Worker, mut connection: Connection, authority: &str) {
     let asked = async {
-        let response = get(&mut connection, &worker.address, authority, READY).await;
+        let response = get(&mut connection, worker, authority, READY).await;
         match response {
             Ok(response) => skip(&mut connection, &mut response.into_body()).await,
             Err(_) => false,
@@ -289,7 +310,7 @@ pub async fn probe(
         let Some(path) = path else {
             return Ok::<_, io::Error>(None);
         };
-        let response = get(&mut connection, &worker.address, authority, path).await?;
+        let response = get(&mut connection, worker, authority, path).await?;
         note(worker, response.headers());
         // What is no faucet any more does not know our path, and takes connections.
         let asked = ready_path.is_some() || worker.is_faucet();
@@ -339,17 +360,20 @@ fn text(error: &io::Error) -> String {
 /// Asks for a path with nothing but the headers that it takes.
 async fn get(
     connection: &mut Connection,
-    address: &Address,
+    worker: &Worker,
     authority: &str,
     path: &str,
 ) -> io::Result<Response<Incoming>> {
     let mut request = Request::new(Outgoing::Empty);
     *request.uri_mut() = Uri::try_from(path).map_err(io::Error::other)?;
     let host = HeaderValue::from_str(authority)
-        .or_else(|_| HeaderValue::from_str(&address.to_string()))
+        .or_else(|_| HeaderValue::from_str(&worker.address.to_string()))
         .map_err(io::Error::other)?;
     request.headers_mut().insert(HOST, host);
     request.headers_mut().insert(WAIT, NO_WAIT);
+    if let Some(pool) = worker.remote.as_ref().and_then(Remote::pool) {
+        request.headers_mut().insert(POOL, pool.clone());
+    }
     connection
         .send(request, None)
         .await

@@ -27,8 +27,16 @@ pub type Answer = (u16, String);
 
 impl Agent {
     pub fn start(change: impl FnOnce(&mut AgentSettings)) -> Self {
+        Self::start_with(change, |_| {})
+    }
+
+    /// The same with other settings of its server.
+    pub fn start_with(
+        change: impl FnOnce(&mut AgentSettings),
+        change_server: impl FnOnce(&mut Settings),
+    ) -> Self {
         let state = tempfile::tempdir().expect("a folder");
-        let server = Some(serve(state.path(), change));
+        let server = Some(serve(state.path(), change, change_server));
         Self {
             server,
             state,
@@ -39,7 +47,7 @@ impl Agent {
     /// Ends at once, as by a kill, and comes back.
     pub fn restart(&mut self) {
         self.kill();
-        self.server = Some(serve(self.state.path(), |_| {}));
+        self.server = Some(serve(self.state.path(), |_| {}, |_| {}));
     }
 
     pub fn kill(&mut self) {
@@ -111,7 +119,11 @@ impl Agent {
     }
 }
 
-fn serve(state: &Path, change: impl FnOnce(&mut AgentSettings)) -> Server {
+fn serve(
+    state: &Path,
+    change: impl FnOnce(&mut AgentSettings),
+    change_server: impl FnOnce(&mut Settings),
+) -> Server {
     let mut worker = worker_settings(Path::new("/"));
     worker.workers = WorkerRange { min: 0, max: 1 };
     let mut agent = AgentSettings {
@@ -119,15 +131,17 @@ fn serve(state: &Path, change: impl FnOnce(&mut AgentSettings)) -> Server {
         access: Access::default(),
         max_bundle: 1 << 20,
         worker,
+        template: None,
         limits: PoolLimits::default(),
         drain_timeout: Some(PATIENCE),
         run_as: None,
     };
     change(&mut agent);
-    let settings = Settings {
+    let mut settings = Settings {
         agent: Some(agent),
         ..Settings::default()
     };
+    change_server(&mut settings);
     Server::start(settings).expect("a server")
 }
 

@@ -160,6 +160,7 @@ impl House {
                     remote,
                     peer: plan.peer.clone(),
                     authority: "pods".into(),
+                    pool: None,
                     ready_path: None,
                     exclusive: false,
                 };

@@ -15,7 +15,7 @@ use faucet_core::ops::status::{PoolStatus, State, WorkerStatus};
 use faucet_core::pool::PoolLimits;
 use faucet_core::server::{Phase, Request, Server, Settings};
 use faucet_core::sessions::SessionLimits;
-use faucet_core::sources::local::{LocalSettings, WorkerRange};
+use faucet_core::sources::local::{Confinement, LocalSettings, WorkerRange};
 use faucet_core::sources::{Failure, Source};
 use faucet_core::worker::native::Cancelling;
 use tempfile::TempDir;
@@ -96,6 +96,8 @@ pub fn worker_settings(dir: &Path) -> LocalSettings {
             interrupt_timeout: PATIENCE,
         },
         preload: false,
+        shared_template: false,
+        confinement: Confinement::default(),
         boot_timeout: PATIENCE,
         max_requests: None,
         max_memory: None,

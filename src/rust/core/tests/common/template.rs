@@ -6,6 +6,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
+use faucet_core::sources::local::ForkOrder;
 use nix::sys::wait::{waitpid, WaitStatus};
 use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout, fork, setpgid, ForkResult, Pid};
 use rustix::net::{recvmsg, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
@@ -49,9 +50,8 @@ pub fn be_a_template(native: bool, manner: Manner) {
     }
     front.say("ready");
     while let Some(line) = front.line() {
-        let words: Vec<&str> = line.split(' ').collect();
-        match words[..] {
-            ["reap", pid] => {
+        match line.split_once(' ').expect("two words") {
+            ("reap", pid) => {
                 let pid = Pid::from_raw(pid.parse().expect("a pid"));
                 let end = match waitpid(pid, None).expect("a child") {
                     WaitStatus::Exited(_, code) => format!("code {code}"),
@@ -60,7 +60,9 @@ pub fn be_a_template(native: bool, manner: Manner) {
                 };
                 front.say(&format!("exited {pid} {end}"));
             }
-            ["fork", id, generation, port, socket] => {
+            ("fork", order) => {
+                let order = ForkOrder::parse(order).expect("an order");
+                let generation = order.generation;
                 let streams: Vec<OwnedFd> = front.streams.drain(..3).collect();
                 match manner {
                     Manner::Good | Manner::Serves => {}
@@ -84,10 +86,17 @@ pub fn be_a_template(native: bool, manner: Manner) {
                         drop(front);
                         become_worker(&streams);
                         std::env::remove_var("FAUCET_TEMPLATE");
-                        std::env::set_var("FAUCET_WORKER_ID", id);
-                        std::env::set_var("FAUCET_PORT", port);
-                        std::env::set_var("FAUCET_SOCKET", socket);
-                        println!("I am {id}");
+                        order.confined.apply().expect("confined");
+                        if let Some(dir) = &order.dir {
+                            std::env::set_current_dir(dir).expect("a folder");
+                        }
+                        for (name, value) in &order.env {
+                            std::env::set_var(name, value);
+                        }
+                        std::env::set_var("FAUCET_WORKER_ID", order.id.to_string());
+                        std::env::set_var("FAUCET_PORT", order.port.to_string());
+                        std::env::set_var("FAUCET_SOCKET", &order.socket);
+                        println!("I am {}", order.id);
                         return;
                     }
                 }

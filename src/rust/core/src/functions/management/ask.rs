@@ -83,7 +83,7 @@ impl Ask {
 }
 
 /// The paths of management, of which some have more behind them.
-const PATHS: [&str; 11] = [
+pub(super) const PATHS: [&str; 11] = [
     "/deploy",
     "/details",
     "/list",
@@ -151,9 +151,10 @@ impl Query {
             return Ok(Duration::ZERO);
         };
         let seconds = text.parse::<f64>().ok();
-        let wait = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-        wait.map(|wait| wait.min(LONGEST_WAIT))
-            .ok_or_else(|| bad("`wait` must be a number of seconds"))
+        let seconds = seconds.filter(|seconds| seconds.is_finite() && *seconds >= 0.0);
+        let seconds = seconds.ok_or_else(|| bad("`wait` must be a number of seconds"))?;
+        let most = LONGEST_WAIT.as_secs_f64();
+        Ok(Duration::from_secs_f64(seconds.min(most)))
     }
 
     fn end(self) -> Result<(), Told> {
@@ -273,9 +274,7 @@ impl Ask {
             }
             ("DELETE", "/agents", Some(agent)) => Self::RemoveAgent(agent.to_owned()),
             ("GET" | "HEAD", "/openapi.json", None) => Self::OpenApi,
-            (_, _, None) => return Err(wrong_method()),
-            ("GET" | "HEAD" | "PUT" | "DELETE", _, Some(_)) => return Err(wrong_method()),
-            _ => return Err(wrong_method()),
+            (_, first, rest) => return Err(Told::WrongMethod(methods(first, rest.is_some()))),
         };
         query.end()?;
         Ok(ask)
@@ -298,12 +297,16 @@ impl Ask {
     }
 }
 
-fn wrong_method() -> Told {
-    Told::refused(
-        StatusCode::METHOD_NOT_ALLOWED,
-        "method_not_allowed",
-        "this cannot be asked by that method",
-    )
+/// The methods of a path of management's: its first segment, and whether more is behind it.
+fn methods(first: &str, more: bool) -> &'static str {
+    match (first, more) {
+        ("/deploy" | "/rollback" | "/stop", _) => "POST",
+        ("/list" | "/agents", false) => "GET, HEAD, POST",
+        ("/agents", true) => "DELETE",
+        ("/bundles", false) => "PUT, POST",
+        ("/secrets", true) => "PUT, DELETE",
+        _ => "GET, HEAD",
+    }
 }
 
 #[cfg(test)]
@@ -318,6 +321,7 @@ mod tests {
                 status.as_u16(),
                 value["error"].as_str().unwrap_or_default().to_owned(),
             ),
+            Told::WrongMethod(allowed) => (405, allowed.to_owned()),
             _ => panic!("no error"),
         })
     }
@@ -364,6 +368,8 @@ mod tests {
             (deploy.action(), deploy.subject()),
             (Some("deploy"), "a".into())
         );
+        let long = ask("POST", "/rollback?wait=1e300", r#"{"name": "a"}"#);
+        assert!(matches!(long, Ask::Rollback { wait, .. } if wait == LONGEST_WAIT));
         let stop = ask("POST", "/stop", r#"{"name": "a", "remove": true}"#);
         assert!(matches!(stop, Ask::Stop { remove: true, .. }));
         assert!(matches!(ask("POST", "/list", ""), Ask::List(None)));
@@ -380,20 +386,11 @@ mod tests {
     #[test]
     fn what_cannot_is_named() {
         for (method, uri, body, status, expected) in [
-            (
-                "GET",
-                "/deploy",
-                "",
-                405,
-                "this cannot be asked by that method",
-            ),
-            (
-                "DELETE",
-                "/bundles/a",
-                "",
-                405,
-                "this cannot be asked by that method",
-            ),
+            ("GET", "/deploy", "", 405, "POST"),
+            ("DELETE", "/bundles/a", "", 405, "GET, HEAD"),
+            ("GET", "/bundles", "", 405, "PUT, POST"),
+            ("POST", "/secrets/a", "", 405, "PUT, DELETE"),
+            ("PUT", "/list", "", 405, "GET, HEAD, POST"),
             ("POST", "/deploy", "{}", 400, "`name` is missing"),
             (
                 "POST",

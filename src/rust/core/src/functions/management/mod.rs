@@ -230,6 +230,7 @@ fn note(audit: &Audit, client: &str, action: &str, subject: &str, told: &Told) {
         }
         Told::Nothing(status) => (status.as_u16(), ""),
         Told::Text(_) => (200, ""),
+        Told::WrongMethod(_) => (405, "method_not_allowed"),
     };
     audit.write(client, action, subject, status, message);
 }

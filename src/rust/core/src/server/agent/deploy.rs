@@ -22,7 +22,7 @@ use crate::server::request::PreparedPool;
 use crate::server::task::ServerTask;
 use crate::server::PoolSettings;
 use crate::sources::command::CommandSettings;
-use crate::sources::local::{LocalSettings, WorkerRange};
+use crate::sources::local::{Confinement, LocalSettings, WorkerRange};
 use crate::sources::replicas::{Settings as ReplicasSettings, Target};
 use crate::sources::{Command, Failure, Prepared, Source};
 
@@ -58,6 +58,8 @@ impl Agent {
             state.record.next = Some(version);
             state.record.last
         };
+        // The one before is given up, if it has not come so far.
+        function.settled.send_modify(|count| *count += 1);
         if let Err(error) = self.keep(&function).await {
             self.forget_next(&function, number);
             return Err(error);
@@ -131,9 +133,12 @@ impl Agent {
         let started = match self.task.get().and_then(std::sync::Weak::upgrade) {
             None => Err(Failure::stopping()),
             Some(task) => {
-                // Closed only with the agent.
-                let _start = self.starts.acquire().await;
-                self.start_version(function, &version, &task).await
+                let begin = self.starts.acquire();
+                tokio::select! {
+                    // Closed only with the agent.
+                    _start = begin => self.start_version(function, &version, &task).await,
+                    () = function.unwanted(number) => Err(Failure::unwanted()),
+                }
             }
         };
         match started {
@@ -195,6 +200,11 @@ impl Agent {
         if failure.class == "stopped" {
             // The agent ends: it is tried again when it is back.
             return;
+        }
+        if failure.class == "unwanted" {
+            // Another one is deployed next, or whoever stops it waits.
+            tracing::info!("version {number} is given up");
+            return self.clear(function, number);
         }
         tracing::error!(
             "version {number} could not be deployed: {}",
@@ -285,7 +295,7 @@ impl Agent {
             None => prepared,
         };
         let pool = task
-            .join(prepared, before.as_ref())
+            .join_unless(prepared, before.as_ref(), function.unwanted(version.number))
             .await
             .map_err(|mut failure| {
                 // The function is named wherever this is told.
@@ -334,6 +344,7 @@ impl Agent {
                 command: words.clone(),
                 dir: None,
                 env: self.environment(version)?,
+                confinement: self.confinement(definition),
                 workers: definition.workers.unwrap_or(WORKERS),
                 signature: Signature::of_command(&definition.options),
             }),
@@ -361,6 +372,8 @@ impl Agent {
         let mut local = LocalSettings {
             dir,
             workers: definition.workers.unwrap_or(WORKERS),
+            shared_template: self.settings.template.is_some(),
+            confinement: self.confinement(definition),
             ..self.settings.worker.clone()
         };
         local.env.extend(self.environment(version)?);
@@ -369,6 +382,11 @@ impl Agent {
                 .env
                 .insert("FAUCET_FUNCTION_FILE".into(), file.clone());
         }
+        if definition.stream {
+            local
+                .env
+                .insert("FAUCET_FUNCTION_STREAM".into(), "1".into());
+        }
         Ok(match &self.endpoint {
             Some(endpoint) => match Source::Local(local).listening_at(endpoint) {
                 Source::Local(local) => local,
@@ -376,6 +394,15 @@ impl Agent {
             },
             None => local,
         })
+    }
+
+    /// What its processes are kept to.
+    fn confinement(&self, definition: &Definition) -> Confinement {
+        Confinement {
+            user: self.settings.run_as.clone(),
+            memory: definition.memory,
+            cpu_time: definition.cpu_time,
+        }
     }
 
     /// What the processes of a version are told, and where its secrets are, which are written for that.
@@ -508,15 +535,22 @@ impl Agent {
     ) -> Told {
         let span = ops::pool_span(&route_of(&function.name));
         let work = async {
+            // What is on its way is not to come any more.
+            let last = {
+                let mut state = function.lock();
+                state.unwanted = state.record.last;
+                state.unwanted
+            };
+            function.settled.send_modify(|count| *count += 1);
             let _change = function.changing.lock().await;
             let (pool, number) = {
                 let mut state = function.lock();
                 let record = &mut state.record;
-                // What is on its way is not to come any more.
-                if record.current.is_none() {
-                    record.current = record.next.take();
+                let is_unwanted = |next: &Version| remove || next.number <= last;
+                if record.next.as_ref().is_some_and(is_unwanted) {
+                    let unwanted = record.next.take();
+                    record.current = record.current.take().or(unwanted);
                 }
-                record.next = None;
                 record.stopped = true;
                 let number = record.current.as_ref().map(|version| version.number);
                 (state.pool.take(), number)

@@ -17,6 +17,8 @@ pub(super) struct State {
     pub(super) record: Record,
     /// That of the current version.
     pub(super) pool: Option<Arc<Pool>>,
+    /// Versions up to this number are not to be deployed any more.
+    pub(super) unwanted: u64,
 }
 
 /// One function.
@@ -27,7 +29,7 @@ pub(super) struct Function {
     pub(super) writing: Mutex<()>,
     /// One change at a time.
     pub(super) changing: tokio::sync::Mutex<()>,
-    /// Rings when a change is over.
+    /// Rings when a change is over, or is not wanted any more.
     pub(super) settled: watch::Sender<u64>,
     pub(super) history: Arc<History>,
 }
@@ -36,7 +38,10 @@ impl Function {
     pub(super) fn new(name: Name, record: Record, history: Arc<History>) -> Self {
         Self {
             name,
-            state: Mutex::new(State { record, pool: None }),
+            state: Mutex::new(State {
+                record,
+                ..State::default()
+            }),
             writing: Mutex::default(),
             changing: tokio::sync::Mutex::default(),
             settled: watch::channel(0).0,
@@ -56,6 +61,21 @@ impl Function {
     pub(super) async fn settled(&self) {
         let mut settled = self.settled.subscribe();
         while self.record().status() == Status::Deploying {
+            if settled.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Waits until a version is not to be deployed any more: another one is, or none.
+    pub(super) async fn unwanted(&self, number: u64) {
+        let mut settled = self.settled.subscribe();
+        let is_wanted = || {
+            let state = self.lock();
+            let next = state.record.next.as_ref();
+            number > state.unwanted && next.is_some_and(|next| next.number == number)
+        };
+        while is_wanted() {
             if settled.changed().await.is_err() {
                 return;
             }

@@ -19,7 +19,6 @@ use tokio::sync::{mpsc, watch, Semaphore};
 use self::exposed::Exposed;
 use self::function::Function;
 use self::record::Record;
-use self::store::{Store, UploadFailed};
 use super::task::ServerTask;
 use crate::body::Buffered;
 use crate::endpoint::Endpoint;
@@ -32,6 +31,7 @@ use crate::sources::local::Resources;
 use crate::sources::Failure;
 
 pub use self::settings::AgentSettings;
+pub(super) use self::store::{Store, UploadFailed};
 
 /// How many functions are started at the same time: each start takes a processor.
 const STARTS_AT_ONCE: usize = 4;
@@ -169,6 +169,10 @@ impl Agent {
         );
         let _ = task.front.management.set(Arc::new(manager));
         task.share(self.resources.clone());
+        if let Some(template) = &settings.template {
+            self.resources
+                .share_template(template.clone(), self.log.clone());
+        }
         self.resume(task);
         Ok(())
     }
@@ -389,7 +393,7 @@ fn unknown(name: &str) -> Told {
     )
 }
 
-fn storage(error: &std::io::Error) -> Told {
+pub(super) fn storage(error: &std::io::Error) -> Told {
     let why = SystemError(error);
     tracing::error!("the state folder cannot be written: {why}");
     Told::refused(
@@ -399,12 +403,12 @@ fn storage(error: &std::io::Error) -> Told {
     )
 }
 
-fn internal(message: &str) -> Told {
+pub(super) fn internal(message: &str) -> Told {
     tracing::error!("{message}");
     Told::refused(StatusCode::INTERNAL_SERVER_ERROR, "internal", message)
 }
 
-fn set_aside(log: &Log, what: &str, broken: &crate::functions::Broken) {
+pub(super) fn set_aside(log: &Log, what: &str, broken: &crate::functions::Broken) {
     let text = format!(
         "the record of {what} `{}` cannot be read and is set aside as {}: {}",
         broken.name,

@@ -16,6 +16,8 @@ pub struct AgentSettings {
     pub max_bundle: u64,
     /// How workers of functions are started: `dir` and what is the function's own are not set yet.
     pub worker: LocalSettings,
+    /// How the process is started that their workers are forked from; `None` for none.
+    pub template: Option<LocalSettings>,
     pub limits: PoolLimits,
     /// How long the version before may take to finish what it has; `None` for ever.
     pub drain_timeout: Option<Duration>,

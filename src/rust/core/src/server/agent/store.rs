@@ -98,7 +98,8 @@ impl Store {
         &self.root
     }
 
-    fn bundle(&self, digest: &str) -> PathBuf {
+    /// Where an archive is, if it was uploaded.
+    pub fn bundle(&self, digest: &str) -> PathBuf {
         self.root.join("bundles").join(format!("{digest}.tar.gz"))
     }
 

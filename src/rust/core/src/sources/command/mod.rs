@@ -14,7 +14,7 @@ mod programs;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::local::WorkerRange;
+use super::local::{Confinement, WorkerRange};
 use crate::functions::Signature;
 
 pub use pool::CommandPool;
@@ -30,6 +30,7 @@ pub struct CommandSettings {
     pub env: BTreeMap<String, String>,
     /// At most so many requests at a time. The least means nothing: between requests there is no process.
     pub workers: WorkerRange,
+    pub confinement: Confinement,
     /// The options that callers may give.
     pub signature: Signature,
 }

@@ -213,7 +213,7 @@ impl Commands {
 
     fn listen(&mut self) -> io::Result<PathBuf> {
         let resources = &self.program.resources;
-        let socket = resources.socket(resources.next_generation())?;
+        let socket = resources.socket(resources.next_generation(), None)?;
         let listening = Listening::bind(&socket)?;
         let terms = Terms {
             store: resources.store()?,

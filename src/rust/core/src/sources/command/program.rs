@@ -15,6 +15,7 @@ use super::CommandSettings;
 use crate::body::Buffered;
 use crate::environment::{SystemError, Variables};
 use crate::ops::Ops;
+use crate::sources::local::confinement::{Confined, Identity};
 use crate::sources::local::leftovers;
 use crate::sources::local::output::{Gate, Outlet};
 use crate::sources::local::process::{Exit, Process};
@@ -63,8 +64,11 @@ impl Program {
         started: oneshot::Sender<io::Result<Output>>,
     ) -> Option<(oneshot::Sender<Ended>, Ended)> {
         let start = async {
-            let temporary = self.resources.temporary(self.resources.next_generation())?;
-            let launch = self.launch(id, arguments, temporary.path());
+            let confined = self.settings.confinement.resolve_for_call()?;
+            let generation = self.resources.next_generation();
+            let owner = confined.identity.as_ref();
+            let temporary = self.resources.temporary(generation, owner)?;
+            let launch = self.launch(id, arguments, temporary.path(), confined);
             let outlet = Outlet {
                 name: self.ops.name_of(&format!("worker {id}")),
                 log: self.ops.log.clone(),
@@ -115,7 +119,13 @@ impl Program {
         Some((ended, how))
     }
 
-    fn launch(&self, id: u32, arguments: Vec<String>, temporary: &Path) -> Launch {
+    fn launch(
+        &self,
+        id: u32,
+        arguments: Vec<String>,
+        temporary: &Path,
+        confined: Confined,
+    ) -> Launch {
         let settings = &self.settings;
         let mut command = settings.command.clone();
         command.extend(arguments);
@@ -123,6 +133,7 @@ impl Program {
         if let Some(path) = temporary.to_str() {
             env.insert("TMPDIR".into(), path.into());
         }
+        env.extend(confined.identity.iter().flat_map(Identity::variables));
         env.extend(settings.env.clone());
         let (name, kind) = leftovers::KIND;
         env.insert(name.into(), kind.into());
@@ -133,6 +144,7 @@ impl Program {
             stdin: None,
             // Nobody could end it any more.
             orphaned: Signal::SIGKILL,
+            confined,
         }
     }
 

@@ -124,6 +124,7 @@ fn slots(
         remote: Some(cancel),
         peer: None,
         authority: AUTHORITY.into(),
+        pool: None,
         ready_path: None,
         exclusive: false,
     };

@@ -1,14 +1,15 @@
 //! A server's private folders among the system's temporary files: gone with the server, or else with the next one.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
 use tempfile::TempDir;
 
+use super::confinement::Identity;
 use super::leftovers;
 
 /// What the folders' names begin with; as many random characters follow.
@@ -57,6 +58,23 @@ impl Folder {
 
     pub fn path(&self) -> &Path {
         self.dir.path()
+    }
+
+    /// A private folder in this one; `owner`'s, if it is another user's. That user then may go through this one, but not look
+    /// into it, and nobody but that user and this one gets into the folder in it.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn inner(&mut self, name: &str, owner: Option<&Identity>) -> io::Result<PathBuf> {
+        self.ensure()?;
+        let path = self.path().join(name);
+        DirBuilder::new().mode(0o700).create(&path)?;
+        if let Some(owner) = owner {
+            fs::set_permissions(self.path(), Permissions::from_mode(0o711))?;
+            // Nobody else can have put anything in its place: this folder is ours.
+            nix::unistd::chown(&path, Some(owner.uid), Some(owner.gid))?;
+        }
+        Ok(path)
     }
 
     /// Makes another one if this one was removed, as by a worker or by whoever tidies up there. Not in the same place, which

@@ -2,6 +2,7 @@
 
 mod boot;
 mod budget;
+pub(super) mod confinement;
 mod death;
 mod folder;
 pub(super) mod leftovers;
@@ -12,13 +13,16 @@ mod position;
 pub(super) mod process;
 mod resources;
 pub(super) mod scratch;
+mod shared;
 mod sockets;
 pub(super) mod spawn;
 mod streams;
 mod supervisor;
 mod template;
+mod templates;
 
 pub use budget::Budget;
+pub use confinement::{Confined, Confinement, Identity};
 pub use folder::{leave, Hold};
 pub use memory::resident_memory;
 pub use resources::Resources;
@@ -26,11 +30,13 @@ pub use scratch::Scratch;
 pub use sockets::Sockets;
 pub use spawn::Spawner;
 pub use supervisor::Supervisor;
+pub use template::ForkOrder;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use self::boot::ReservedPort;
 use crate::ops::status::Kind;
 use crate::worker::native::Cancelling;
 
@@ -54,6 +60,9 @@ pub struct LocalSettings {
     pub cancelling: Cancelling,
     /// Whether workers are forked from a process that has loaded the app.
     pub preload: bool,
+    /// Whether they are forked from the template that all pools of the server share, while there is one: it has loaded no app.
+    pub shared_template: bool,
+    pub confinement: Confinement,
     pub boot_timeout: Duration,
     /// Requests after which a process is replaced, at the latest; `None` for never.
     pub max_requests: Option<u64>,
@@ -90,8 +99,16 @@ impl WorkerRange {
 }
 
 impl LocalSettings {
-    /// `worker_type` in the words of the setting.
-    fn worker_type_name(&self) -> &'static str {
-        self.worker_type.map_or("auto", Kind::name)
+    /// What every process is told: the worker of that number, a template as number 0.
+    fn process_env(&self, id: u32, port: &ReservedPort) -> BTreeMap<String, String> {
+        let mut env = self.env.clone();
+        let mut tell = |name: &str, value: String| env.insert(name.to_owned(), value);
+        // In the words of the setting.
+        let worker_type = self.worker_type.map_or("auto", Kind::name);
+        tell("FAUCET_WORKER_TYPE", worker_type.into());
+        tell("FAUCET_PORT", port.address.port().to_string());
+        tell("FAUCET_HOST", port.address.ip().to_string());
+        tell("FAUCET_WORKER_ID", id.to_string());
+        env
     }
 }

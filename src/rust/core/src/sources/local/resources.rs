@@ -6,11 +6,16 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::confinement::Identity;
 use super::scratch::Temporary;
-use super::{Budget, Scratch, Sockets, Spawner};
+use super::shared::SharedTemplate;
+use super::templates::Ready;
+use super::{Budget, LocalSettings, Scratch, Sockets, Spawner};
 use crate::body::Store;
 use crate::descriptors::Descriptors;
 use crate::environment::Environment;
+use crate::ops::log::Log;
+use crate::ops::status::TemplateStatus;
 
 /// Threads that open large bodies.
 const FILE_THREADS: usize = 2;
@@ -28,6 +33,8 @@ pub struct Resources {
     /// Made for the first pool whose requests are served here.
     store: Mutex<Option<Store>>,
     generations: AtomicU64,
+    /// What workers of all pools may be forked from.
+    template: Mutex<Option<SharedTemplate>>,
 }
 
 impl Resources {
@@ -49,6 +56,7 @@ impl Resources {
             store: Mutex::default(),
             scratch: Mutex::new(Some(Scratch::make(parent, others)?)),
             generations: AtomicU64::new(0),
+            template: Mutex::default(),
         })
     }
 
@@ -61,13 +69,13 @@ impl Resources {
     ///
     /// # Errors
     /// There can be no folder.
-    pub fn socket(&self, generation: u64) -> io::Result<PathBuf> {
+    pub fn socket(&self, generation: u64, owner: Option<&Identity>) -> io::Result<PathBuf> {
         let mut sockets = lock(&self.sockets);
         if sockets.is_none() {
             *sockets = Some(Sockets::make(&self.parent)?);
         }
         match &mut *sockets {
-            Some(sockets) => sockets.path(generation),
+            Some(sockets) => sockets.path(generation, owner),
             None => Err(gone()),
         }
     }
@@ -76,9 +84,9 @@ impl Resources {
     ///
     /// # Errors
     /// It cannot be made.
-    pub fn temporary(&self, generation: u64) -> io::Result<Temporary> {
+    pub fn temporary(&self, generation: u64, owner: Option<&Identity>) -> io::Result<Temporary> {
         match &mut *lock(&self.scratch) {
-            Some(scratch) => scratch.take(generation),
+            Some(scratch) => scratch.take(generation, owner),
             None => Err(gone()),
         }
     }
@@ -96,8 +104,35 @@ impl Resources {
         Ok(store.insert(new).clone())
     }
 
-    /// Waits until all folders that were given up are removed, but not for ever.
+    /// Starts what workers are forked from whose pools have `shared_template`, and looks after it until the end. `settings` say how:
+    /// what its process is told in `env` is what it loads. To be called once, in a runtime.
+    pub fn share_template(self: &Arc<Self>, settings: LocalSettings, log: Arc<Log>) {
+        *lock(&self.template) = Some(SharedTemplate::start(settings, self.clone(), log));
+    }
+
+    /// The shared template, if there is one that forks.
+    pub(super) fn shared_template(&self) -> Option<Ready> {
+        lock(&self.template).as_ref()?.ready()
+    }
+
+    /// The shared template does not answer.
+    pub(super) fn lose_shared_template(&self, serial: u64) {
+        if let Some(template) = &*lock(&self.template) {
+            template.lose(serial);
+        }
+    }
+
+    /// How the shared template is, if there is to be one.
+    pub fn template_status(&self) -> Option<TemplateStatus> {
+        lock(&self.template).as_ref()?.status()
+    }
+
+    /// Ends the shared template, and waits until all folders that were given up are removed, but not for ever.
     pub async fn end(&self) {
+        let template = lock(&self.template).take();
+        if let Some(template) = template {
+            template.end().await;
+        }
         let scratch = lock(&self.scratch).take();
         if let Some(scratch) = scratch {
             scratch.end().await;

@@ -3,15 +3,15 @@
 //! A process finds its own in `TMPDIR`, and so R's `tempdir()` is in it, and what its libraries and its children leave there
 //! goes with it, too, however it ends.
 
-use std::fs::{self, DirBuilder};
+use std::fs;
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use super::confinement::Identity;
 use super::folder::{sweep, Folder};
 use crate::signals;
 
@@ -54,14 +54,12 @@ impl Scratch {
         })
     }
 
-    /// A folder for the process of a generation.
+    /// A folder for the process of a generation, which is `owner`'s if it is another user's.
     ///
     /// # Errors
     /// It cannot be made.
-    pub fn take(&mut self, generation: u64) -> io::Result<Temporary> {
-        self.folder.ensure()?;
-        let path = self.folder.path().join(generation.to_string());
-        DirBuilder::new().mode(0o700).create(&path)?;
+    pub fn take(&mut self, generation: u64, owner: Option<&Identity>) -> io::Result<Temporary> {
+        let path = self.folder.inner(&generation.to_string(), owner)?;
         Ok(Temporary {
             path,
             removal: self.removal.clone(),
@@ -84,6 +82,12 @@ pub struct Temporary {
 impl Temporary {
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Where a process is to have its temporary files.
+    pub fn variable(&self) -> Option<(String, String)> {
+        let path = self.path.to_str()?;
+        Some(("TMPDIR".into(), path.into()))
     }
 }
 

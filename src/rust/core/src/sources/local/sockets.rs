@@ -1,10 +1,11 @@
 //! The folder that the workers' Unix sockets are in: nobody else's, and gone with the server.
 
-use std::fs::remove_file;
+use std::fs::{remove_dir_all, remove_file};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use super::confinement::Identity;
 use super::folder::{Folder, NAME};
 use crate::worker::native::control_path;
 
@@ -12,7 +13,10 @@ use crate::worker::native::control_path;
 const LONGEST: usize = 103;
 
 /// What a path has after the folder's: a generation, the name's end.
-const REST: usize = "/12345678901234567890.control".len();
+const REST: usize = "/12345678901234567890/s.control".len();
+
+/// The name of a socket in a folder of its own.
+const ALONE: &str = "s";
 
 /// Where the folder is if the path of the system's own temporary folder is too long.
 const SHORT: &str = "/tmp";
@@ -39,21 +43,33 @@ impl Sockets {
         }
     }
 
-    /// Where the process of a generation listens, if it is native.
+    /// Where the process of a generation listens, if it is native: one of another user (`owner`) in a folder of its own.
     ///
     /// # Errors
     /// The folder is gone, and there can be no other.
-    pub fn path(&mut self, generation: u64) -> io::Result<PathBuf> {
+    pub fn path(&mut self, generation: u64, owner: Option<&Identity>) -> io::Result<PathBuf> {
+        let name = generation.to_string();
+        if owner.is_some() {
+            return Ok(self.0.inner(&name, owner)?.join(ALONE));
+        }
         self.0.ensure()?;
-        Ok(self.0.path().join(generation.to_string()))
+        Ok(self.0.path().join(name))
     }
+}
+
+/// Lets another process listen there.
+pub fn unbind(socket: &Path) {
+    // Those that were never made are as good as gone.
+    let _ = remove_file(socket);
+    let _ = remove_file(control_path(socket));
 }
 
 /// Removes what a process that is gone has left.
 pub fn clear(socket: &Path) {
-    // Those that were never made are as good as gone.
-    let _ = remove_file(socket);
-    let _ = remove_file(control_path(socket));
+    unbind(socket);
+    if socket.file_name().is_some_and(|name| name == ALONE) {
+        let _ = socket.parent().map(remove_dir_all);
+    }
 }
 
 #[cfg(test)]
@@ -66,7 +82,7 @@ mod tests {
         let deep = deep.path().join("a-name-of-many-characters".repeat(4));
         std::fs::create_dir(&deep).expect("made");
         let mut sockets = Sockets::make(&deep).expect("a folder");
-        let socket = sockets.path(u64::MAX).expect("a path");
+        let socket = sockets.path(u64::MAX, None).expect("a path");
         assert!(control_path(&socket).as_os_str().len() <= LONGEST);
         let listener = std::os::unix::net::UnixListener::bind(&socket).expect("a socket");
         drop(listener);

@@ -17,12 +17,13 @@ use nix::sys::signal::{killpg, sigprocmask, SigHandler, SigSet, SigmaskHow, Sign
 use nix::unistd::Pid;
 use tokio::sync::oneshot;
 
+use super::confinement::Confined;
 use crate::environment::{Environment, Variables};
 use crate::signals;
 
 /// All that processes are told by their front. One that is itself a worker has been told the same by its own, and must not
 /// pass it on: its workers would serve another app, or end as other processes do.
-const TOLD: [&str; 19] = [
+const TOLD: [&str; 21] = [
     "FAUCET_APP",
     "FAUCET_CALL_TOKEN",
     "FAUCET_CPU_TIME",
@@ -30,9 +31,11 @@ const TOLD: [&str; 19] = [
     "FAUCET_FORK",
     "FAUCET_FUNCTION",
     "FAUCET_FUNCTION_FILE",
+    "FAUCET_FUNCTION_STREAM",
     "FAUCET_HOST",
     "FAUCET_LIB",
     "FAUCET_METRICS",
+    "FAUCET_PACKAGES",
     "FAUCET_PORT",
     "FAUCET_SECRETS",
     "FAUCET_SERVER_NAME",
@@ -64,6 +67,7 @@ pub struct Launch {
     pub stdin: Option<OwnedFd>,
     /// What it gets when the thread that has started it is gone, and so the server.
     pub orphaned: Signal,
+    pub confined: Confined,
 }
 
 struct Job {
@@ -125,6 +129,7 @@ fn spawn(launch: Launch, variables: &Variables, files: (u64, u64)) -> io::Result
         .ok_or_else(|| io::Error::other("the worker's command is empty"))?;
     let parent = nix::unistd::getpid();
     let orphaned = launch.orphaned;
+    let confined = launch.confined;
     let inherited = variables
         .iter()
         .filter(|(name, _)| !TOLD.iter().chain(&OF_SYSTEMD).any(|told| name == told))
@@ -161,6 +166,8 @@ fn spawn(launch: Launch, variables: &Variables, files: (u64, u64)) -> io::Result
                 nix::sys::signal::signal(signal, SigHandler::SigDfl)?;
             }
             setrlimit(Resource::RLIMIT_NOFILE, files.0, files.1)?;
+            // Before it asks for its parent's end: the system forgets that with another user.
+            confined.apply()?;
             #[cfg(any(target_os = "linux", target_os = "android"))]
             {
                 nix::sys::prctl::set_pdeathsig(orphaned)?;
@@ -255,6 +262,7 @@ mod tests {
             env: BTreeMap::from([("FAUCET_PORT".into(), "1".into())]),
             stdin: None,
             orphaned: Signal::SIGINT,
+            confined: Confined::default(),
         };
         let files = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
         let child = spawn(launch, &variables, files).expect("a process");

@@ -15,14 +15,13 @@
 //!   exited <pid> signal <n>          the other one
 //!
 //! front -> template
-//!   fork <id> <generation> <port> <socket>
+//!   fork <json>                      see ForkOrder
 //!   reap <pid>
 //! ```
 //!
 //! `ready` or `unable` is said once, first. With each `fork` come three descriptors (`SCM_RIGHTS`) for the
 //! worker's standard input, output and error. One read may return lines from before it as well, but the
-//! descriptors of one `fork` only: the reader keeps them in a queue, from which each `fork` takes three. The
-//! path is the rest of the line.
+//! descriptors of one `fork` only: the reader keeps them in a queue, from which each `fork` takes three.
 //!
 //! Before it says `born`, the template has closed its own copies of the three, and has made the child the
 //! leader of a process group, as the child does, too. A child closes the conversation, and nobody else has
@@ -33,33 +32,92 @@
 //! more, or that the front is gone: it ends. Its children live as long as their own standard input, which
 //! the front holds, and do not mind the template's end.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdStream;
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
 
 use rustix::net::{sendmsg, SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+use serde_json::{json, Value};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Interest};
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
+
+use super::confinement::Confined;
 
 /// How long a template may take for an answer.
 const ANSWER: Duration = Duration::from_secs(5);
 
 /// A worker to be born.
 pub struct Fork {
+    pub order: ForkOrder,
+    /// Its standard input, output and error.
+    pub streams: [OwnedFd; 3],
+}
+
+/// What a template is told of it:
+/// `{"id": 1, "generation": 7, "port": 4711, "socket": "/tmp/...", "dir": null, "env": {"TMPDIR": "/tmp/..."}, "confined": null}`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForkOrder {
     pub id: u32,
     pub generation: u64,
     pub port: u16,
     pub socket: PathBuf,
-    /// Its standard input, output and error.
-    pub streams: [OwnedFd; 3],
+    /// Where it runs; `None` for where the template does.
+    pub dir: Option<PathBuf>,
+    /// Added to its environment.
+    pub env: BTreeMap<String, String>,
+    pub confined: Confined,
+}
+
+impl ForkOrder {
+    /// In one line.
+    pub fn to_json(&self) -> Value {
+        let text = |path: &Path| path.to_string_lossy().into_owned();
+        let confined = match self.confined.is_none() {
+            true => Value::Null,
+            false => self.confined.to_json(),
+        };
+        json!({
+            "id": self.id,
+            "generation": self.generation,
+            "port": self.port,
+            "socket": text(&self.socket),
+            "dir": self.dir.as_deref().map(text),
+            "env": self.env,
+            "confined": confined,
+        })
+    }
+
+    /// `None` if it is no such JSON.
+    pub fn parse(json: &str) -> Option<Self> {
+        let order: Value = serde_json::from_str(json).ok()?;
+        let number = |name: &str| order.get(name)?.as_u64();
+        let env = order.get("env")?.as_object()?;
+        let variable =
+            |(name, value): (&String, &Value)| Some((name.clone(), value.as_str()?.to_owned()));
+        Some(Self {
+            id: number("id")?.try_into().ok()?,
+            generation: number("generation")?,
+            port: number("port")?.try_into().ok()?,
+            socket: order.get("socket")?.as_str()?.into(),
+            dir: match order.get("dir")? {
+                Value::Null => None,
+                dir => Some(dir.as_str()?.into()),
+            },
+            env: env.iter().map(variable).collect::<Option<_>>()?,
+            confined: match order.get("confined")? {
+                Value::Null => Confined::default(),
+                confined => Confined::from_json(confined)?,
+            },
+        })
+    }
 }
 
 /// Why there is no child.
@@ -150,7 +208,7 @@ impl Conversation {
                     let sent = match order {
                         None => return,
                         Some(Order::Fork(fork, answer)) => {
-                            waiting.births.insert(fork.generation, answer);
+                            waiting.births.insert(fork.order.generation, answer);
                             send_fork(&mut writer, fork).await
                         }
                         Some(Order::Reap(pid, answer)) => {
@@ -249,11 +307,7 @@ impl Said {
 /// The line and, with its first byte, the descriptors. A template that is gone is an error, no signal: the
 /// server's threads block those.
 async fn send_fork(writer: &mut OwnedWriteHalf, fork: Fork) -> io::Result<()> {
-    let socket = fork.socket.display();
-    let line = format!(
-        "fork {} {} {} {socket}\n",
-        fork.id, fork.generation, fork.port
-    );
+    let line = format!("fork {}\n", fork.order.to_json());
     let stream: &UnixStream = writer.as_ref();
     let sent = loop {
         stream.writable().await?;
@@ -277,6 +331,35 @@ async fn send_fork(writer: &mut OwnedWriteHalf, fork: Fork) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn orders_are_read_as_they_were_written() {
+        let order = ForkOrder {
+            id: 3,
+            generation: u64::MAX,
+            port: 4711,
+            socket: "/tmp/a b/7".into(),
+            dir: Some("/srv/\"quoted\"".into()),
+            env: [("A".to_owned(), "b\nc".to_owned())].into(),
+            confined: Confined {
+                cpu_time: None,
+                identity: None,
+                memory: Some(1),
+            },
+        };
+        let line = order.to_json().to_string();
+        assert!(!line.contains('\n'), "{line}");
+        assert_eq!(ForkOrder::parse(&line), Some(order.clone()));
+        let plain = ForkOrder {
+            dir: None,
+            confined: Confined::default(),
+            ..order
+        };
+        assert_eq!(ForkOrder::parse(&plain.to_json().to_string()), Some(plain));
+        for bad in ["", "{}", "[]", "7 8 9 /tmp/a"] {
+            assert_eq!(ForkOrder::parse(bad), None, "{bad}");
+        }
+    }
 
     #[test]
     fn what_templates_say() {

@@ -1,6 +1,5 @@
 //! One member: an address, how it stands, and what is being done about it.
 
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -10,7 +9,7 @@ use tokio::task::AbortHandle;
 use crate::lock::MemberId;
 use crate::ops::status::State;
 use crate::sources::{backoff, Entry};
-use crate::worker::Worker;
+use crate::worker::{Address, Worker};
 
 /// Between two looks at a member that cannot be reached.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -70,7 +69,7 @@ impl Doubt {
 /// One member.
 pub struct Member {
     pub id: u32,
-    pub address: SocketAddr,
+    pub address: Address,
     pub worker: Arc<Worker>,
     /// Absent until it has joined.
     pub place: Option<MemberId>,
@@ -90,7 +89,7 @@ pub struct Member {
 }
 
 impl Member {
-    pub fn new(id: u32, address: SocketAddr, worker: Arc<Worker>, doubt: Doubt) -> Self {
+    pub fn new(id: u32, address: Address, worker: Arc<Worker>, doubt: Doubt) -> Self {
         Self {
             id,
             address,

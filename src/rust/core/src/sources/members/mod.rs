@@ -1,16 +1,17 @@
 //! Workers on other machines: who is known, and what is done when something happens to one.
 
 mod awaited;
+mod joining;
 mod member;
 mod slots;
 mod turns;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::Future;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::header::HeaderValue;
 use tokio::sync::{mpsc, Semaphore};
 
 use self::awaited::Awaited;
@@ -24,9 +25,6 @@ use crate::worker::{Address, Report, Unwanted, Worker};
 /// How many members are looked at in the same moment.
 const LOOKS_AT_ONCE: usize = 64;
 
-/// Of so many members that are found at once, each has a line in the log when it joins.
-const FEW: usize = 16;
-
 /// How long tunnels may take to close when the server stops.
 const TUNNEL_GRACE: Duration = Duration::from_secs(5);
 
@@ -35,10 +33,12 @@ pub struct Usage {
     pub slots: u32,
     /// Whether they are reached over a network, and then whether requests that nobody waits for may be broken off.
     pub remote: Option<bool>,
-    /// If they are reached with TLS.
+    /// If they are reached with TLS, and it is the same for all.
     pub peer: Option<Peer>,
     /// What our own requests have as their `Host`.
     pub authority: String,
+    /// The name of the pool there that they are members for, where there may be several.
+    pub pool: Option<HeaderValue>,
     pub ready_path: Option<String>,
     /// Whether all addresses lead to the same process.
     pub exclusive: bool,
@@ -77,8 +77,9 @@ pub struct Members {
     roster: Arc<Roster>,
     events: mpsc::UnboundedSender<(u64, Event)>,
     members: BTreeMap<u64, Member>,
-    by_address: HashMap<SocketAddr, u64>,
-    wanted: BTreeSet<SocketAddr>,
+    by_address: HashMap<Address, u64>,
+    /// Each with whom hands are to be shaken there, if that is its own.
+    wanted: BTreeMap<Address, Option<Peer>>,
     next: u64,
     /// Numbers of slots that are gone, to be used again.
     free_ids: BTreeSet<u32>,
@@ -106,7 +107,7 @@ impl Members {
             events,
             members: BTreeMap::new(),
             by_address: HashMap::new(),
-            wanted: BTreeSet::new(),
+            wanted: BTreeMap::new(),
             next: 0,
             free_ids: BTreeSet::new(),
             awaited: Awaited::default(),
@@ -127,70 +128,9 @@ impl Members {
         self.refusal.as_deref()
     }
 
-    /// Has a member at each of these addresses and at no other; how many are new, and how many leave.
-    pub fn want(&mut self, wanted: BTreeSet<SocketAddr>) -> (usize, usize) {
-        let gone: Vec<u64> = self
-            .members
-            .iter()
-            .filter(|(_, member)| !wanted.contains(&member.address))
-            .filter(|(_, member)| member.standing != Standing::Leaving)
-            .map(|(key, _)| *key)
-            .collect();
-        let new = wanted.difference(&self.wanted).count();
-        self.wanted = wanted;
-        for key in &gone {
-            self.leave(*key);
-        }
-        self.join_missing();
-        (new, gone.len())
-    }
-
-    /// A member that leaves keeps its address until it is gone: its process must not have two locks.
-    fn join_missing(&mut self) {
-        if self.usage.exclusive && !self.members.is_empty() {
-            return;
-        }
-        let missing: Vec<SocketAddr> = self
-            .wanted
-            .iter()
-            .filter(|address| !self.by_address.contains_key(address))
-            .copied()
-            .collect();
-        let few = missing.len() <= FEW;
-        for address in missing {
-            let key = self.add(address);
-            if let (true, Some(member)) = (few, self.members.get_mut(&key)) {
-                member.announced = true;
-            }
-            self.look_at(key);
-        }
-    }
-
-    /// Adds a member that is there for certain.
-    pub fn enter_unseen(&mut self, address: SocketAddr) {
-        let key = self.add(address);
-        self.wanted.insert(address);
-        self.enter(key);
-    }
-
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.members.is_empty()
-    }
-
-    fn add(&mut self, address: SocketAddr) -> u64 {
-        let key = self.next;
-        self.next += 1;
-        let id = u32::try_from(self.next).unwrap_or(u32::MAX);
-        let (mut worker, doubt) = self.worker(id, key, Address::Tcp(address));
-        if let Some(cancel) = self.usage.remote {
-            worker = worker.with_remote(Remote::new(cancel).with_peer(self.usage.peer.clone()));
-        }
-        let member = Member::new(id, address, Arc::new(worker), doubt);
-        self.roster.put(member.entry());
-        self.members.insert(key, member);
-        self.by_address.insert(address, key);
-        key
     }
 
     fn worker(&self, id: u32, key: u64, address: Address) -> (Worker, Doubt) {

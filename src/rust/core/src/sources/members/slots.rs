@@ -20,7 +20,7 @@ impl Members {
         let (worker, doubt) = self.worker(id, key, Address::Dialled(peer));
         let remote = Remote::of_slot(self.usage.remote.unwrap_or(true));
         let worker = worker.with_remote(remote).with_dialled(slot);
-        let mut member = Member::new(id, peer, Arc::new(worker), doubt);
+        let mut member = Member::new(id, Address::Dialled(peer), Arc::new(worker), doubt);
         member.enter(self.table.add(member.worker.clone(), 1));
         self.roster.put(member.entry());
         self.members.insert(key, member);

@@ -32,6 +32,7 @@ use crate::clock::until;
 use crate::ops::status::{LookupState, LookupStatus};
 use crate::ops::Ops;
 use crate::tls::{ClientTls, Peer};
+use crate::worker::Address;
 
 /// Records that live shorter are not looked up more often, and after a failure the next lookup comes this soon.
 const SHORTEST_REFRESH: Duration = Duration::from_secs(5);
@@ -124,6 +125,7 @@ impl Replicas {
                 .and_then(Option::as_ref)
                 .map(|tls| Peer::new(tls.clone(), settings.target.host_name())),
             authority: settings.target.authority().to_owned(),
+            pool: None,
             ready_path: settings.ready_path.clone(),
             exclusive: *settings.target.host() == Host::Loopback,
         };
@@ -275,7 +277,11 @@ impl Replicas {
         let target = &self.settings.target;
         let count = addresses.len();
         let first = self.state == LookupState::Pending;
-        let (new, gone) = self.members.want(addresses);
+        let (new, gone) = self.members.want(
+            addresses
+                .into_iter()
+                .map(|address| (Address::Tcp(address), None)),
+        );
         if new + gone > 0 && !target.is_address() {
             let plural = if count == 1 { "" } else { "es" };
             let change = match (new, gone) {

@@ -26,13 +26,13 @@ use tokio::sync::mpsc;
 use self::ending::STOP_GRACE;
 use self::growth::Growth;
 use self::member::{BootProblem, FirstFailure, Member, Reason};
-use self::preload::{LoadFailure, Preload};
 use self::recycle::MEMORY_LOOK;
 use self::rollout::Rollout;
 use self::scaling::{Demand, Scaling};
 use self::start::{ForkFailure, ForkedWorker};
 use super::position::{Due, Place, Position};
 use super::process::{Exit, Process};
+use super::templates::{News, Templates};
 use super::{LocalSettings, Resources};
 use crate::lock::Table;
 use crate::ops::status::{Kind, State};
@@ -66,9 +66,7 @@ enum Event {
     LookAtIdle,
     /// What a worker needs, in bytes.
     Weighed(u64),
-    TemplateLoaded(u64, Result<(), LoadFailure>),
-    TemplateExited(u64, Exit),
-    TemplateDue(Due),
+    Template(News),
 }
 
 /// Owns the worker processes of one pool.
@@ -90,7 +88,7 @@ pub struct Supervisor {
     failing: bool,
     /// It was said that `max_memory` is too small.
     warned_of_memory: bool,
-    preload: Preload,
+    preload: Templates,
     rollout: Option<Rollout>,
     growth: Vec<Growth>,
     scaling: Scaling,
@@ -135,7 +133,7 @@ impl Supervisor {
             first_failures: Vec::new(),
             failing: false,
             warned_of_memory: false,
-            preload: Preload::default(),
+            preload: Templates::default(),
             rollout: None,
             growth: Vec::new(),
             scaling: Scaling::new(),
@@ -169,7 +167,7 @@ impl Supervisor {
     }
 
     fn is_over(&self) -> bool {
-        self.stopping.is_some() && self.members.is_empty() && self.preload.running.is_empty()
+        self.stopping.is_some() && self.members.is_empty() && self.preload.are_gone()
     }
 
     async fn handle(&mut self, event: Event) {
@@ -211,9 +209,7 @@ impl Supervisor {
             Event::LookForRoom => self.look_for_room(),
             Event::LookAtIdle => self.look_at_idle(),
             Event::Weighed(bytes) => self.weighed(bytes),
-            Event::TemplateLoaded(serial, loaded) => self.template_loaded(serial, loaded).await,
-            Event::TemplateExited(serial, exit) => self.template_exited(serial, exit).await,
-            Event::TemplateDue(due) => self.template_due(due).await,
+            Event::Template(news) => self.template_news(news).await,
         }
     }
 
@@ -282,8 +278,11 @@ impl Supervisor {
             }
         }
         entries.sort_by_key(|entry| (entry.id, entry.generation));
-        let max_failures = self.settings.max_failures;
-        self.roster.set(entries, self.preload.status(max_failures));
+        let template = match self.settings.shared_template {
+            true => self.resources.template_status(),
+            false => self.preload.status(self.settings.max_failures),
+        };
+        self.roster.set(entries, template);
         self.ops.log.ring();
     }
 }

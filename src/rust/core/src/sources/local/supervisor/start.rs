@@ -21,11 +21,12 @@ use crate::sources::local::listening;
 use crate::sources::local::output::{Gate, Outlet};
 use crate::sources::local::position::{Place, Position};
 use crate::sources::local::process::{Exit, Process};
-use crate::sources::local::scratch::Temporary;
 use crate::sources::local::sockets;
 use crate::sources::local::spawn::Launch;
 use crate::sources::local::streams::Streams;
-use crate::sources::local::template::{Fork, ForkFailed};
+use crate::sources::local::template::{Fork, ForkFailed, ForkOrder};
+use crate::sources::local::templates::{why_not_started, Ready};
+use crate::sources::local::{Confined, Identity};
 use crate::sources::Failure;
 use crate::worker::{native, Address, Native, Report, Worker};
 
@@ -45,6 +46,8 @@ pub(super) type ForkedWorker = (Process, oneshot::Receiver<Exit>);
 pub(super) struct ForkFailure {
     /// The template that was asked.
     serial: u64,
+    /// Whether it is that of all pools.
+    shared: bool,
     failed: ForkFailed,
 }
 
@@ -85,11 +88,13 @@ impl Supervisor {
         generation: u64,
         replaces: Option<(u64, Reason)>,
     ) -> io::Result<Member> {
+        let confined = self.settings.confinement.resolve()?;
+        let owner = confined.identity.as_ref();
         let socket = match self.settings.worker_type {
             Some(Kind::Http) => None,
-            _ => Some(self.resources.socket(generation)?),
+            _ => Some(self.resources.socket(generation, owner)?),
         };
-        let temporary = self.resources.temporary(generation)?;
+        let temporary = self.resources.temporary(generation, owner)?;
         let counts = app_metrics::path_in(temporary.path());
         let mut member = Member {
             id,
@@ -115,15 +120,35 @@ impl Supervisor {
             requests_seen: 0,
             problem: None,
         };
-        match (self.preload.template(), member.socket.clone()) {
-            (Some((serial, line, temporary)), Some(socket)) => {
+        let shared = self.settings.shared_template && !reads_at_start(&self.settings.dir);
+        let template = match shared {
+            true => self.resources.shared_template(),
+            false => self.preload.ready(),
+        };
+        match (template, member.socket.clone()) {
+            (Some(template), Some(socket)) => {
+                let Ready {
+                    serial,
+                    line,
+                    temporary,
+                } = template;
                 member.inherited = Some(temporary);
                 let (streams, its_streams) = Streams::new()?;
-                let fork = Fork {
+                let order = ForkOrder {
                     id,
                     generation,
                     port: member.port.address.port(),
                     socket,
+                    dir: shared.then(|| self.settings.dir.clone()),
+                    env: match shared {
+                        true => self.env_of(&member, &confined),
+                        // The rest is the template's.
+                        false => own_env(&member),
+                    },
+                    confined,
+                };
+                let fork = Fork {
+                    order,
                     streams: its_streams,
                 };
                 let (sender, outlet) = (self.sender.clone(), self.outlet(&member));
@@ -133,34 +158,34 @@ impl Supervisor {
                             .map_err(|error| ForkFailed::Refused(SystemError(&error).to_string())),
                         Err(failed) => Err(failed),
                     };
+                    let failure = |failed| ForkFailure {
+                        serial,
+                        shared,
+                        failed,
+                    };
                     // Fails only when the supervisor is gone, and then it ends with its process.
-                    let _ = sender.send(Event::Forked(
-                        generation,
-                        born.map_err(|failed| ForkFailure { serial, failed }),
-                    ));
+                    let _ = sender.send(Event::Forked(generation, born.map_err(failure)));
                 });
             }
-            _ => self.spawn(generation, &mut member).await?,
+            _ => self.spawn(generation, &mut member, confined).await?,
         }
         Ok(member)
     }
 
     /// Starts an ordinary process.
-    async fn spawn(&self, generation: u64, member: &mut Member) -> io::Result<()> {
-        let mut env = self.worker_env(member.id, &member.port);
-        if let Some(socket) = &member.socket {
-            env.insert("FAUCET_SOCKET".into(), socket.display().to_string());
-        }
-        env.extend(temporary_env(&member.temporary));
-        if let Some(counts) = app_metrics::path_in(member.temporary.path()).to_str() {
-            env.insert("FAUCET_METRICS".into(), counts.into());
-        }
+    async fn spawn(
+        &self,
+        generation: u64,
+        member: &mut Member,
+        confined: Confined,
+    ) -> io::Result<()> {
         let launch = Launch {
             command: self.settings.command.clone(),
             dir: self.settings.dir.clone(),
-            env,
+            env: self.env_of(member, &confined),
             stdin: None,
             orphaned: Signal::SIGINT,
+            confined,
         };
         let outlet = self.outlet(member);
         let (process, exit) = Process::start(&self.resources.spawner, launch, &outlet).await?;
@@ -174,6 +199,12 @@ impl Supervisor {
         );
         member.process = Some(process);
         Ok(())
+    }
+
+    /// The same for one that was not forked.
+    async fn spawn_again(&self, generation: u64, member: &mut Member) -> io::Result<()> {
+        let confined = self.settings.confinement.resolve()?;
+        self.spawn(generation, member, confined).await
     }
 
     /// Where its lines go.
@@ -193,16 +224,15 @@ impl Supervisor {
         }
     }
 
-    /// What every process is told.
-    pub(super) fn worker_env(&self, id: u32, port: &ReservedPort) -> BTreeMap<String, String> {
-        let mut env = self.settings.env.clone();
-        env.insert(
-            "FAUCET_WORKER_TYPE".into(),
-            self.settings.worker_type_name().into(),
-        );
-        env.insert("FAUCET_PORT".into(), port.address.port().to_string());
-        env.insert("FAUCET_HOST".into(), port.address.ip().to_string());
-        env.insert("FAUCET_WORKER_ID".into(), id.to_string());
+    /// What a worker is told.
+    fn env_of(&self, member: &Member, confined: &Confined) -> BTreeMap<String, String> {
+        let mut env = self.settings.process_env(member.id, &member.port);
+        env.extend(self.settings.confinement.variables());
+        env.extend(confined.identity.iter().flat_map(Identity::variables));
+        if let Some(socket) = &member.socket {
+            env.insert("FAUCET_SOCKET".into(), socket.display().to_string());
+        }
+        env.extend(own_env(member));
         env
     }
 
@@ -295,9 +325,16 @@ impl Supervisor {
                 member.process = Some(process);
                 self.members.insert(generation, member);
             }
-            Err(ForkFailure { serial, failed }) => {
+            Err(ForkFailure {
+                serial,
+                shared,
+                failed,
+            }) => {
                 if matches!(failed, ForkFailed::Silent) {
-                    self.lose_template(serial, "does not answer and is replaced");
+                    match shared {
+                        true => self.resources.lose_shared_template(serial),
+                        false => self.lose_template(serial, "does not answer and is replaced"),
+                    }
                 }
                 if !wanted {
                     return;
@@ -305,10 +342,10 @@ impl Supervisor {
                 tracing::warn!(worker = member.id, "could not be forked: {failed}");
                 if let Some(socket) = &member.socket {
                     // A child that nobody got to know may have come as far as this; it ends with its streams.
-                    sockets::clear(socket);
+                    sockets::unbind(socket);
                 }
                 member.inherited = None;
-                match self.spawn(generation, &mut member).await {
+                match self.spawn_again(generation, &mut member).await {
                     Ok(()) => {
                         self.members.insert(generation, member);
                     }
@@ -461,23 +498,23 @@ fn port_of(addresses: &[Address]) -> Option<u16> {
     })
 }
 
-/// Where a process is to have its temporary files.
-pub(super) fn temporary_env(temporary: &Temporary) -> Option<(String, String)> {
-    let path = temporary.path().to_str()?;
-    Some(("TMPDIR".into(), path.into()))
+/// Whether R reads files in this folder when it starts, as `renv` has them: only an ordinary process does.
+fn reads_at_start(dir: &Path) -> bool {
+    [".Rprofile", ".Renviron"]
+        .iter()
+        .any(|file| dir.join(file).exists())
+}
+
+/// What is in the folder of a worker's own.
+fn own_env(member: &Member) -> BTreeMap<String, String> {
+    let mut env: BTreeMap<_, _> = member.temporary.variable().into_iter().collect();
+    if let Some(counts) = app_metrics::path_in(member.temporary.path()).to_str() {
+        env.insert("FAUCET_METRICS".into(), counts.into());
+    }
+    env
 }
 
 fn not_started(id: u32, dir: &Path, error: &io::Error) -> Failure {
     let why = why_not_started(dir, error);
     Failure::new("boot", format!("Worker {id} could not be started: {why}."))
-}
-
-/// The system does not say which file is missing.
-pub(super) fn why_not_started(dir: &Path, error: &io::Error) -> String {
-    let error = SystemError(error);
-    if dir.is_dir() {
-        error.to_string()
-    } else {
-        format!("{error} ({} is gone)", dir.display())
-    }
 }

@@ -9,7 +9,7 @@ use crate::ops::log::Log;
 use crate::ops::metrics::Metrics;
 use crate::sources::local::boot::ReservedPort;
 use crate::sources::local::output::Gate;
-use crate::sources::local::WorkerRange;
+use crate::sources::local::{Confinement, WorkerRange};
 use crate::worker::native::Cancelling;
 use crate::worker::Unwanted;
 
@@ -28,6 +28,8 @@ async fn supervisor() -> (Supervisor, Arc<Worker>) {
             interrupt_timeout: Duration::from_secs(5),
         },
         preload: false,
+        shared_template: false,
+        confinement: Confinement::default(),
         boot_timeout: Duration::from_secs(5),
         max_requests: None,
         max_memory: None,
@@ -52,7 +54,7 @@ async fn supervisor() -> (Supervisor, Arc<Worker>) {
     let environment = Environment::read();
     let resources = Arc::new(Resources::prepare(&environment, None).expect("a folder"));
     let generation = resources.next_generation();
-    let temporary = resources.temporary(generation).expect("a folder");
+    let temporary = resources.temporary(generation, None).expect("a folder");
     let counted = context
         .ops
         .metrics

@@ -1,0 +1,32 @@
+//! Why there is no answer to a request of ours.
+
+use std::time::Duration;
+
+/// Each message is a sentence without its subject, the server's address: "cannot be reached: ...".
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ClientError {
+    /// Nothing was sent.
+    #[error("cannot be reached: {0}")]
+    Connect(String),
+    #[error("has not answered completely within {} s", .0.as_secs_f64())]
+    Timeout(Duration),
+    #[error("has not answered properly: {0}")]
+    Answer(String),
+    #[error("has answered with more than {0} bytes")]
+    TooLarge(u64),
+    /// Of what is sent.
+    #[error("was not sent all: {0}")]
+    File(String),
+}
+
+impl ClientError {
+    /// The R condition's class, after `faucet_error_`.
+    pub fn class(&self) -> &'static str {
+        match self {
+            Self::Connect(_) => "connect",
+            Self::Timeout(_) => "timeout",
+            Self::Answer(_) | Self::TooLarge(_) => "answer",
+            Self::File(_) => "file",
+        }
+    }
+}

@@ -1,0 +1,436 @@
+//! What a proxy answers those who manage functions.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use hyper::StatusCode;
+use serde_json::{json, Map, Value};
+
+use super::{route_of, Proxy};
+use crate::body::Buffered;
+use crate::front::Told;
+use crate::functions::fleet::{Agent, AgentName, Function, Refusal, Standing, Status};
+use crate::functions::management::{openapi, Ask, Deployments, Telling};
+use crate::functions::{BadSecret, Code, Definition, Name};
+use crate::server::agent::{internal, storage, UploadFailed};
+
+pub(super) fn refused(refusal: &Refusal) -> Told {
+    let (status, cause) = match refusal {
+        Refusal::NoFunction(_) => (StatusCode::NOT_FOUND, "no_function"),
+        Refusal::NoAgent(_) => (StatusCode::NOT_FOUND, "no_agent"),
+        Refusal::NoPrevious(_) => (StatusCode::CONFLICT, "no_previous"),
+    };
+    Told::refused(status, cause, refusal.to_string())
+}
+
+impl Deployments for Proxy {
+    fn tell(self: Arc<Self>, ask: Ask, base: String, body: Buffered) -> Telling {
+        Box::pin(async move {
+            match ask {
+                Ask::Deploy { definitions, wait } => {
+                    self.deploy_all(definitions, wait, &base).await
+                }
+                Ask::Rollback { name, wait } => {
+                    let begun = self.fleet().roll_back(&name, SystemTime::now());
+                    match begun {
+                        Err(refusal) => refused(&refusal),
+                        Ok(_) => match self.saved_and_settled(vec![name.clone()], wait).await {
+                            Err(error) => storage(&error),
+                            Ok(()) => Told::ok(self.short(&name, &base)),
+                        },
+                    }
+                }
+                Ask::Stop { name, remove } => self.stop(name, remove, &base).await,
+                Ask::Details(name) => self.details(name.as_deref(), &base),
+                Ask::List(agent) => self.list(agent.as_deref(), &base),
+                Ask::Log {
+                    name,
+                    lines,
+                    follow,
+                } => self.log(&name, lines, follow, &base).await,
+                Ask::HasBundle(digest) => match self.store.has_bundle(&digest) {
+                    true => Told::ok(json!({ "bundle": digest })),
+                    false => Told::refused(
+                        StatusCode::NOT_FOUND,
+                        "no_bundle",
+                        "there is no such bundle",
+                    ),
+                },
+                Ask::PutBundle => self.keep_bundle(body).await,
+                Ask::Secrets => {
+                    let secrets = self.secrets();
+                    Told::ok(secrets.names().map(Name::as_str).collect())
+                }
+                Ask::PutSecret(name) => self.put_secret(name, body).await,
+                Ask::DeleteSecret(name) => self.delete_secret(name).await,
+                Ask::Agents => self.tell_agents(),
+                Ask::AddAgent(agent) => self.add(&agent).await,
+                Ask::RemoveAgent(agent) => self.dismiss(&agent).await,
+                Ask::OpenApi => Told::ok(openapi(&base)),
+            }
+        })
+    }
+
+    fn close(&self) {
+        self.closing.send_replace(true);
+    }
+}
+
+impl Proxy {
+    async fn deploy_all(
+        self: Arc<Self>,
+        definitions: Vec<Definition>,
+        wait: Duration,
+        base: &str,
+    ) -> Told {
+        for definition in &definitions {
+            match &definition.code {
+                Code::Bundle(digest) if !self.store.has_bundle(digest) => {
+                    let error = format!("`{}`: this bundle was not uploaded", definition.name);
+                    let json = json!({"error": error, "field": "bundle"});
+                    return Told::Json(StatusCode::BAD_REQUEST, Some("bad_definition"), json);
+                }
+                _ => {}
+            }
+        }
+        let mut names = Vec::new();
+        for definition in definitions {
+            let name = definition.name.clone();
+            let begun = self.fleet().deploy(definition, SystemTime::now());
+            if let Err(refusal) = begun {
+                self.ring();
+                return refused(&refusal);
+            }
+            names.push(name);
+        }
+        if let Err(error) = self.saved_and_settled(names.clone(), wait).await {
+            return storage(&error);
+        }
+        Told::ok(names.iter().map(|name| self.short(name, base)).collect())
+    }
+
+    /// Has written down what is to be, and waits for it until `wait` is over.
+    async fn saved_and_settled(
+        self: &Arc<Self>,
+        names: Vec<Name>,
+        wait: Duration,
+    ) -> std::io::Result<()> {
+        let mut changes = self.changes.subscribe();
+        self.save().await?;
+        self.ring();
+        let mut closing = self.closing.subscribe();
+        let settled = async {
+            while !names.iter().all(|name| self.is_settled(name)) {
+                if changes.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            _ = tokio::time::timeout(wait, settled) => {}
+            _ = closing.wait_for(|closing| *closing) => {}
+        }
+        Ok(())
+    }
+
+    /// Whether there is nothing to be waited for: one that is deployed is served here, too.
+    fn is_settled(&self, name: &Name) -> bool {
+        let status = {
+            let fleet = self.fleet();
+            let Ok(function) = fleet.function(name.as_str()) else {
+                return true;
+            };
+            fleet.status(function).0
+        };
+        match status {
+            Status::Deployed => self.pools().contains_key(name),
+            status => status.is_settled(),
+        }
+    }
+
+    async fn stop(self: Arc<Self>, name: Name, remove: bool, base: &str) -> Told {
+        let mut short = self.short(&name, base);
+        if let Err(refusal) = self.fleet().stop(&name, remove) {
+            return refused(&refusal);
+        }
+        if let Err(error) = self.save().await {
+            return storage(&error);
+        }
+        // Once this is told, it is not served any more.
+        let mut changes = self.changes.subscribe();
+        self.ring();
+        let mut closing = self.closing.subscribe();
+        while self.pools().contains_key(&name) {
+            tokio::select! {
+                _ = changes.changed() => {}
+                _ = closing.wait_for(|closing| *closing) => break,
+            }
+        }
+        short["status"] = Status::Stopped.name().into();
+        if remove {
+            short["removed"] = true.into();
+        }
+        Told::ok(short)
+    }
+
+    /// What lists have of a function. `base` is how the client has called this server.
+    pub(super) fn short(&self, name: &Name, base: &str) -> Value {
+        let fleet = self.fleet();
+        let Ok(function) = fleet.function(name.as_str()) else {
+            return json!({"name": name.as_str(), "status": Status::Stopped.name()});
+        };
+        let (status, message) = fleet.status(function);
+        let proxy = base.split_once("://").map_or(base, |(_, rest)| rest);
+        let agents: Vec<&str> = function.agents().map(AgentName::as_str).collect();
+        let mut short = json!({
+            "name": name.as_str(),
+            "status": status.name(),
+            "url": format!("{base}{}", route_of(name)),
+            "proxy": proxy,
+            "atAgent": agents.join(", "),
+            "version": function.version,
+        });
+        if let (Some(message), Some(fields)) = (message, short.as_object_mut()) {
+            // What it has printed is below.
+            let mut lines = message.lines();
+            fields.insert("message".into(), lines.next().unwrap_or_default().into());
+            fields.insert("lines".into(), lines.collect());
+        }
+        short
+    }
+
+    fn details_of(&self, name: &Name, base: &str) -> Value {
+        let mut details = self.short(name, base);
+        let fleet = self.fleet();
+        let Ok(function) = fleet.function(name.as_str()) else {
+            return details;
+        };
+        let reports: Vec<&Value> = function
+            .agents()
+            .filter_map(|agent| Some(&fleet.agents().get(agent)?.functions.get(name)?.report))
+            .collect();
+        let sum = |field: &str| -> u64 {
+            let numbers = reports.iter().filter_map(|report| report[field].as_u64());
+            numbers.sum()
+        };
+        let signature = reports.iter().find(|report| !report["signature"].is_null());
+        let replicas: Vec<Value> = function
+            .agents()
+            .map(|agent| {
+                let (status, message) = fleet.status_at(agent, function);
+                json!({"agent": agent.as_str(), "status": status.name(), "message": message})
+            })
+            .collect();
+        let more = json!({
+            "definition": function.definition.to_json(),
+            "signature": signature.map(|report| report["signature"].clone()),
+            "deployed": humantime::format_rfc3339_seconds(function.deployed).to_string(),
+            "previous": function.previous.as_ref().map(|_| function.version.saturating_sub(1)),
+            "workers": sum("workers"),
+            "queue": sum("queue"),
+            "requests": sum("requests"),
+            "replicas": replicas,
+        });
+        if let (Some(details), Value::Object(more)) = (details.as_object_mut(), more) {
+            details.extend(more);
+        }
+        details
+    }
+
+    fn names(&self, of: impl Fn(&Function) -> bool) -> Vec<Name> {
+        let fleet = self.fleet();
+        let functions = fleet.functions().filter(|(_, function)| of(function));
+        functions.map(|(name, _)| name.clone()).collect()
+    }
+
+    fn details(&self, name: Option<&str>, base: &str) -> Told {
+        let names = match name {
+            None => self.names(|_| true),
+            Some(name) => match self.fleet().function(name) {
+                Ok(function) => vec![function.definition.name.clone()],
+                Err(refusal) => return refused(&refusal),
+            },
+        };
+        let names = names.iter();
+        Told::ok(names.map(|name| self.details_of(name, base)).collect())
+    }
+
+    fn list(&self, agent: Option<&str>, base: &str) -> Told {
+        let names = match agent {
+            None => self.names(|_| true),
+            Some(text) => match self.known(text) {
+                Ok(agent) => self.names(|function| function.agents().any(|at| *at == agent)),
+                Err(refusal) => return refused(&refusal),
+            },
+        };
+        let names = names.iter();
+        Told::ok(names.map(|name| self.short(name, base)).collect())
+    }
+
+    async fn keep_bundle(self: Arc<Self>, body: Buffered) -> Told {
+        let kept = tokio::task::spawn_blocking(move || {
+            let kept = self.store.keep_bundle(&body)?;
+            let used: Vec<String> = {
+                let fleet = self.fleet();
+                let definitions = fleet.functions().flat_map(|(_, function)| {
+                    std::iter::once(&function.definition).chain(&function.previous)
+                });
+                let bundles = definitions.filter_map(|definition| match &definition.code {
+                    Code::Bundle(digest) => Some(digest.clone()),
+                    _ => None,
+                });
+                bundles.collect()
+            };
+            self.store
+                .tidy_bundles(|digest| used.iter().any(|used| used == digest));
+            Ok::<_, UploadFailed>(kept)
+        });
+        match kept.await {
+            Ok(Ok(digest)) => Told::ok(json!({ "bundle": digest, "status": "uploaded" })),
+            Ok(Err(UploadFailed::System(error))) => storage(&error),
+            Ok(Err(problem)) => {
+                Told::refused(StatusCode::BAD_REQUEST, "bad_bundle", problem.to_string())
+            }
+            Err(error) => internal(&error.to_string()),
+        }
+    }
+
+    async fn put_secret(self: Arc<Self>, name: Name, body: Buffered) -> Told {
+        let mut value = vec![0; usize::try_from(body.len()).unwrap_or_default()];
+        if body.copy_to(0, &mut value).is_err() {
+            return internal("the secret cannot be read");
+        }
+        let (proxy, its) = (self.clone(), name.clone());
+        let set = tokio::task::spawn_blocking(move || {
+            let changed = proxy.secrets().set(its.clone(), value)?;
+            if changed {
+                proxy.fleet().secret_set(its);
+            }
+            Ok::<_, BadSecret>(changed)
+        });
+        match set.await {
+            Ok(Ok(changed)) => {
+                self.ring();
+                Told::ok(json!({"secret": name.as_str(), "changed": changed}))
+            }
+            Ok(Err(BadSecret::System(error))) => storage(&error),
+            Ok(Err(problem)) => {
+                Told::refused(StatusCode::BAD_REQUEST, "bad_secret", problem.to_string())
+            }
+            Err(error) => internal(&error.to_string()),
+        }
+    }
+
+    async fn delete_secret(self: Arc<Self>, name: Name) -> Told {
+        let users =
+            self.names(|function| function.wanted && function.definition.secrets.contains(&name));
+        if !users.is_empty() {
+            let users: Vec<&str> = users.iter().map(Name::as_str).collect();
+            let users = users.join(", ");
+            let message = format!("secret `{name}` is declared by {users}: stop these first");
+            return Told::refused(StatusCode::CONFLICT, "secret_in_use", message);
+        }
+        let (proxy, its) = (self.clone(), name.clone());
+        let removed = tokio::task::spawn_blocking(move || proxy.secrets().remove(&its));
+        match removed.await {
+            Ok(Ok(true)) => {
+                self.fleet().secret_removed(&name);
+                self.ring();
+                Told::ok(json!({"secret": name.as_str(), "deleted": true}))
+            }
+            Ok(Ok(false)) => {
+                let message = format!("there is no secret `{name}`");
+                Told::refused(StatusCode::NOT_FOUND, "no_secret", message)
+            }
+            Ok(Err(error)) => storage(&error),
+            Err(error) => internal(&error.to_string()),
+        }
+    }
+
+    /// An agent that there is.
+    fn known(&self, text: &str) -> Result<AgentName, Refusal> {
+        let decoded = percent_encoding::percent_decode_str(text).decode_utf8_lossy();
+        let name = AgentName::parse(&decoded).ok();
+        name.filter(|name| self.fleet().agents().contains_key(name))
+            .ok_or_else(|| Refusal::NoAgent(decoded.into_owned()))
+    }
+
+    fn tell_agent(&self, name: &AgentName, agent: &Agent) -> Value {
+        let sum = |field: &str| -> u64 {
+            let reports = agent.functions.values();
+            let numbers = reports.filter_map(|seen| seen.report[field].as_u64());
+            numbers.sum()
+        };
+        let (status, since) = match agent.standing {
+            Standing::Up => ("up", None),
+            Standing::Unknown(since) => ("unknown", Some(since)),
+            Standing::Down(since) => ("down", Some(since)),
+        };
+        let mut told = Map::new();
+        told.insert("agent".into(), name.as_str().into());
+        told.insert("status".into(), status.into());
+        told.insert("functions".into(), agent.functions.len().into());
+        told.insert("workers".into(), sum("workers").into());
+        if let Some(since) = since {
+            let seconds = since.elapsed().as_secs_f64();
+            told.insert("seconds".into(), seconds.into());
+        }
+        if let Some(trouble) = &agent.trouble {
+            told.insert("message".into(), trouble.as_str().into());
+        }
+        told.into()
+    }
+
+    fn tell_agents(&self) -> Told {
+        let fleet = self.fleet();
+        let agents = fleet.agents().iter();
+        Told::ok(
+            agents
+                .map(|(name, agent)| self.tell_agent(name, agent))
+                .collect(),
+        )
+    }
+
+    async fn add(self: Arc<Self>, text: &str) -> Told {
+        let name = match AgentName::of_address(text) {
+            Ok(name) => name,
+            Err(problem) => {
+                let json = json!({"error": format!("`agent`: {problem}"), "field": "agent"});
+                return Told::Json(StatusCode::BAD_REQUEST, Some("bad_request"), json);
+            }
+        };
+        let (proxy, its) = (self.clone(), name.clone());
+        let kept = tokio::task::spawn_blocking(move || proxy.agents.write(its.as_str(), b"{}"));
+        match kept.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return storage(&error),
+            Err(error) => return internal(&error.to_string()),
+        }
+        let new = self.fleet().add_agent(name.clone(), Instant::now());
+        if new {
+            self.watch(name.clone());
+        }
+        self.ring();
+        Told::ok(json!({"agent": name.as_str(), "new": new}))
+    }
+
+    async fn dismiss(self: Arc<Self>, text: &str) -> Told {
+        let name = match self.known(text) {
+            Ok(name) => name,
+            Err(refusal) => return refused(&refusal),
+        };
+        let (proxy, its) = (self.clone(), name.clone());
+        let removed = tokio::task::spawn_blocking(move || proxy.agents.remove(its.as_str()));
+        match removed.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return storage(&error),
+            Err(error) => return internal(&error.to_string()),
+        }
+        if let Err(refusal) = self.fleet().remove_agent(&name) {
+            return refused(&refusal);
+        }
+        self.addresses().remove(&name);
+        self.ring();
+        Told::ok(json!({"agent": name.as_str(), "removed": true}))
+    }
+}
