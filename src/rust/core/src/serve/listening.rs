@@ -29,8 +29,8 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// Sockets at which a front may connect. Dropped, they are removed.
 pub(crate) struct Listening {
     path: PathBuf,
-    http: StdListener,
-    control: StdListener,
+    /// Until they are served.
+    sockets: Option<(StdListener, StdListener)>,
 }
 
 /// What is the same for all requests there.
@@ -56,8 +56,7 @@ impl Listening {
         let http = listen(path)?;
         Ok(Self {
             path: path.to_owned(),
-            http,
-            control,
+            sockets: Some((http, control)),
         })
     }
 
@@ -65,9 +64,16 @@ impl Listening {
     ///
     /// # Errors
     /// The runtime cannot have the sockets.
-    pub(crate) async fn serve<H: Handler>(&self, handler: Arc<H>, terms: Terms) -> io::Result<()> {
-        let http = UnixListener::from_std(self.http.try_clone()?)?;
-        let control = UnixListener::from_std(self.control.try_clone()?)?;
+    pub(crate) async fn serve<H: Handler>(
+        mut self,
+        handler: Arc<H>,
+        terms: Terms,
+    ) -> io::Result<()> {
+        let Some((http, control)) = self.sockets.take() else {
+            return Ok(());
+        };
+        let http = UnixListener::from_std(http)?;
+        let control = UnixListener::from_std(control)?;
         let mut tasks = JoinSet::new();
         loop {
             tokio::select! {

@@ -55,7 +55,7 @@ impl Server {
         };
         let thread = signals::start_thread("faucet-serve", signals::STACK, move || {
             let dispatcher = Closing(served);
-            run(&dispatcher.0, terms, &listening, stopped);
+            run(&dispatcher.0, terms, listening, stopped);
         })?;
         Ok(Self {
             dispatcher,
@@ -94,7 +94,7 @@ impl Drop for Closing {
 fn run(
     dispatcher: &Arc<Dispatcher>,
     terms: Terms,
-    listening: &Listening,
+    listening: Listening,
     stopped: oneshot::Receiver<()>,
 ) {
     let runtime = match tokio::runtime::Builder::new_current_thread()

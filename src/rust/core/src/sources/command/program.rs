@@ -16,6 +16,7 @@ use crate::body::Buffered;
 use crate::environment::{SystemError, Variables};
 use crate::ops::Ops;
 use crate::sources::local::confinement::{Confined, Identity};
+use crate::sources::local::leftovers;
 use crate::sources::local::output::{Gate, Outlet};
 use crate::sources::local::process::{Exit, Process};
 use crate::sources::local::spawn::Launch;
@@ -134,6 +135,8 @@ impl Program {
         }
         env.extend(confined.identity.iter().flat_map(Identity::variables));
         env.extend(settings.env.clone());
+        let (name, kind) = leftovers::KIND;
+        env.insert(name.into(), kind.into());
         Launch {
             command,
             dir: settings.dir.clone().unwrap_or_else(|| temporary.to_owned()),

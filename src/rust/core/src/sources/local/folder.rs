@@ -10,6 +10,7 @@ use nix::fcntl::{Flock, FlockArg};
 use tempfile::TempDir;
 
 use super::confinement::Identity;
+use super::leftovers;
 
 /// What the folders' names begin with; as many random characters follow.
 const PREFIX: &str = "faucet.";
@@ -145,7 +146,7 @@ fn is_marked(folder: &Path) -> bool {
             .is_ok_and(|metadata| metadata.is_file() && is_own(&metadata))
 }
 
-/// Removes the folders in `parent` that servers have left which were killed.
+/// Removes the folders in `parent` that servers have left which were killed, and ends what they have run for requests.
 pub fn sweep(parent: &Path) {
     let Ok(entries) = fs::read_dir(parent) else {
         return;
@@ -154,6 +155,7 @@ pub fn sweep(parent: &Path) {
         if is_marked(&folder) {
             // Held until all is removed.
             if let Ok(_lock) = lock(&folder) {
+                leftovers::end(&folder);
                 // What cannot be removed stays.
                 let _ = fs::remove_dir_all(&folder);
             }

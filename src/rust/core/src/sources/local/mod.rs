@@ -5,6 +5,7 @@ mod budget;
 pub(super) mod confinement;
 mod death;
 mod folder;
+pub(super) mod leftovers;
 mod listening;
 mod memory;
 pub(super) mod output;
