@@ -38,6 +38,7 @@ fn pool(number: usize) -> PoolSettings {
         route: Route::parse(&format!("/{number}")).expect("a route"),
         limits: PoolLimits::default(),
         source: Source::Command(CommandSettings {
+            confinement: Default::default(),
             command: vec!["sh".into(), "-c".into(), script],
             dir: None,
             env: [].into(),

@@ -342,7 +342,6 @@ mod tests {
             dir: Some("/srv/\"quoted\"".into()),
             env: [("A".to_owned(), "b\nc".to_owned())].into(),
             confined: Confined {
-                cpu_time: None,
                 identity: None,
                 memory: Some(1),
                 cpu_time: None,
