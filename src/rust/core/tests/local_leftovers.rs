@@ -89,9 +89,12 @@ fn the_temporary_files_of_a_worker_that_is_killed_go_with_it() {
 #[test]
 fn what_forked_workers_share_stays_until_the_last_of_them_is_gone() {
     let local = Local::ready(2, "native", |settings| settings.local.preload = true);
-    // The template's, as those who are forked from it do not know of their own here.
-    let shared = temporary(&local);
     let (first, workers) = (template(&local), local.pids(State::Ready));
+    let told = std::fs::read(format!("/proc/{first}/environ")).expect("it runs");
+    let told = String::from_utf8_lossy(&told).into_owned();
+    let mut told = told.split('\0');
+    let shared = told.find_map(|told| told.strip_prefix("TMPDIR="));
+    let shared = std::path::PathBuf::from(shared.expect("a folder of its own"));
     slay(first);
     wait_until("another template is ready", || {
         let template = local.status().template.expect("a template");
