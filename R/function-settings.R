@@ -20,8 +20,8 @@ function_definitions <- function() {
     state_dir = agent_setting(
       "path", function() own_state("agent"),
       paste(
-        "Directory where an agent or a proxy keeps what is deployed, secrets (encrypted), and `audit.log`, a line for each change.",
-        "It is made if it is not there. One of them at a time may have it."
+        "Directory where an agent or a proxy keeps what is deployed, secrets (encrypted), and `audit.log`, a line for each",
+        "change. It is made if it is not there. One of them at a time may have it."
       ),
       shown = "`agent`, or `proxy`, in `tools::R_user_dir(\"faucet\", \"data\")`", verbs = function_verbs,
       defaults = list(run_proxy = function() own_state("proxy"))
@@ -29,7 +29,8 @@ function_definitions <- function() {
     agents = proxy_setting(
       "agents", NULL,
       paste(
-        "Agents, `\"host:port\"` each, or `\"https://host:port\"` if they speak TLS: then all of them. More can join while it runs."
+        "Agents, `\"host:port\"` each, or `\"https://host:port\"` if they speak TLS: then all of them. More can join while it",
+        "runs."
       ),
       null = TRUE, shown = "none"
     ),
@@ -59,8 +60,8 @@ function_definitions <- function() {
     packages = agent_setting(
       "strings", character(),
       paste(
-        "Packages that are loaded once, in a process that workers of functions are forked from: a function that uses them is there",
-        "at once. They must bear to be forked, as most do that have no threads."
+        "Packages that are loaded once, in a process that workers of functions are forked from: a function that uses them is",
+        "there at once. They must bear to be forked, as most do that have no threads."
       ),
       shown = "none"
     ),

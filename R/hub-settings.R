@@ -42,8 +42,8 @@ hub_definitions <- function() {
     hub = setting(
       "hubs", NULL,
       paste(
-        "Hubs to offer slots to; of `run_agent()`, proxies to dial. A name with several addresses is a hub at each of them, and is",
-        "looked up every 5 seconds."
+        "Hubs to offer slots to; of `run_agent()`, proxies to dial. A name with several addresses is a hub at each of them, and",
+        "is looked up every 5 seconds."
       ),
       null = TRUE, shown = "none: `run_worker()` has to be given one", verbs = dialling_verbs,
       elsewhere = "{.fun run_worker} offers the workers of a machine to hubs, and {.fun run_agent} dials proxies."

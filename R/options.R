@@ -432,8 +432,8 @@ setting_variables <- function(name, definition = setting_definitions()[[name]]) 
 
 #' All settings of a server
 #'
-#' Every setting is an argument of [run()], [run_k8s()], [run_hub()], [run_worker()], [run_agent()] or [run_proxy()], or of several of
-#' them, by its name.
+#' Every setting is an argument of [run()], [run_k8s()], [run_hub()], [run_worker()], [run_agent()] or [run_proxy()], or of
+#' several of them, by its name.
 #' One that is not given is looked for in R's options and then in the environment, so that the same code runs with other
 #' settings elsewhere: argument, then `options(faucet.NAME = )`, then the environment variable `FAUCET_NAME`, then the
 #' default. For `port` there is one more place before the default: the environment variable `PORT`, if it is a whole number

@@ -1,13 +1,15 @@
 #' Serve the functions of several agents at one address
 #'
-#' `run_proxy()` starts a server before agents, each of which [run_agent()] started on a machine of its own or on this one. Functions
-#' are deployed to the proxy as to an agent, by [deploy()]; it chooses an agent for each, and a request to `/functions/NAME` goes to a
-#' free worker of that function on any of them, one at a time, first come, first served over all.
+#' `run_proxy()` starts a server before agents, each of which [run_agent()] started on a machine of its own or on this one.
+#' Functions are deployed to the proxy as to an agent, by [deploy()]; it chooses an agent for each, and a request to
+#' `/functions/NAME` goes to a free worker of that function on any of them, one at a time, first come, first served over all.
 #'
 #' @section Agents that come and go:
-#' Each agent is looked at about once a second. With `deploy(replicas = n)` a function is on `n` agents, those with most room first.
+#' Each agent is looked at about once a second. With `deploy(replicas = n)` a function is on `n` agents, those with most room
+#' first.
 #' The functions of an agent that does not answer for `agent_grace` are started elsewhere, and given up there when it is back.
-#' `POST /agents` with `{"agent": "host:port"}` lets an agent join while the proxy runs, and `DELETE /agents/host:port` lets it leave.
+#' `POST /agents` with `{"agent": "host:port"}` lets an agent join while the proxy runs, and `DELETE /agents/host:port` lets it
+#' leave.
 #' What is deployed, and which agents there are, is kept in `state_dir`. With `agent_port`, agents that cannot be reached dial in
 #' there: `run_agent(hub = )`.
 #'
@@ -23,9 +25,9 @@
 #' @param agents Agents, as `"host:port"`; or `"https://host:port"`, then all of them.
 #' @param port Port to listen on, by default 9002. `0` takes any free one: see the handle's `$url`.
 #' @param state_dir Directory where everything is kept that the proxy has to know when it comes back.
-#' @param ... Further settings, by name: see [`faucet-options`]. There are `agent_grace`, `agent_port`, `agent_token`, `ca`, `call_token`,
-#'   `insecure` and `tls`; limits and times (`queue`, `queue_timeout`, `timeout`, `max_body`); operation (`admin_port`, `access_log`)
-#'   and `quiet`.
+#' @param ... Further settings, by name: see [`faucet-options`]. There are `agent_grace`, `agent_port`, `agent_token`, `ca`,
+#'   `call_token`, `insecure` and `tls`; limits and times (`queue`, `queue_timeout`, `timeout`, `max_body`); operation
+#'   (`admin_port`, `access_log`) and `quiet`.
 #'
 #' @inherit run_agent return
 #' @inheritSection run_agent Error conditions

@@ -1,6 +1,9 @@
 //! Why there is no answer to a request of ours.
 
+use std::io;
 use std::time::Duration;
+
+use crate::environment::SystemError;
 
 /// Each message is a sentence without its subject, the server's address: "cannot be reached: ...".
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -28,5 +31,19 @@ impl ClientError {
             Self::Answer(_) | Self::TooLarge(_) => "answer",
             Self::File(_) => "file",
         }
+    }
+}
+
+/// Why a connection could not be had, within a sentence.
+pub(crate) fn told(error: &io::Error) -> String {
+    SystemError(error).to_string().to_lowercase()
+}
+
+/// Why there is no answer on it, within a sentence.
+pub(crate) fn unfit(error: &hyper::Error) -> String {
+    if error.is_parse() {
+        "it does not speak HTTP".to_owned()
+    } else {
+        "it has closed the connection".to_owned()
     }
 }

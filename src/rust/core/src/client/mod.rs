@@ -14,5 +14,6 @@ mod tests;
 pub use address::ServerAddress;
 pub use body::RequestBody;
 pub use error::ClientError;
+pub(crate) use error::{told, unfit};
 pub use exchange::{Exchange, ExchangeLimits, Head, Polled};
 pub use send::{Answer, Client, Outgoing};

@@ -1,6 +1,5 @@
 //! One request, and its answer as it comes.
 
-use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,9 +16,8 @@ use tokio::task::AbortHandle;
 
 use super::address::Place;
 use super::body::Unreadable;
-use super::{ClientError, RequestBody, ServerAddress};
+use super::{told, unfit, ClientError, RequestBody, ServerAddress};
 use crate::client_stream::ClientStream;
-use crate::environment::SystemError;
 use crate::sources::replicas::{look_up, Host, Target};
 use crate::tls::ClientTls;
 use crate::token::Token;
@@ -229,18 +227,6 @@ impl Answer {
             body.extend_from_slice(&data);
         }
         Ok(body)
-    }
-}
-
-fn told(error: &io::Error) -> String {
-    SystemError(error).to_string().to_lowercase()
-}
-
-fn unfit(error: &hyper::Error) -> String {
-    if error.is_parse() {
-        "it does not speak HTTP".to_owned()
-    } else {
-        "it has closed the connection".to_owned()
     }
 }
 

@@ -14,8 +14,8 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use super::{HubAddress, OffersSettings};
+use crate::client::{told, unfit};
 use crate::client_stream::ClientStream;
-use crate::environment::SystemError;
 use crate::ops::printable;
 use crate::sources::hub::{NAME, PATH, PROTOCOL, ROUTE};
 use crate::tls::ClientTls;
@@ -141,16 +141,4 @@ async fn refusal(response: Response<Incoming>) -> String {
         Some(printable::one_line(error.to_owned()))
     });
     explained.unwrap_or_else(|| format!("it answers {status}, as no hub does"))
-}
-
-fn told(error: &io::Error) -> String {
-    SystemError(error).to_string().to_lowercase()
-}
-
-fn unfit(error: &hyper::Error) -> String {
-    if error.is_parse() {
-        "it does not speak HTTP".to_owned()
-    } else {
-        "it has closed the connection".to_owned()
-    }
 }

@@ -6,6 +6,7 @@ mod changes;
 mod drain;
 mod handle;
 mod hub;
+mod kept;
 mod listen;
 mod notify;
 mod proxy;

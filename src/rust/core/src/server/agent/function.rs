@@ -6,7 +6,8 @@ use std::time::SystemTime;
 use serde_json::{json, Value};
 use tokio::sync::watch;
 
-use super::record::{Record, Status, Version};
+use super::record::{Record, Version};
+use crate::functions::fleet::Status;
 use crate::functions::{Name, Signature};
 use crate::ops::History;
 use crate::pool::Pool;

@@ -3,9 +3,9 @@
 mod deploy;
 mod exposed;
 mod function;
+mod prepare;
 mod record;
 mod settings;
-mod store;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
@@ -19,23 +19,26 @@ use tokio::sync::{mpsc, watch, Semaphore};
 use self::exposed::Exposed;
 use self::function::Function;
 use self::record::Record;
+use super::kept::{self, route_of, set_aside, storage, Store};
 use super::task::ServerTask;
 use crate::body::Buffered;
 use crate::endpoint::Endpoint;
 use crate::environment::SystemError;
 use crate::front::Told;
 use crate::functions::management::{Ask, Audit, Deployments, Manager, Telling};
-use crate::functions::{BadSecret, Name, Records, Secrets};
+use crate::functions::{Name, Records, Secrets};
 use crate::offers::Calls;
 use crate::ops::log::Log;
-use crate::sources::local::Resources;
+use crate::sources::local::{Resources, WorkerRange};
 use crate::sources::Failure;
 
 pub use self::settings::AgentSettings;
-pub(super) use self::store::{Store, UploadFailed};
 
 /// How many functions are started at the same time: each start takes a processor.
 const STARTS_AT_ONCE: usize = 4;
+
+/// Workers of a function that says nothing of it: none while nobody calls it.
+const WORKERS: WorkerRange = WorkerRange { min: 0, max: 1 };
 
 /// An agent's functions.
 pub struct Agent {
@@ -226,60 +229,31 @@ impl Agent {
     }
 
     async fn keep_bundle(self: Arc<Self>, body: Buffered) -> Told {
-        let kept = tokio::task::spawn_blocking(move || self.store.keep_bundle(&body)).await;
-        match kept {
-            Ok(Ok(digest)) => Told::ok(json!({ "bundle": digest, "status": "uploaded" })),
-            Ok(Err(UploadFailed::Bad(problem))) => Told::refused(
-                StatusCode::BAD_REQUEST,
-                "bad_bundle",
-                UploadFailed::Bad(problem).to_string(),
-            ),
-            Ok(Err(UploadFailed::System(error))) => storage(&error),
-            Err(error) => internal(&error.to_string()),
-        }
+        let kept = tokio::task::spawn_blocking(move || self.store.keep_bundle(&body));
+        kept::bundle_kept(kept.await)
     }
 
     async fn set_secret(self: Arc<Self>, name: Name, body: Buffered) -> Told {
-        let mut value = vec![0; usize::try_from(body.len()).unwrap_or_default()];
-        if body.copy_to(0, &mut value).is_err() {
-            return internal("the secret cannot be read");
-        }
+        let value = match kept::secret_sent(&body) {
+            Ok(value) => value,
+            Err(told) => return told,
+        };
         let (agent, its) = (self.clone(), name.clone());
         let set = tokio::task::spawn_blocking(move || agent.secrets().set(its, value)).await;
-        match set {
-            Ok(Ok(changed)) => {
-                if changed {
-                    self.secret_changed(&name);
-                }
-                Told::ok(json!({"secret": name.as_str(), "changed": changed}))
-            }
-            Ok(Err(BadSecret::System(error))) => storage(&error),
-            Ok(Err(problem)) => {
-                Told::refused(StatusCode::BAD_REQUEST, "bad_secret", problem.to_string())
-            }
-            Err(error) => internal(&error.to_string()),
+        if matches!(set, Ok(Ok(true))) {
+            self.secret_changed(&name);
         }
+        kept::secret_set(&name, set)
     }
 
     async fn delete_secret(self: Arc<Self>, name: Name) -> Told {
-        let users: Vec<String> = self.users_of(&name).map(|f| f.name.to_string()).collect();
-        if !users.is_empty() {
-            let users = users.join(", ");
-            let message = format!("secret `{name}` is declared by {users}: stop these first");
-            return Told::refused(StatusCode::CONFLICT, "secret_in_use", message);
+        let users = self.users_of(&name).map(|function| function.name.clone());
+        if let Some(refused) = kept::secret_in_use(&name, &users.collect::<Vec<_>>()) {
+            return refused;
         }
         let (agent, its) = (self, name.clone());
-        let removed = tokio::task::spawn_blocking(move || agent.secrets().remove(&its)).await;
-        match removed {
-            Ok(Ok(true)) => Told::ok(json!({"secret": name.as_str(), "deleted": true})),
-            Ok(Ok(false)) => Told::refused(
-                StatusCode::NOT_FOUND,
-                "no_secret",
-                format!("there is no secret `{name}`"),
-            ),
-            Ok(Err(error)) => storage(&error),
-            Err(error) => internal(&error.to_string()),
-        }
+        let removed = tokio::task::spawn_blocking(move || agent.secrets().remove(&its));
+        kept::secret_removed(&name, removed.await)
     }
 
     /// Functions that serve and have declared a secret.
@@ -357,19 +331,9 @@ impl Deployments for Agent {
                     lines,
                     follow,
                 } => self.log(&name, lines, follow, &base),
-                Ask::HasBundle(digest) => match self.store.has_bundle(&digest) {
-                    true => Told::ok(json!({ "bundle": digest })),
-                    false => Told::refused(
-                        StatusCode::NOT_FOUND,
-                        "no_bundle",
-                        "there is no such bundle",
-                    ),
-                },
+                Ask::HasBundle(digest) => kept::bundle_known(&self.store, &digest),
                 Ask::PutBundle => self.keep_bundle(body).await,
-                Ask::Secrets => {
-                    let secrets = self.secrets();
-                    Told::ok(secrets.names().map(Name::as_str).collect())
-                }
+                Ask::Secrets => kept::secret_names(&self.secrets()),
                 Ask::PutSecret(name) => self.set_secret(name, body).await,
                 Ask::DeleteSecret(name) => self.delete_secret(name).await,
                 Ask::Agents | Ask::AddAgent(_) | Ask::RemoveAgent(_) => Told::refused(
@@ -387,40 +351,10 @@ impl Deployments for Agent {
     }
 }
 
-/// The route of a function's pool.
-fn route_of(name: &Name) -> String {
-    format!("/functions/{name}")
-}
-
 fn unknown(name: &str) -> Told {
     Told::refused(
         StatusCode::NOT_FOUND,
         "no_function",
         format!("there is no function `{name}`"),
     )
-}
-
-pub(super) fn storage(error: &std::io::Error) -> Told {
-    let why = SystemError(error);
-    tracing::error!("the state folder cannot be written: {why}");
-    Told::refused(
-        StatusCode::INSUFFICIENT_STORAGE,
-        "storage",
-        format!("this cannot be kept: {why}"),
-    )
-}
-
-pub(super) fn internal(message: &str) -> Told {
-    tracing::error!("{message}");
-    Told::refused(StatusCode::INTERNAL_SERVER_ERROR, "internal", message)
-}
-
-pub(super) fn set_aside(log: &Log, what: &str, broken: &crate::functions::Broken) {
-    let text = format!(
-        "the record of {what} `{}` cannot be read and is set aside as {}: {}",
-        broken.name,
-        broken.path.display(),
-        broken.why
-    );
-    log.push(crate::ops::log::Kind::Event, crate::ops::log::ERROR, text);
 }

@@ -4,30 +4,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{json, Value};
 
+use crate::functions::fleet::Status;
 use crate::functions::{Definition, Signature};
-
-/// How far a function has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Status {
-    /// Its first version is being started, or the next one.
-    Deploying,
-    /// Its workers have answered.
-    Deployed,
-    Stopped,
-    /// It has no version that works.
-    Failed,
-}
-
-impl Status {
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Deploying => "deploying",
-            Self::Deployed => "deployed",
-            Self::Stopped => "stopped",
-            Self::Failed => "failed",
-        }
-    }
-}
 
 /// One version of a function.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,6 +36,11 @@ pub struct Record {
 }
 
 impl Record {
+    /// The same version is no longer to be deployed: it is, or it has failed.
+    pub fn drop_next(&mut self, number: u64) {
+        self.next = self.next.take().filter(|next| next.number != number);
+    }
+
     pub fn status(&self) -> Status {
         match (&self.next, &self.current) {
             (Some(_), _) => Status::Deploying,

@@ -6,13 +6,13 @@ use std::time::{Duration, Instant, SystemTime};
 use hyper::StatusCode;
 use serde_json::{json, Map, Value};
 
-use super::{route_of, Proxy};
+use super::Proxy;
 use crate::body::Buffered;
 use crate::front::Told;
 use crate::functions::fleet::{Agent, AgentName, Function, Refusal, Standing, Status};
 use crate::functions::management::{openapi, Ask, Deployments, Telling};
 use crate::functions::{BadSecret, Code, Definition, Name};
-use crate::server::agent::{internal, storage, UploadFailed};
+use crate::server::kept::{self, internal, route_of, storage, UploadFailed};
 
 pub(super) fn refused(refusal: &Refusal) -> Told {
     let (status, cause) = match refusal {
@@ -48,19 +48,9 @@ impl Deployments for Proxy {
                     lines,
                     follow,
                 } => self.log(&name, lines, follow, &base).await,
-                Ask::HasBundle(digest) => match self.store.has_bundle(&digest) {
-                    true => Told::ok(json!({ "bundle": digest })),
-                    false => Told::refused(
-                        StatusCode::NOT_FOUND,
-                        "no_bundle",
-                        "there is no such bundle",
-                    ),
-                },
+                Ask::HasBundle(digest) => kept::bundle_known(&self.store, &digest),
                 Ask::PutBundle => self.keep_bundle(body).await,
-                Ask::Secrets => {
-                    let secrets = self.secrets();
-                    Told::ok(secrets.names().map(Name::as_str).collect())
-                }
+                Ask::Secrets => kept::secret_names(&self.secrets()),
                 Ask::PutSecret(name) => self.put_secret(name, body).await,
                 Ask::DeleteSecret(name) => self.delete_secret(name).await,
                 Ask::Agents => self.tell_agents(),
@@ -285,21 +275,14 @@ impl Proxy {
                 .tidy_bundles(|digest| used.iter().any(|used| used == digest));
             Ok::<_, UploadFailed>(kept)
         });
-        match kept.await {
-            Ok(Ok(digest)) => Told::ok(json!({ "bundle": digest, "status": "uploaded" })),
-            Ok(Err(UploadFailed::System(error))) => storage(&error),
-            Ok(Err(problem)) => {
-                Told::refused(StatusCode::BAD_REQUEST, "bad_bundle", problem.to_string())
-            }
-            Err(error) => internal(&error.to_string()),
-        }
+        kept::bundle_kept(kept.await)
     }
 
     async fn put_secret(self: Arc<Self>, name: Name, body: Buffered) -> Told {
-        let mut value = vec![0; usize::try_from(body.len()).unwrap_or_default()];
-        if body.copy_to(0, &mut value).is_err() {
-            return internal("the secret cannot be read");
-        }
+        let value = match kept::secret_sent(&body) {
+            Ok(value) => value,
+            Err(told) => return told,
+        };
         let (proxy, its) = (self.clone(), name.clone());
         let set = tokio::task::spawn_blocking(move || {
             let changed = proxy.secrets().set(its.clone(), value)?;
@@ -308,43 +291,24 @@ impl Proxy {
             }
             Ok::<_, BadSecret>(changed)
         });
-        match set.await {
-            Ok(Ok(changed)) => {
-                self.ring();
-                Told::ok(json!({"secret": name.as_str(), "changed": changed}))
-            }
-            Ok(Err(BadSecret::System(error))) => storage(&error),
-            Ok(Err(problem)) => {
-                Told::refused(StatusCode::BAD_REQUEST, "bad_secret", problem.to_string())
-            }
-            Err(error) => internal(&error.to_string()),
-        }
+        let set = set.await;
+        self.ring();
+        kept::secret_set(&name, set)
     }
 
     async fn delete_secret(self: Arc<Self>, name: Name) -> Told {
         let users =
             self.names(|function| function.wanted && function.definition.secrets.contains(&name));
-        if !users.is_empty() {
-            let users: Vec<&str> = users.iter().map(Name::as_str).collect();
-            let users = users.join(", ");
-            let message = format!("secret `{name}` is declared by {users}: stop these first");
-            return Told::refused(StatusCode::CONFLICT, "secret_in_use", message);
+        if let Some(refused) = kept::secret_in_use(&name, &users) {
+            return refused;
         }
         let (proxy, its) = (self.clone(), name.clone());
-        let removed = tokio::task::spawn_blocking(move || proxy.secrets().remove(&its));
-        match removed.await {
-            Ok(Ok(true)) => {
-                self.fleet().secret_removed(&name);
-                self.ring();
-                Told::ok(json!({"secret": name.as_str(), "deleted": true}))
-            }
-            Ok(Ok(false)) => {
-                let message = format!("there is no secret `{name}`");
-                Told::refused(StatusCode::NOT_FOUND, "no_secret", message)
-            }
-            Ok(Err(error)) => storage(&error),
-            Err(error) => internal(&error.to_string()),
+        let removed = tokio::task::spawn_blocking(move || proxy.secrets().remove(&its)).await;
+        if matches!(removed, Ok(Ok(true))) {
+            self.fleet().secret_removed(&name);
+            self.ring();
         }
+        kept::secret_removed(&name, removed)
     }
 
     /// An agent that there is.

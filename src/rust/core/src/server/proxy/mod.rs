@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{watch as channel, Notify};
 
 use self::agent_client::AgentClient;
-use super::agent::{set_aside, Store};
+use super::kept::{route_of, set_aside, Store};
 use super::task::ServerTask;
 use crate::environment::SystemError;
 use crate::functions::fleet::{AgentName, Fleet, Function};
@@ -251,9 +251,4 @@ impl Proxy {
             .await
             .unwrap_or_else(|error| Err(io::Error::other(error)))
     }
-}
-
-/// The route of a function's pool, here and at its agents.
-fn route_of(name: &Name) -> String {
-    format!("/functions/{name}")
 }
