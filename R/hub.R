@@ -107,10 +107,15 @@ run_hub <- function(
 # What is called to dial in at an address, on the machines that can.
 worker_call <- function(address, settings) {
   port <- sub("^.*:", "", address)
-  host <- settings$worker_host
+  is_proxy <- is.null(settings$worker_host)
+  host <- if (is_proxy) settings$agent_host else settings$worker_host
   dialled <- if (host %in% c("0.0.0.0", "::")) paste0(own_name(), ":", port) else address
   if (!is.null(settings[["tls"]])) dialled <- paste0("tls://", dialled)
-  paste0("faucet::run_worker(\"", dialled, "\", \"api\")")
+  if (is_proxy) {
+    paste0("faucet::run_agent(hub = \"", dialled, "\")")
+  } else {
+    paste0("faucet::run_worker(\"", dialled, "\", \"api\")")
+  }
 }
 
 # Workers of a hub come and go by themselves.

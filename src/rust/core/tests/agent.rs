@@ -342,3 +342,79 @@ fn who_follows_a_log_does_not_hold_up_the_end() {
     wait_until("it has stopped", || agent.server().result(id).is_some());
     assert!(!next("nothing more"));
 }
+
+#[test]
+fn who_deploys_while_it_is_removed_has_a_function_that_can_be_told_of_and_stopped() {
+    let mut agent = Agent::start(|_| {});
+    let code = agent.upload("says:one");
+    for round in 0..20 {
+        assert_eq!(agent.deploy(&definition("a", &code))["status"], "deployed");
+        let url = agent.url();
+        let remover = std::thread::spawn(move || {
+            let body = br#"{"name": "a", "remove": true}"#;
+            ask(&url, "POST", "/stop", "", body)
+        });
+        std::thread::sleep(std::time::Duration::from_micros(300 * round));
+        let deployed = agent.deploy(&definition("a", &code));
+        let stopped = remover.join().expect("no panic");
+        assert_eq!(stopped.0, 200, "{stopped:?}");
+        let list = agent.json("GET", "/list", "");
+        match deployed["status"].as_str() {
+            Some("deployed") => {
+                assert_eq!(list[0]["status"], "deployed", "{list}");
+                assert_eq!(agent.call("a/says"), (200, "one".into()));
+                for pid in pids(&mut agent) {
+                    nix::sys::signal::kill(
+                        nix::unistd::Pid::from_raw(pid as i32),
+                        nix::sys::signal::Signal::SIGKILL,
+                    )
+                    .expect("killed");
+                    wait_until("it has ended", || !is_alive(pid));
+                }
+                // Its files are its own.
+                wait_until("another worker answers", || agent.call("a/says").0 == 200);
+            }
+            _ => assert_ne!(agent.call("a/says").0, 200, "{deployed}"),
+        }
+        agent.ask("POST", "/stop", br#"{"name": "a", "remove": true}"#);
+        assert_eq!(agent.call("a/says").0, 404);
+    }
+}
+
+#[test]
+fn what_cannot_be_stopped_for_good_goes_on_and_can_be_stopped_later() {
+    let agent = Agent::start(|_| {});
+    deployed(&agent, "a", "says:one");
+    let (folder, away) = (
+        agent.state.path().join("functions"),
+        agent.state.path().join("away"),
+    );
+    std::fs::rename(&folder, &away).expect("renamed");
+    let stop = |remove: bool| {
+        let body = format!(r#"{{"name": "a", "remove": {remove}}}"#);
+        agent.ask("POST", "/stop", body.as_bytes()).0
+    };
+    assert_eq!((stop(false), stop(true)), (507, 507));
+    assert_eq!(agent.call("a/says"), (200, "one".into()));
+    assert_eq!(agent.json("GET", "/list", "")[0]["status"], "deployed");
+    std::fs::rename(&away, &folder).expect("renamed");
+    assert_eq!(stop(false), 200);
+    assert_eq!(agent.call("a/says").0, 404);
+    assert_eq!(stop(true), 200);
+    assert_eq!(agent.json("GET", "/list", ""), serde_json::json!([]));
+}
+
+#[test]
+fn who_follows_the_log_of_a_function_hears_its_end() {
+    let agent = Agent::start(|_| {});
+    deployed(&agent, "a", "says:one");
+    let url = agent.url();
+    let follower = std::thread::spawn(move || {
+        let path = "/log?entrypoint=a&follow=1";
+        ask(&url, "GET", path, "", b"")
+    });
+    agent.json("POST", "/stop", r#"{"name": "a", "remove": true}"#);
+    let (status, _) = follower.join().expect("it ends");
+    // It may have come too late.
+    assert!(matches!(status, 200 | 404), "{status}");
+}

@@ -18,6 +18,7 @@ struct State {
     bytes: usize,
     /// The number of the first line that is kept, counted from the first that there ever was.
     first: u64,
+    closed: bool,
 }
 
 /// The last lines of a pool.
@@ -57,8 +58,15 @@ impl History {
         )
     }
 
-    /// Waits for lines from that number on; these, and the number of the next one. What is not kept any more is left out.
-    pub async fn since(&self, number: u64) -> (String, u64) {
+    /// No more lines come.
+    pub(super) fn close(&self) {
+        self.lock().closed = true;
+        self.news.notify_waiters();
+    }
+
+    /// Waits for lines from that number on; these, and the number of the next one. What is not kept any more is left out. `None`
+    /// if there are none, and none will come.
+    pub async fn since(&self, number: u64) -> Option<(String, u64)> {
         loop {
             let told = self.news.notified();
             tokio::pin!(told);
@@ -69,7 +77,10 @@ impl History {
                 let next = state.first + state.lines.len() as u64;
                 if next > number {
                     let skipped = number.saturating_sub(state.first) as usize;
-                    return (render(state.lines.iter().skip(skipped)), next);
+                    return Some((render(state.lines.iter().skip(skipped)), next));
+                }
+                if state.closed {
+                    return None;
                 }
             }
             told.await;
@@ -121,8 +132,12 @@ mod tests {
         };
         tokio::task::yield_now().await;
         history.push("b");
-        let (rendered, next) = follower.await.expect("no panic");
+        let more = follower.await.expect("no panic");
+        let (rendered, next) = more.expect("a line");
         assert_eq!((texts(&rendered), next), (vec!["b"], 2));
-        assert_eq!(texts(&history.since(0).await.0), ["a", "b"]);
+        let all = history.since(0).await.expect("two lines");
+        assert_eq!(texts(&all.0), ["a", "b"]);
+        history.close();
+        assert_eq!(history.since(next).await, None);
     }
 }

@@ -118,7 +118,9 @@ impl Log {
 
     /// Keeps them no more.
     pub fn drop_history(&self, pool: &str) {
-        self.histories().remove(pool);
+        if let Some(history) = self.histories().remove(pool) {
+            history.close();
+        }
     }
 
     /// The same log for what belongs to a pool.

@@ -15,7 +15,7 @@ use crate::front::Told;
 use crate::functions::{Code, Definition, Name};
 use crate::ops;
 use crate::pool::{Membership, Pool};
-use crate::server::kept::{internal, route_of, storage};
+use crate::server::kept::{route_of, storage};
 use crate::server::request::PreparedPool;
 use crate::server::task::ServerTask;
 use crate::sources::local::WorkerRange;
@@ -31,24 +31,24 @@ impl Agent {
         definition: Definition,
     ) -> io::Result<Arc<Function>> {
         let name = definition.name.clone();
-        let function = {
+        let (function, number) = {
+            // Held until the version is noted: whoever removes the function sees it, or it is another function.
             let mut functions = self.functions();
             let known = functions.entry(name.clone());
-            known
-                .or_insert_with(|| Arc::new(self.make(name.clone(), Record::default())))
-                .clone()
-        };
-        let number = {
+            let function = known
+                .or_insert_with(|| Arc::new(self.make_new(name)))
+                .clone();
             let mut state = function.lock();
             state.record.last += 1;
-            let version = Version {
-                number: state.record.last,
+            let number = state.record.last;
+            state.record.next = Some(Version {
+                number,
                 definition,
                 signature: None,
                 deployed: None,
-            };
-            state.record.next = Some(version);
-            state.record.last
+            });
+            drop(state);
+            (function, number)
         };
         // The one before is given up, if it has not come so far.
         function.settled.send_modify(|count| *count += 1);
@@ -61,14 +61,14 @@ impl Agent {
     }
 
     fn forget_next(&self, function: &Arc<Function>, number: u64) {
-        let is_empty = {
+        {
+            let mut functions = self.functions();
             let mut state = function.lock();
             let record = &mut state.record;
             record.drop_next(number);
-            record.versions().next().is_none() && record.message.is_none()
-        };
-        if is_empty {
-            self.functions().remove(&function.name);
+            if record.versions().next().is_none() && record.message.is_none() {
+                functions.remove(&function.name);
+            }
         }
         function.settled.send_modify(|count| *count += 1);
     }
@@ -359,38 +359,33 @@ impl Agent {
             };
             function.settled.send_modify(|count| *count += 1);
             let _change = function.changing.lock().await;
-            let (pool, number) = {
+            let before = function.record();
+            let number = {
                 let mut state = function.lock();
                 let record = &mut state.record;
-                let is_unwanted = |next: &Version| remove || next.number <= last;
-                if record.next.as_ref().is_some_and(is_unwanted) {
+                if record.next.as_ref().is_some_and(|next| next.number <= last) {
                     let unwanted = record.next.take();
                     record.current = record.current.take().or(unwanted);
                 }
                 record.stopped = true;
-                let number = record.current.as_ref().map(|version| version.number);
-                (state.pool.take(), number)
+                record.current.as_ref().map(|version| version.number)
             };
-            if remove {
-                let (agent, name) = (self.clone(), function.name.clone());
-                let removed =
-                    tokio::task::spawn_blocking(move || agent.records.remove(name.as_str())).await;
-                match removed {
-                    Ok(Ok(())) => {}
-                    Ok(Err(error)) => return storage(&error),
-                    Err(error) => return internal(&error.to_string()),
-                }
-                self.functions().remove(&function.name);
-                self.log.drop_history(&route_of(&function.name));
-            } else if let Err(error) = self.keep(&function).await {
+            if let Err(error) = self.keep(&function).await {
+                self.go_on(&function, before);
                 return storage(&error);
             }
+            let pool = function.lock().pool.take();
             let task = self.task.get().and_then(std::sync::Weak::upgrade);
             if let Some((task, pool)) = task.zip(pool) {
                 task.remove(pool, self.settings.drain_timeout).await;
             }
             if let Some(number) = number {
                 self.clear(&function, number);
+            }
+            if remove {
+                if let Err(error) = self.forget(&function).await {
+                    return storage(&error);
+                }
             }
             tracing::info!("is stopped{}", if remove { " and removed" } else { "" });
             function.settled.send_modify(|count| *count += 1);
@@ -401,6 +396,54 @@ impl Agent {
             Told::ok(short)
         };
         work.instrument(span).await
+    }
+
+    /// A stop could not be noted: all is as it was before.
+    fn go_on(self: &Arc<Self>, function: &Arc<Function>, before: Record) {
+        let again = {
+            let mut state = function.lock();
+            state.unwanted = 0;
+            let record = &mut state.record;
+            record.stopped = before.stopped;
+            record.current = before.current;
+            match (&record.next, before.next) {
+                // It waits for its turn.
+                (Some(_), _) | (None, None) => None,
+                (None, Some(next)) => {
+                    let number = next.number;
+                    record.next = Some(next);
+                    Some(number)
+                }
+            }
+        };
+        if let Some(number) = again {
+            self.deploy_later(function.clone(), number);
+        }
+        function.settled.send_modify(|count| *count += 1);
+    }
+
+    /// Keeps nothing of a function that is stopped, unless it is being deployed again by now.
+    async fn forget(self: &Arc<Self>, function: &Arc<Function>) -> io::Result<()> {
+        let (agent, its) = (self.clone(), function.clone());
+        let removed = tokio::task::spawn_blocking(move || {
+            // Whoever deploys it from here on writes its record behind this.
+            let _writing = its.writing.lock().unwrap_or_else(PoisonError::into_inner);
+            match its.record().next {
+                Some(_) => Ok(()),
+                None => agent.records.remove(its.name.as_str()),
+            }
+        });
+        removed
+            .await
+            .unwrap_or_else(|error| Err(io::Error::other(error)))?;
+        let mut functions = self.functions();
+        let record = function.record();
+        if record.next.is_none() {
+            functions.remove(&function.name);
+            self.removed().insert(function.name.clone(), record.last);
+            self.log.drop_history(&route_of(&function.name));
+        }
+        Ok(())
     }
 
     /// A secret has another value: those that have declared it get it, and their workers are replaced.

@@ -52,6 +52,8 @@ pub struct Agent {
     endpoint: Option<Endpoint>,
     log: Arc<Log>,
     functions: Mutex<BTreeMap<Name, Arc<Function>>>,
+    /// The last versions of those that were removed: what is left of them may not be over yet.
+    removed: Mutex<BTreeMap<Name, u64>>,
     starts: Semaphore,
     /// Set when the server is about to end.
     closing: watch::Sender<bool>,
@@ -91,6 +93,7 @@ impl Agent {
             endpoint,
             log,
             functions: Mutex::default(),
+            removed: Mutex::default(),
             starts: Semaphore::new(STARTS_AT_ONCE),
             closing: watch::channel(false).0,
             task: OnceLock::new(),
@@ -131,6 +134,20 @@ impl Agent {
     fn make(&self, name: Name, record: Record) -> Function {
         let history = self.log.keep_history(&route_of(&name).into());
         Function::new(name, record, history)
+    }
+
+    /// One that nothing is known of, whose versions have numbers that none of that name has had.
+    fn make_new(&self, name: Name) -> Function {
+        let last = self.removed().remove(&name).unwrap_or_default();
+        let record = Record {
+            last,
+            ..Record::default()
+        };
+        self.make(name, record)
+    }
+
+    fn removed(&self) -> MutexGuard<'_, BTreeMap<Name, u64>> {
+        self.removed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn functions(&self) -> MutexGuard<'_, BTreeMap<Name, Arc<Function>>> {
@@ -219,7 +236,11 @@ impl Agent {
                     return;
                 }
                 tokio::select! {
-                    more = history.since(next) => (text, next) = more,
+                    more = history.since(next) => match more {
+                        Some(more) => (text, next) = more,
+                        // The function is removed.
+                        None => return,
+                    },
                     () = sender.closed() => return,
                     _ = closing.wait_for(|closing| *closing) => return,
                 }

@@ -150,7 +150,13 @@ impl Proxy {
         let mut changes = self.changes.subscribe();
         self.ring();
         let mut closing = self.closing.subscribe();
-        while self.pools().contains_key(&name) {
+        // Unless somebody wants it again by now.
+        let is_wanted = || {
+            let fleet = self.fleet();
+            let function = fleet.function(name.as_str());
+            function.is_ok_and(|function| function.wanted)
+        };
+        while !is_wanted() && self.pools().contains_key(&name) {
             tokio::select! {
                 _ = changes.changed() => {}
                 _ = closing.wait_for(|closing| *closing) => break,
@@ -383,6 +389,11 @@ impl Proxy {
             Ok(name) => name,
             Err(refusal) => return refused(&refusal),
         };
+        let is_up = |agent: &Agent| matches!(agent.standing, Standing::Up);
+        if name.is_caller() && self.fleet().agents().get(&name).is_some_and(is_up) {
+            let message = format!("`{name}` dials in, and would be back at once: stop it there");
+            return Told::refused(StatusCode::CONFLICT, "agent_dials_in", message);
+        }
         let (proxy, its) = (self.clone(), name.clone());
         let removed = tokio::task::spawn_blocking(move || proxy.agents.remove(its.as_str()));
         match removed.await {
