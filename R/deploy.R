@@ -40,7 +40,7 @@
 #' ```yaml
 #' functions:
 #'   sed:
-#'     command: [sed, -n]
+#'     command: [sed, --sandbox, -n]
 #'     options: [e=]
 #'   model:
 #'     dir: model

@@ -53,12 +53,12 @@ calling <- function(answer) {
   }
   list(
     call = function(req) {
-      has_body <- isTRUE(as.numeric(req$CONTENT_LENGTH %||% "0") > 0)
-      run(req$QUERY_STRING, req$CONTENT_TYPE, req$HTTP_ACCEPT, if (has_body) req$rook.input)
+      has_body <- isTRUE(as.numeric(req[["CONTENT_LENGTH"]] %||% "0") > 0)
+      run(req[["QUERY_STRING"]], req[["CONTENT_TYPE"]], req[["HTTP_ACCEPT"]], if (has_body) req$rook.input)
     },
     direct = function(request) {
       fields <- request$fields
-      run(fields$QUERY_STRING, fields$CONTENT_TYPE, fields$HTTP_ACCEPT, if (request$length > 0) rook_input())
+      run(fields[["QUERY_STRING"]], fields[["CONTENT_TYPE"]], fields[["HTTP_ACCEPT"]], if (request$length > 0) rook_input())
     }
   )
 }

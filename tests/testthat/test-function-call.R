@@ -204,3 +204,9 @@ test_that("secrets are those that were declared", {
   for (name in c("other", "../db", "", "a/b")) expect_error(secret(name), class = "faucet_error_secret")
   expect_error(secret(1), class = "faucet_error_option")
 })
+
+test_that("a client that says nothing of what it accepts is not taken for one that says something else", {
+  app <- function_app(function(x = "value") x, "f")
+  answer <- app$call(list(QUERY_STRING = "", HTTP_ACCEPT_ENCODING = "identity", HTTP_ACCEPT_LANGUAGE = "de"))
+  expect_identical(answer$status, 200L)
+})

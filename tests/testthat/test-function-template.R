@@ -3,7 +3,8 @@ skip_on_os(c("windows", "mac"))
 # Workers of an agent's functions are forked from its template.
 
 local_agent <- function(..., env = parent.frame()) {
-  state <- withr::local_tempdir(.local_envir = env)
+  # Where another user can come to.
+  state <- withr::local_tempdir(tmpdir = "/tmp", .local_envir = env)
   server <- faucet::run_agent(port = 0, state_dir = state, block = FALSE, quiet = TRUE, access_log = "none", ...)
   withr::defer(suppressMessages(try(server$stop(timeout = 1), silent = TRUE)), envir = env)
   server
@@ -84,4 +85,17 @@ test_that("a function runs as another user, forked or not", {
   # Longer than what is passed in memory.
   long <- strrep("0123456789", 3e5)
   expect_identical(call_text(server, "f?what=x", long), long)
+  # What is uploaded is in the agent's own folder.
+  user <- function(x) unname(Sys.info()[["effective_user"]])
+  faucet::deploy(user, name = "g", to = server$url, quiet = TRUE)
+  expect_identical(faucet::invoke("g", 1, to = server$url), "nobody")
+})
+
+test_that("a user that cannot come to the agent's folder is named before anything starts", {
+  skip_if_not(Sys.info()[["effective_user"]] == "root", "only root can run functions as somebody else")
+  closed <- withr::local_tempdir()
+  Sys.chmod(closed, "700", use_umask = FALSE)
+  start <- function(...) faucet::run_agent(port = 0, state_dir = file.path(closed, "state"), block = FALSE, quiet = TRUE, ...)
+  expect_error(start(run_as = "nobody"), "user nobody cannot come to", class = "faucet_error_option")
+  expect_error(start(run_as = "no-such-user"), "there is no user", class = "faucet_error_option")
 })

@@ -73,6 +73,9 @@ impl Agent {
         log: Arc<Log>,
     ) -> Result<Arc<Self>, Failure> {
         let store = Store::open(settings.state_dir.clone())?;
+        if let Some(user) = &settings.run_as {
+            store.let_through(user)?;
+        }
         let records = store.records().map_err(super::system)?;
         let (folder, key) = store.secrets();
         let (secrets, broken) = Secrets::open(folder, &key)

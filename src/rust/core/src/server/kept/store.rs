@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -78,6 +78,40 @@ impl Store {
             }
         }
         Ok(Self { root, _lock: lock })
+    }
+
+    /// Lets a user go through to the folders that are given to it, and nowhere else.
+    ///
+    /// # Errors
+    /// Class `option`: there is no such user, or it cannot come as far as here.
+    pub fn let_through(&self, user: &str) -> Result<(), Failure> {
+        let shown = self.root.display();
+        let failed = |why: String| Failure::new("option", format!("`run_as`: {why}"));
+        let found = nix::unistd::User::from_name(user).ok().flatten();
+        let found = found.ok_or_else(|| failed(format!("there is no user {user}.")))?;
+        let folders = self.root.join("folders");
+        for folder in [&self.root, &folders] {
+            let opened = fs::set_permissions(folder, fs::Permissions::from_mode(0o711));
+            opened.map_err(|error| failed(format!("{shown}: {}.", SystemError(&error))))?;
+        }
+        let root = fs::canonicalize(&self.root).unwrap_or_else(|_| self.root.clone());
+        let is_closed = |folder: &&Path| {
+            fs::metadata(folder).is_ok_and(|data| {
+                let its = match () {
+                    () if data.uid() == found.uid.as_raw() => 0o100,
+                    () if data.gid() == found.gid.as_raw() => 0o010,
+                    () => 0o001,
+                };
+                data.mode() & its == 0
+            })
+        };
+        match root.ancestors().find(is_closed) {
+            None => Ok(()),
+            Some(closed) => Err(failed(format!(
+                "user {user} cannot come to {shown}, as {} is closed to it: choose another `state_dir`.",
+                closed.display()
+            ))),
+        }
     }
 
     pub fn audit(&self) -> PathBuf {

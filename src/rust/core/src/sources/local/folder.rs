@@ -183,6 +183,10 @@ pub fn leave(held: &Path) {
     let Some(folder) = held.parent().filter(|folder| is_marked(folder)) else {
         return;
     };
+    // Nobody will find what runs for it once the folder is gone.
+    if let Ok(_lock) = lock(folder) {
+        leftovers::end(folder);
+    }
     // What was never made is as good as gone.
     remove(held);
     let Ok(entries) = fs::read_dir(folder) else {
