@@ -293,7 +293,7 @@ fn strangers_are_refused_and_that_is_on_record() {
     let audit = agent.audit();
     assert_eq!(
         audit.matches(r#""message":"unauthorized""#).count(),
-        3,
+        5,
         "{audit}"
     );
     assert!(!audit.contains("deploy2"));
@@ -306,6 +306,7 @@ fn what_is_no_bundle_is_refused_whole() {
     assert_eq!(status, 400, "{answer}");
     let large = vec![0u8; (1 << 20) + 1];
     assert_eq!(agent.ask("PUT", "/bundles", &large).0, 413);
+    assert!(agent.audit().contains(r#""status":413"#));
     let kept = std::fs::read_dir(agent.state.path().join("bundles"));
     assert_eq!(kept.expect("a folder").count(), 0);
     let digest = agent.upload("says:one");

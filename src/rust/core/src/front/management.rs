@@ -80,6 +80,9 @@ pub trait Management: Send + Sync {
         client: ClientAddress,
     ) -> Admission;
 
+    /// It was admitted, but its body was not taken.
+    fn refused(&self, method: &Method, uri: &Uri, client: ClientAddress, cause: Cause);
+
     /// Answers it.
     fn manage(&self, request: Managed) -> Pin<Box<dyn Future<Output = Told> + Send + '_>>;
 
@@ -87,7 +90,12 @@ pub trait Management: Send + Sync {
     ///
     /// # Errors
     /// It may not.
-    fn admit_call(&self, pool: &Pool, headers: &mut HeaderMap) -> Result<(), Cause>;
+    fn admit_call(
+        &self,
+        pool: &Pool,
+        headers: &mut HeaderMap,
+        client: ClientAddress,
+    ) -> Result<(), Cause>;
 
     /// The server is about to end: answers that go on end.
     fn close(&self);
@@ -113,7 +121,13 @@ pub async fn manage(
     let body = if request.body().is_end_stream() {
         Buffered::default()
     } else {
-        read_body(peer, most, request.body_mut(), call, None).await?
+        match read_body(peer, most, request.body_mut(), call, None).await {
+            Ok(body) => body,
+            Err(cause) => {
+                management.refused(request.method(), request.uri(), peer.address, cause);
+                return Err(cause);
+            }
+        }
     };
     let base = base_of(peer, request);
     let told = management

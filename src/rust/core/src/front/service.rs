@@ -229,7 +229,9 @@ async fn serve(
         (Ok(()), Some((visit, prefix))) => {
             let admitted = match front.management.get() {
                 None => Ok(()),
-                Some(management) => management.admit_call(visit, request.headers_mut()),
+                Some(management) => {
+                    management.admit_call(visit, request.headers_mut(), peer.address)
+                }
             };
             let answered = admitted.map(|()| {
                 slash_added(visit, &request, *prefix).or_else(|| option_refused(visit, &request))

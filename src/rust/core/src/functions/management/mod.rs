@@ -142,15 +142,19 @@ impl<D: Deployments> Management for Manager<D> {
         client: ClientAddress,
     ) -> Admission {
         if let Err(cause) = self.access.may_deploy(headers) {
-            if let Some(what) = attempted(method, uri) {
-                let status = cause.status().as_u16();
-                self.audit
-                    .write(&client.to_string(), &what, "", status, cause.name());
-            }
+            self.refused(method, uri, client, cause);
             return Admission::Refused(cause);
         }
         let upload = uri.path().starts_with("/bundles");
         Admission::Admitted(if upload { self.max_bundle } else { SMALL })
+    }
+
+    fn refused(&self, method: &Method, uri: &Uri, client: ClientAddress, cause: Cause) {
+        if let Some(what) = attempted(method, uri) {
+            let status = cause.status().as_u16();
+            self.audit
+                .write(&client.to_string(), &what, "", status, cause.name());
+        }
     }
 
     fn manage(&self, request: Managed) -> Pin<Box<dyn Future<Output = Told> + Send + '_>> {
@@ -192,7 +196,12 @@ impl<D: Deployments> Management for Manager<D> {
         })
     }
 
-    fn admit_call(&self, _pool: &Pool, headers: &mut HeaderMap) -> Result<(), Cause> {
+    fn admit_call(
+        &self,
+        pool: &Pool,
+        headers: &mut HeaderMap,
+        client: ClientAddress,
+    ) -> Result<(), Cause> {
         let Some(call_token) = &self.access.call_token else {
             return Ok(());
         };
@@ -200,7 +209,16 @@ impl<D: Deployments> Management for Manager<D> {
         if !call_token.is_shown_in(headers)
             && !token.is_some_and(|token| token.is_shown_in(headers))
         {
-            return Err(Cause::Unauthorized);
+            let cause = Cause::Unauthorized;
+            let status = cause.status().as_u16();
+            self.audit.write(
+                &client.to_string(),
+                "call",
+                pool.name(),
+                status,
+                cause.name(),
+            );
+            return Err(cause);
         }
         if !self.passes_token {
             headers.remove(AUTHORIZATION);
