@@ -6,6 +6,8 @@ count <- function(server, cookie = NULL, path = "/count") {
 
 test_that("a client stays with one worker, which has its state", {
   server <- local_server(local_app("state"), workers = 2, sticky = TRUE, slots = 2)
+  # It is there with the first of them, and would have two sessions for it.
+  wait_for_workers(server, 2)
   first <- count(server)
   expect_match(first$new, "^faucet_session_[0-9]+=[0-9a-f]+[.][0-9a-f]+[.][0-9a-f]{64}$")
   expect_identical(first$cookie, "")
