@@ -10,9 +10,13 @@ use hyper::header::HeaderValue;
 use tokio::sync::{mpsc, watch};
 
 use super::members::{Event, Members, Usage};
-use super::{Command, Failure, SourceContext, SourceEvent, SourceHandle, SourceTask};
+use super::{Command, SourceContext, SourceEvent, SourceHandle, SourceTask};
 use crate::tls::Peer;
 use crate::worker::Address;
+
+/// Where the number of workers is changed.
+const ELSEWHERE: &str =
+    "A function's workers are its agents': deploy it with other `workers`, or with more `replicas`.";
 
 /// Our own requests name no host: agents do not go by it.
 const AUTHORITY: &str = "localhost";
@@ -123,27 +127,11 @@ async fn run(
     loop {
         tokio::select! {
             biased;
-            command = commands.recv() => match command {
-                None | Some(Command::Kill) => break,
-                Some(Command::Stop(reply)) => {
-                    members.say_goodbye(&mut commands).await;
-                    // Before the answer, after which nobody is to see one.
-                    members.forget_all();
-                    let _ = reply.send(Ok(()));
+            command = commands.recv() => {
+                if !members.obey(command, &mut commands, ELSEWHERE).await {
                     return;
                 }
-                // Agents reload where they run.
-                Some(Command::Reload(reply)) => {
-                    let _ = reply.send(Ok(()));
-                }
-                Some(Command::KeepTrying) => {}
-                Some(Command::Scale(_, reply)) => {
-                    let _ = reply.send(Err(Failure::new(
-                        "unsupported",
-                        "A function's workers are its agents': deploy it with other `workers`, or with more `replicas`.",
-                    )));
-                }
-            },
+            }
             // Never closed: the settings have the sender.
             Ok(()) = named.changed() => {
                 let addresses = named.borrow_and_update().clone();
@@ -159,5 +147,4 @@ async fn run(
             }
         }
     }
-    members.forget_all();
 }

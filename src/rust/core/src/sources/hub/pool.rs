@@ -10,10 +10,12 @@ use super::Hub;
 use crate::clock::until;
 use crate::lock::Table;
 use crate::sources::members::{Event, Members, Usage};
-use crate::sources::{
-    Command, Failure, Roster, SourceContext, SourceEvent, SourceHandle, SourceTask,
-};
+use crate::sources::{Command, Roster, SourceContext, SourceEvent, SourceHandle, SourceTask};
 use crate::worker::{Dialled, Worker};
+
+/// Where the number of workers is changed.
+const ELSEWHERE: &str =
+    "These workers are not the server's own: start more of them where they run.";
 
 /// Our own requests name no host: a worker that dials in has none.
 const AUTHORITY: &str = "localhost";
@@ -66,27 +68,11 @@ async fn run(
         let forget = forget.and_then(|(since, after)| since.checked_add(after));
         tokio::select! {
             biased;
-            command = commands.recv() => match command {
-                None | Some(Command::Kill) => break,
-                Some(Command::Stop(reply)) => {
-                    slots.say_goodbye(&mut commands).await;
-                    // Before the answer, after which nobody is to see one.
-                    slots.forget_all();
-                    let _ = reply.send(Ok(()));
+            command = commands.recv() => {
+                if !slots.obey(command, &mut commands, ELSEWHERE).await {
                     return;
                 }
-                // Workers reload where they run.
-                Some(Command::Reload(reply)) => {
-                    let _ = reply.send(Ok(()));
-                }
-                Some(Command::KeepTrying) => {}
-                Some(Command::Scale(_, reply)) => {
-                    let _ = reply.send(Err(Failure::new(
-                        "unsupported",
-                        "These workers are not the server's own: start more of them where they run.",
-                    )));
-                }
-            },
+            }
             Some((key, event)) = happened.recv() => {
                 if let Some(slot) = slots.slot_gone(key, &event) {
                     names.went(&slot.name);
@@ -111,7 +97,6 @@ async fn run(
             }
         }
     }
-    slots.forget_all();
 }
 
 fn slots(

@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, Semaphore};
 use self::awaited::Awaited;
 use self::member::{Doubt, Member, Standing};
 use crate::lock::Table;
-use crate::sources::{Command, Roster};
+use crate::sources::{Command, Failure, Roster};
 use crate::tls::Peer;
 use crate::worker::remote::{probe, Remote, TurnOutcome};
 use crate::worker::{Address, Report, Unwanted, Worker};
@@ -187,6 +187,38 @@ impl Members {
             self.roster.forget(member.id, key);
             member.worker.close_connections();
         }
+    }
+
+    /// Does what a source is told whose workers are nobody's here, `None` if nobody tells it anything any more; whether it goes
+    /// on. `elsewhere` says where their number is changed.
+    pub async fn obey(
+        &mut self,
+        command: Option<Command>,
+        commands: &mut mpsc::UnboundedReceiver<Command>,
+        elsewhere: &str,
+    ) -> bool {
+        match command {
+            None | Some(Command::Kill) => {
+                self.forget_all();
+                return false;
+            }
+            Some(Command::Stop(reply)) => {
+                self.say_goodbye(commands).await;
+                // Before the answer, after which nobody is to see one.
+                self.forget_all();
+                let _ = reply.send(Ok(()));
+                return false;
+            }
+            // They reload where they run.
+            Some(Command::Reload(reply)) => {
+                let _ = reply.send(Ok(()));
+            }
+            Some(Command::KeepTrying) => {}
+            Some(Command::Scale(_, reply)) => {
+                let _ = reply.send(Err(Failure::new("unsupported", elsewhere)));
+            }
+        }
+        true
     }
 
     /// Lets tunnels end in order, unless there is no time for that.
