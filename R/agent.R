@@ -10,7 +10,8 @@
 #' To deploy a function is to run code on this machine as its user. Beyond this machine, `run_agent()` therefore takes functions
 #' only from those who show a `token`, and only over TLS, unless `insecure = TRUE`. On the machine itself every user may, as
 #' long as there is no token; web pages that a browser shows there may not. With a `call_token`, those who call
-#' functions have to show it; whoever may deploy may call, too. Each change, and each that was refused, is a line of JSON in `audit.log` in `state_dir`.
+#' functions have to show it; whoever may deploy may call, too. Each change, and each that was refused, is a line of JSON in
+#' `audit.log` in `state_dir`; so is a call without the token. Of strangers there are at most 20 lines a second.
 #'
 #' @section Where nobody can reach it:
 #' An agent behind a firewall dials a proxy instead: `run_agent(hub = "proxy:4040")`, where that is the `agent_port` of
