@@ -16,23 +16,24 @@ CARGO = cd src/rust && R CMD cargo
 TEST_R = R_LIBS=$(LIBRARY) NOT_CRAN=true TESTTHAT_MAX_FAILS=Inf Rscript -e 'filter <- Sys.getenv("FILTER"); testthat::test_dir("tests/testthat", package = "faucet", load_package = "installed", filter = if (nzchar(filter)) filter, reporter = testthat::ProgressReporter$$new(update_interval = Inf))'
 
 # R CMD check and texts in any language want UTF-8, which a bare machine does not set up.
-test test-r test-openapi test-k8s check document vendor: export LC_ALL := $(if $(filter UTF-8,$(shell locale charmap)),$(LC_ALL),C.UTF-8)
+test test-r test-openapi test-grpc test-k8s check document vendor differential: export LC_ALL := $(if $(filter UTF-8,$(shell locale charmap)),$(LC_ALL),C.UTF-8)
 
 MAKEFLAGS += --no-print-directory
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help run install test test-rust test-r test-openapi test-k8s test-vendor test-debian fuzz fresh vendor check bench document fmt lint clean setup
+.PHONY: help run install test test-rust test-r test-openapi test-grpc test-k8s test-vendor test-debian differential fuzz fresh vendor check bench document fmt lint clean setup
 
 help:
 	@echo 'make run       install what is missing, serve inst/examples/hello (PORT=8080 WORKERS=4)'
 	@echo 'make test      install what is missing, run every test'
 	@echo 'make test-debian  make test with the R of another Debian (SUITE=trixie), in a chroot; needs root'
+	@echo 'make differential  compare native workers with plumber alone at random (SEED=1 REQUESTS=10000)'
 	@echo 'make fuzz      run a fuzz target (TARGET=raw_head SECONDS=60)'
 	@echo 'make check     R CMD build and R CMD check'
 	@echo 'make bench     compare with other servers'
 	@echo 'make install   install faucet into the R library'
 	@echo 'make vendor    the source package that installs offline, with all crates in it'
-	@echo 'make document  write R/extendr-wrappers.R, NAMESPACE, man/ and inst/AUTHORS'
+	@echo 'make document  write R/extendr-wrappers.R, NAMESPACE, man/, inst/AUTHORS and the code for gRPC'
 	@echo 'make fmt       format the Rust code;  make lint: clippy and lintr'
 	@echo 'make clean     remove what was built'
 
@@ -49,6 +50,7 @@ test: setup
 	$(MAKE) fresh
 	$(MAKE) test-r
 	$(MAKE) test-openapi
+	$(MAKE) test-grpc
 	$(MAKE) test-k8s
 	$(MAKE) test-vendor
 
@@ -65,26 +67,40 @@ fresh:
 	$(CARGO) run --quiet --bin document -- --check
 	Rscript tools/crates.R --check
 	tools/test-docs
+	tools/test-names
 	tools/test-parties
+	tools/rpc/generate --check
 
 # The release build, as users get it; NOT_CRAN: no test is left out. What does not depend on how workers are served is
-# tested with native ones, which are the default; all else with both kinds.
+# tested with native ones, which are the default; all else with both kinds. And what compiled routes have to do as well as plumber
+# is done by plumber, too.
 test-r:
 	mkdir -p $(LIBRARY)
 	R CMD INSTALL --library=$(LIBRARY) .
 	tools/pothead
 	$(TEST_R)
 	FAUCET_WORKER_TYPE=http FILTER='^(apps|boot-failure|crash|handle|http|one-at-a-time|ops|output|recycle|reload|scale|signals)$$' $(TEST_R)
+	FAUCET_COMPILE=false FILTER='^(async|cancel|facts|native|preload|stream|timeout)$$' $(TEST_R)
 
-# These two with the package that test-r has installed.
+# These three with the package that test-r has installed.
 test-openapi:
 	R_LIBS=$(LIBRARY) tools/test-openapi
+
+test-grpc:
+	R_LIBS=$(LIBRARY) tools/test-grpc
 
 test-k8s:
 	R_LIBS=$(LIBRARY) tools/test-k8s
 
 test-vendor:
 	tools/test-vendor
+
+# More of what tests/testthat/test-differential.R does: SEED=1 REQUESTS=10000.
+SEED ?= 1
+REQUESTS ?= 10000
+
+differential:
+	tools/differential --seed $(SEED) --requests $(REQUESTS)
 
 # What parses bytes of others: TARGET=raw_head SECONDS=60. Its corpus is part of test-rust.
 fuzz:
@@ -112,6 +128,7 @@ document:
 	tools/setup run test docs
 	$(CARGO) run --quiet --bin document
 	Rscript tools/crates.R
+	tools/rpc/generate
 	Rscript tools/document.R
 
 fmt:

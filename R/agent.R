@@ -4,6 +4,8 @@
 #' own, R processes that run nothing else, with a queue, limits and a log, and answers at `/functions/NAME`. A function that
 #' nobody calls has no process, unless it is told to.
 #'
+#' Functions are called and managed over gRPC, too, at the same address: see `vignette("grpc", package = "faucet")`.
+#'
 #' Everything that is deployed is kept in `state_dir`, and served again when the agent comes back, however it ended.
 #'
 #' @section Who may do what:
@@ -11,7 +13,21 @@
 #' only from those who show a `token`, and only over TLS, unless `insecure = TRUE`. On the machine itself every user may, as
 #' long as there is no token; web pages that a browser shows there may not. With a `call_token`, those who call
 #' functions have to show it; whoever may deploy may call, too. Each change, and each that was refused, is a line of JSON in
-#' `audit.log` in `state_dir`; so is a call without the token. Of strangers there are at most 20 lines a second.
+#' `audit.log` in `state_dir`; so are a call without the token, RDS for a
+#' function that reads none, and a function's `secret()` that it has not declared. Of these there are at most 20 lines a second.
+#'
+#' @section Calls that nobody waits for:
+#' A call with `async = TRUE` (see [invoke()]) is kept in `state_dir` with its input, and run when there is room: 64 at a time,
+#' each of which waits for its function's workers as any other call does. When they are too many there for now, it is tried
+#' again, for a day at most, unless it has a `timeout` of its own. Its result is kept for `result_ttl` seconds. Together they
+#' are `max_calls` at most, and have `max_results` bytes; beyond that there is 503. After a restart of the agent, those that
+#' waited are run; one that was running is `lost`, or with `retry = TRUE` run again, up to 3 times in all. Whoever has the
+#' `call_token` and a call's id, which cannot be guessed, may read and cancel it.
+#'
+#' A caller may have the end of a call told to a URL, where the agent then sends what `GET /calls/ID` answers, by `POST`, without
+#' a token. As it can reach more than its callers can, that is refused unless the URL is at or below one of `callbacks`. No
+#' redirect is followed, and nobody is told what the answer was. What is not 2xx within 10 seconds is tried again after 1 and 5
+#' seconds. `https://` URLs need a certificate by `ca`, or by one of the system's CAs.
 #'
 #' @section Where nobody can reach it:
 #' An agent behind a firewall dials a proxy instead: `run_agent(hub = "proxy:4040")`, where that is the `agent_port` of
@@ -23,7 +39,7 @@
 #' @param token Secret that those have to show who deploy. Better than in code it is in the environment variable `FAUCET_TOKEN`.
 #' @param state_dir Directory where everything is kept that is deployed.
 #' @param ... Further settings, by name: see [`faucet-options`]. There are `call_token`, `run_as`, `packages`, `hub`, `insecure`
-#'   and `tls`; those of
+#'   and `tls`; `result_ttl`, `max_calls`, `max_results` and `callbacks`; those of
 #'   functions that say nothing of it (`queue`, `timeout`, `max_body`, `grow_after`, `shrink_after`, ...); operation
 #'   (`admin_port`, `access_log`) and `quiet`.
 #'

@@ -118,8 +118,8 @@ as_written <- function(value) {
 
 without_source <- function(code) {
   if (is.call(code)) {
-    # The last part of `function(x) ...` is where it was written.
-    if (identical(code[[1]], quote(`function`)) && length(code) > 3) code[[4]] <- NULL
+    # The last part of `function(x) ...` is where it was written. It stays, as rlang takes it for granted when it shows calls.
+    if (identical(code[[1]], quote(`function`))) code[4] <- list(NULL)
     kept <- attributes(code)
     attributes(code) <- kept[setdiff(names(kept), c("srcref", "srcfile", "wholeSrcref"))]
     for (i in seq_along(code)) {

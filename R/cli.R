@@ -98,10 +98,13 @@ start_progress <- function(link) {
 }
 
 say_ready <- function(link, poll) {
+  if (isTRUE(link$keeps_functions)) {
+    return(say_functions_ready(link))
+  }
   if (!is.null(link$worker_address)) {
     return(say_hub_ready(link))
   }
-  where <- if (!is.null(link$url)) paste0(" on ", link$url)
+  where <- ready_where(link)
   offered <- if (!is.null(link$hubs)) paste(": slots are offered to", paste(link$hubs, collapse = ", "))
   if (identical(link$workers, 0) && poll$total == 0) {
     say("Ready", where, ": workers start when requests come", quiet = link$quiet)
@@ -110,9 +113,16 @@ say_ready <- function(link, poll) {
   total <- link$workers %||% poll$total
   some <- if (poll$ready < total) paste(poll$ready, "of ")
   whom <- count_workers(link, total)
-  up_to <- if (isTRUE(link$most_workers > link$workers)) paste0(", up to ", link$most_workers)
-  say("Ready", where, " with ", some, whom, up_to, offered, quiet = link$quiet)
+  say("Ready", where, " with ", some, whom, up_to_most(link), offered, quiet = link$quiet)
   if (!link$quiet) unfailing(for (page in docs_pages(link)) say("Docs at ", page))
+}
+
+ready_where <- function(link) {
+  if (!is.null(link$url)) paste0(" on ", link$url)
+}
+
+up_to_most <- function(link) {
+  if (isTRUE(link$most_workers > link$workers)) paste0(", up to ", link$most_workers)
 }
 
 count_workers <- function(link, total) {
@@ -122,6 +132,16 @@ count_workers <- function(link, total) {
     paste(count_of(total, "worker"), "in", count_of(link$pools, "pool"))
   } else {
     count_of(total, "worker")
+  }
+}
+
+# Agents and proxies have no workers until something is deployed, and those that functions say then.
+say_functions_ready <- function(link) {
+  at <- if (length(link$agents) > 0) paste(" at", count_of(length(link$agents), "agent"))
+  to <- if (!is.null(link$url)) paste0(", to = \"", link$url, "\"")
+  say("Ready", ready_where(link), " for functions", at, ": faucet::deploy(...", to, ")", quiet = link$quiet)
+  if (!is.null(link$worker_address)) {
+    say("Agents dial in at ", link$worker_address, ": ", link$worker_call, quiet = link$quiet)
   }
 }
 

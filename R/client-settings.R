@@ -39,3 +39,8 @@ resolve_server <- function(to, token, call = NULL) {
   }
   list(url = address$url, token = settings$token, ca = settings$ca)
 }
+
+# The same for calls of functions, which have a token of their own.
+resolve_caller <- function(to, token, call = NULL) {
+  resolve_server(to, token %||% resolve_setting("call_token", call = call), call = call)
+}

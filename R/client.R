@@ -10,22 +10,26 @@ answer_timeout <- 60
 # The longest answer that R can hold in a raw vector, in bytes.
 most_bytes <- 2^31 - 1
 
-# Makes a request and returns its answer: `status`, `headers` (a list by lower-case name) and `body` (raw). `content` is `body`
-# (raw) or `file` (a path). `heard` is given the body's bytes as they come, which are then not in the answer; `waiting` is called
-# between two looks.
+# Makes a request and returns its answer: `status`, `headers` (a list by lower-case name) and `body` (raw). What is sent is `body`
+# (raw), a `file` (a path), what the function `source` returns piece by piece (raw; empty at its end), or standard `input`.
+# `heard` is given the answer's bytes as they come, which are then not in the answer; with `output`, standard output is. An
+# answer that is an error goes to neither. `waiting` is called between two looks.
 send_request <- function(
     server, method, path, body = NULL, file = NULL, headers = list(), timeout = answer_timeout, most = most_bytes,
-    heard = NULL, waiting = NULL, call = NULL) {
+    source = NULL, input = FALSE, heard = NULL, output = FALSE, waiting = NULL, call = NULL) {
   started <- check_result(client_start(list(
     url = server$url, ca = server$ca, token = server$token, connect_timeout = min(connect_timeout, timeout),
-    timeout = timeout, most = most, method = method, path = path, headers = headers, body = body, file = file
+    timeout = timeout, most = most, method = method, path = path, headers = headers, body = body, file = file,
+    fed = !is.null(source), input = input, output = output
   )), call = call)
   on.exit(client_drop(started$handle), add = TRUE)
+  feed <- feeder(started$handle, source, call = call)
   status <- NULL
   fields <- list()
   pieces <- list()
   repeat {
-    poll <- check_result(client_poll(started$handle, milliseconds(step)), call = call)
+    feeds <- feed()
+    poll <- check_result(client_poll(started$handle, milliseconds(step), feeds), call = call)
     if (!is.null(poll$status)) {
       status <- poll$status
       fields <- rlang::set_names(as.list(poll$values), poll$names)
@@ -40,6 +44,28 @@ send_request <- function(
   }
   if (!is.null(poll$class)) raise_unanswered(server, poll, call = call)
   list(status = status, headers = fields, body = do.call(c, pieces) %||% raw())
+}
+
+# Each call puts the next of what `source` reads into a request's body, if there is room, and tells whether there is more. An
+# error of `source` breaks the request off, as its handle is dropped.
+feeder <- function(handle, source, call = NULL) {
+  piece <- NULL
+  feeds <- !is.null(source)
+  function() {
+    if (!feeds) {
+      return(FALSE)
+    }
+    if (is.null(piece)) piece <<- source()
+    if (length(piece) == 0) {
+      check_result(client_feed_end(handle, NULL), call = call)
+      feeds <<- FALSE
+      return(FALSE)
+    }
+    state <- check_result(client_feed(handle, piece), call = call)$state
+    if (state == "taken") piece <<- NULL
+    feeds <<- state != "closed"
+    feeds
+  }
 }
 
 # There is no answer, or not all of it.

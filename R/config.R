@@ -12,7 +12,7 @@ read_config <- function(path, given = list(), call = NULL) {
   where <- config_lines(text)
   complain <- function(keys, message) config_error(path, where, keys, message, call = call)
   config <- tryCatch(
-    yaml::yaml.load(paste(text, collapse = "\n"), eval.expr = FALSE),
+    parse_yaml(paste(text, collapse = "\n")),
     error = function(error) complain(character(), conditionMessage(error))
   )
   if (!rlang::is_named(config) || !is.list(config)) {
@@ -42,6 +42,12 @@ read_config <- function(path, given = list(), call = NULL) {
   )
 }
 
+# No code in it is run. YAML's rules make a number of a dot alone, which is a folder's name: `dir: .`.
+parse_yaml <- function(text) {
+  dot_or_number <- function(text) if (text == ".") text else as.numeric(text)
+  yaml::yaml.load(text, eval.expr = FALSE, handlers = list("float#fix" = dot_or_number))
+}
+
 # The settings of each pool, complete and checked.
 config_pools <- function(pools, given, path, complain, call = NULL) {
   resolved <- Map(function(route, what) {
@@ -58,7 +64,7 @@ config_pools <- function(pools, given, path, complain, call = NULL) {
       resolve_pool(route, what, given, call = call)
     })
   }, names(pools), pools)
-  twice <- anyDuplicated(routes_of(resolved))
+  twice <- anyDuplicated(pool_routes(resolved))
   if (twice > 0) {
     name <- resolved[[twice]]$route
     complain(c("pools", names(pools)[[twice]]), paste0("There is another app for the route \"", name, "\"."))

@@ -6,12 +6,7 @@ is_definition_file <- function(path) {
 
 # Returns what define() does, for each function of the file.
 read_definitions <- function(path, call = NULL) {
-  if (!file.exists(path)) {
-    abort("option", c(
-      "There is no file {.path {path}}.",
-      i = if (!is_absolute(path)) "The working directory is {.path {getwd()}}."
-    ), option = "fn", call = call)
-  }
+  check_definition_file(path, "fn", call = call)
   path <- absolute_path(path)
   definitions <- definitions_in(read_definition_file(path, call = call), path, call = call)
   made <- Map(function(one, at) define_from_file(one, at, path, call = call), definitions, seq_along(definitions))
@@ -21,13 +16,22 @@ read_definitions <- function(path, call = NULL) {
   made
 }
 
+check_definition_file <- function(path, option, call = NULL) {
+  if (!file.exists(path)) {
+    abort("option", c(
+      "There is no file {.path {path}}.",
+      i = if (!is_absolute(path)) "The working directory is {.path {getwd()}}."
+    ), option = option, call = call)
+  }
+}
+
 read_definition_file <- function(path, call = NULL) {
   text <- paste(readLines(path, warn = FALSE, encoding = "UTF-8"), collapse = "\n")
   tryCatch(
     if (grepl("[.]json$", path, ignore.case = TRUE)) {
       jsonlite::parse_json(text)
     } else {
-      yaml::yaml.load(text, eval.expr = FALSE)
+      parse_yaml(text)
     },
     error = function(error) definition_error(path, conditionMessage(error), call = call)
   )
@@ -72,7 +76,7 @@ json_names <- c(
 )
 
 # Fields that are arrays, however short.
-array_fields <- c("command", "options", "secrets", "workers")
+array_fields <- c("command", "options", "secrets", "services", "workers")
 
 # The server checks what is in it: here, folders are made bundles.
 define_from_file <- function(one, at, path, call = NULL) {
@@ -89,11 +93,14 @@ define_from_file <- function(one, at, path, call = NULL) {
   if (!rlang::is_string(one$name)) fail("name", "`name` is missing, or is no text.")
   one <- with_agents(in_json_form(one))
   made <- list(definition = one, folder = NULL, is_made = FALSE)
-  if (is.null(one$dir)) {
-    return(made)
-  }
+  if (is.null(one$dir)) made else with_folder(made, path, fail)
+}
+
+# The same with the folder that is packed for it, if it is one beside the file. `fail` raises what is wrong with a field.
+with_folder <- function(made, path, fail) {
+  one <- made$definition
   if (!rlang::is_string(one$dir) || !nzchar(one$dir)) fail("dir", "`dir` must be the path of a folder.")
-  # As it is written, it is a folder on the agent's machine.
+  # As it is written, it is a folder on the agent's machine, which knows what is in it.
   if (startsWith(one$dir, "/")) {
     return(made)
   }
@@ -101,7 +108,23 @@ define_from_file <- function(one, at, path, call = NULL) {
   if (!dir.exists(folder)) fail("dir", paste0("There is no folder ", folder, "."))
   made$definition$dir <- NULL
   made$folder <- normalizePath(folder)
+  if (!is.null(one$filePath)) {
+    file <- if (rlang::is_string(one$filePath)) without_folder(one$filePath, one$dir)
+    if (is.null(file) || !is_file_in(file, made$folder)) {
+      fail("filePath", paste0(
+        "`filePath` must be the path of a file in ", folder, ", from there",
+        if (!is.null(file)) paste0(": ", file, " is none"), "."
+      ))
+    }
+    made$definition$filePath <- file
+  }
   made
+}
+
+# RYO-FaaS writes the path of a file as it does its folder's.
+without_folder <- function(file, folder) {
+  before <- paste0(sub("/+$", "", folder), "/")
+  if (startsWith(file, before)) substring(file, nchar(before) + 1) else file
 }
 
 # Sizes as numbers, and arrays that stay some.

@@ -3,14 +3,35 @@
 # The arguments of deploy() that say how a function runs, by what they take; and what their fields in JSON are called.
 definition_arguments <- function() {
   list(
-    workers = list(field = "workers", setting = setting("range", NULL, "", min = 1, max = 10000, null = TRUE)),
-    replicas = list(field = "replicas", setting = setting("count", NULL, "", min = 1, max = 10000, null = TRUE)),
-    timeout = list(field = "timeout", setting = setting("duration", NULL, "", infinite = TRUE, null = TRUE)),
-    max_body = list(field = "maxBody", setting = setting("size", NULL, "", min = 1, infinite = TRUE, null = TRUE)),
-    queue = list(field = "queue", setting = setting("count", NULL, "", min = 0, null = TRUE)),
-    memory = list(field = "memory", setting = setting("size", NULL, "", min = 1, infinite = TRUE, null = TRUE)),
-    cpu_time = list(field = "cpuTime", setting = setting("duration", NULL, "", infinite = TRUE, null = TRUE)),
-    stream = list(field = "stream", setting = setting("flag", NULL, ""))
+    workers = list(field = "workers", setting = setting(
+      "range", NULL, "R processes. With `c(0, n)`, there is none while nobody calls it.",
+      min = 1, max = 10000, null = TRUE, shown = "`c(0, 1)`"
+    )),
+    replicas = list(field = "replicas", setting = setting(
+      "count", NULL, "On how many agents it runs, if it is a proxy that is asked.",
+      min = 1, max = 10000, null = TRUE, shown = "`1`"
+    )),
+    timeout = list(field = "timeout", setting = setting(
+      "duration", NULL, "How long a call may take. Then its caller gets 504.",
+      infinite = TRUE, null = TRUE, shown = "the agent's"
+    )),
+    max_body = list(field = "maxBody", setting = setting(
+      "size", NULL, "Largest input. A larger one gets 413.",
+      min = 1, infinite = TRUE, null = TRUE, shown = "the agent's"
+    )),
+    queue = list(field = "queue", setting = setting(
+      "count", NULL, "Calls that may wait for a worker. One more gets 503.",
+      min = 0, null = TRUE, shown = "the agent's"
+    )),
+    memory = list(field = "memory", setting = setting(
+      "size", NULL, "Memory that a worker may use.",
+      min = 1, infinite = TRUE, null = TRUE, shown = "no limit"
+    )),
+    cpu_time = list(field = "cpuTime", setting = setting(
+      "duration", NULL, "How long a call may compute.",
+      infinite = TRUE, null = TRUE, shown = "no limit"
+    )),
+    stream = list(field = "stream", setting = setting("flag", FALSE, "The function reads and writes bit by bit."))
   )
 }
 
@@ -88,7 +109,7 @@ define <- function(fn, given, default_name, call = NULL) {
   made <- switch(
     sources,
     command = list(definition = command_fields(given, call = call)),
-    url = list(definition = list(url = check_text(given$url, "url", call = call))),
+    url = list(definition = url_fields(given, call = call)),
     fn = define_code(fn, name, given, call = call)
   )
   made$definition <- c(list(name = name), made$definition, settings)
@@ -99,7 +120,7 @@ define <- function(fn, given, default_name, call = NULL) {
 refuse_unfit <- function(source, fn, given, call = NULL) {
   kind <- if (source == "fn" && is.function(fn)) "function" else if (source == "fn") "folder" else source
   takers <- list(
-    packages = "function", globals = "function", rds = "function", file = "folder", options = "command",
+    packages = "function", globals = "function", rds = "function", file = "folder", options = "command", services = "url",
     stream = c("function", "folder"), secrets = c("function", "folder", "command"), env = c("function", "folder", "command"),
     memory = c("function", "folder", "command"), cpu_time = c("function", "folder", "command")
   )
@@ -114,6 +135,19 @@ refuse_unfit <- function(source, fn, given, call = NULL) {
       ), option = name, call = call)
     }
   }
+}
+
+url_fields <- function(given, call = NULL) {
+  fields <- list(url = check_text(given$url, "url", call = call))
+  services <- given$services
+  if (!is.null(services) && !are_texts(services)) {
+    abort("option", c(
+      "{.arg services} must be names of gRPC services, not {describe_value(services)}.",
+      i = "Such as {.code services = \"package.Service\"}, with {.code url = \"grpc://host:port\"}."
+    ), option = "services", call = call)
+  }
+  if (length(services) > 0) fields$services <- I(unique(enc2utf8(unname(services))))
+  fields
 }
 
 command_fields <- function(given, call = NULL) {
@@ -191,10 +225,20 @@ define_code <- function(fn, name, given, call = NULL) {
 
 check_file_in <- function(file, folder, call = NULL) {
   file <- check_text(file, "file", call = call)
-  if (is_absolute(file) || any(strsplit(file, "/", fixed = TRUE)[[1]] == "..") || !file.exists(file.path(folder, file))) {
+  if (!is_file_in(file, folder)) {
     abort("option", "{.arg file} must be the path of a file in {.path {folder}}, from there: {.path {file}} is none.",
       option = "file", call = call
     )
   }
   file
+}
+
+# Whether `file` is the path of a file in `folder`, from there. Links may not lead out of it.
+is_file_in <- function(file, folder) {
+  if (is_absolute(file) || any(strsplit(file, "/", fixed = TRUE)[[1]] == "..")) {
+    return(FALSE)
+  }
+  path <- file.path(folder, file)
+  file.exists(path) && !dir.exists(path) &&
+    startsWith(normalizePath(path), paste0(sub("/+$", "", normalizePath(folder)), "/"))
 }

@@ -13,7 +13,7 @@
 #' - *A program*, `command = c("sed", "-n")`, run anew for each call: the input goes to its standard input, its standard
 #'   output is the answer, options become arguments (`-k v`, `--key v`). A status other than 0 is an error.
 #' - *A service* that runs already, `url = "http://10.0.0.7:8080/path"`: it gets a name, a queue, limits and metrics like the
-#'   others.
+#'   others. With `url = "grpc://10.0.0.7:50051"` it is one of gRPC, which has one call at a time unless `workers` says more.
 #' - *A file* that defines functions: see below.
 #'
 #' @section What a function takes along:
@@ -21,15 +21,15 @@
 #' function that was made by another one are globals, too. What it uses and lacks is looked for before anything is sent
 #' (by [codetools::findGlobals()], also in the functions among its globals), and named with its line. That includes
 #' columns of data that are written like variables: `.data$x` is understood, and so are `with()`, `within()`, `subset()`
-#' and `transform()`.
+#' and `transform()`. Elsewhere, `globals = list(x = NULL)` lets the name `x` be: data are looked into first.
 #'
 #' The agent needs the same minor version of R, and the same versions of the packages in `packages` and of those that the
 #' code names (`pkg::fun`, `library(pkg)`). Where they differ the deployment fails, and says which: nothing is installed.
 #'
 #' @section Streams:
 #' With `stream = TRUE`, the function is called as `function(input, output, ...)` while the input comes: `input$read()`
-#' returns some of its bytes (raw), and `NULL` at its end; `output$write()` sends text or bytes, and waits for a client that
-#' reads slowly.
+#' returns the bytes that are there (raw; waits for some, and gives 256 KiB at most, or `n` of `input$read(n)`), and `NULL` at its
+#' end; `output$write()` sends text or bytes, and waits for a client that reads slowly.
 #'
 #' @section Definition files:
 #' A `.yaml` file has functions by name below `functions`; a `.json` file is an array of them, or an object with such an
@@ -77,7 +77,11 @@
 #' @param command A program and its arguments. No shell sees them.
 #' @param options Options that callers may give a program, by default none: `"n"` is a flag (`?n`, `-n`), `"e="` takes a
 #'   value (`?e=x`, `-e x`), and `"..."` is any other, such as one that writes files.
-#' @param url Of a service that runs already.
+#' @param url Of a service that runs already: `http://`, `https://`, or `grpc://host:port` for one that speaks gRPC.
+#' @param services Of a `grpc://` URL: names of services, such as `"package.Service"`, that are called at `to` by
+#'   these names, as stock clients of gRPC call them. Each is one function's alone: another one that has it is to be stopped
+#'   first, or this is refused (`cause` is `"service_taken"`). By the function's name, all can be called,
+#'   `/functions/<name>/package.Service/Method`.
 #' @param at_agent The only agent that is to have it, if `to` is a proxy: `"host:port"`, or its name.
 #' @param token Secret that is shown to `to`. Better than in code it is in the environment variable `FAUCET_TOKEN`.
 #' @param wait Seconds to wait until it answers.
@@ -117,8 +121,8 @@
 deploy <- function(
     fn = NULL, name = NULL, to = NULL, workers = c(0, 1), replicas = 1, packages = character(), globals = list(),
     secrets = character(), env = character(), timeout = NULL, max_body = NULL, queue = NULL, memory = NULL, cpu_time = NULL,
-    stream = FALSE, rds = FALSE, file = NULL, command = NULL, url = NULL, options = NULL, at_agent = NULL, token = NULL,
-    wait = 120, quiet = FALSE) {
+    stream = FALSE, rds = FALSE, file = NULL, command = NULL, url = NULL, services = NULL, options = NULL, at_agent = NULL,
+    token = NULL, wait = 120, quiet = FALSE) {
   call <- rlang::current_env()
   written <- substitute(fn)
   wait <- check_wait(wait, "wait", call = call)
@@ -131,7 +135,7 @@ deploy <- function(
     given <- list(
       name = name, workers = workers, replicas = replicas, packages = packages, globals = globals, secrets = secrets, env = env,
       timeout = timeout, max_body = max_body, queue = queue, memory = memory, cpu_time = cpu_time, stream = stream, rds = rds,
-      file = file, command = command, url = url, options = options, at_agent = at_agent
+      file = file, command = command, url = url, services = services, options = options, at_agent = at_agent
     )
     list(define(fn, given, default_name(fn, written, command), call = call))
   }
@@ -178,8 +182,8 @@ deploy_all <- function(server, made, wait, progress, call = NULL) {
   invisible(table)
 }
 
-# The longest that a server lets a request wait for what it asks for, in seconds.
-longest_wait <- 600
+# The longest that a server holds a request back for what it asks for, in seconds.
+longest_held <- 600
 
 # Between two looks at what takes longer, in seconds.
 look_pause <- 0.5
@@ -187,7 +191,7 @@ look_pause <- 0.5
 # Asks for what takes a while, and waits until it is settled. Raises what has failed.
 settle <- function(server, path, content, wait, progress, call = NULL) {
   deadline <- seconds_now() + wait
-  first <- min(wait, longest_wait / 2)
+  first <- min(wait, longest_held / 2)
   found <- as_rows(ask_json(
     server, "POST", with_query(path, list(wait = format(first, scientific = FALSE))), content,
     timeout = first + answer_timeout, waiting = progress$tick, call = call
@@ -203,6 +207,7 @@ settle <- function(server, path, content, wait, progress, call = NULL) {
   }
   progress$end()
   check_deployed(found, wait, call = call)
+  for (one in found) if (rlang::is_string(one$note)) progress$say(paste0("`", as_string(one$name), "`: ", one$note))
   invisible(function_table(found))
 }
 

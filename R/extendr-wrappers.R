@@ -23,6 +23,19 @@ function_declare <- function(names, types, required, open, inputs) .Call(wrap__f
 #' @noRd
 function_options <- function(query) .Call(wrap__function_options, query)
 
+#' What an input is.
+#' @param content_type A request's Content-Type.
+#' @return Two strings: the type in small letters, without parameters, and its charset, which is UTF-8 if none is said.
+#' @noRd
+function_media <- function(content_type) .Call(wrap__function_media, content_type)
+
+#' The type that a client likes best, and of those it likes as much, the first.
+#' @param accept A request's Accept.
+#' @param offered What it can have.
+#' @return One of these; NULL if it takes none of them.
+#' @noRd
+function_negotiate <- function(accept, offered) .Call(wrap__function_negotiate, accept, offered)
+
 #' From now on this process may compute for so many seconds, whatever it has used so far; the system ends it when it has. It is
 #' looked at in whole seconds: up to one more may pass.
 #' @noRd
@@ -43,17 +56,53 @@ client_address <- function(address) .Call(wrap__client_address, address)
 #' @noRd
 client_drop <- function(handle) invisible(.Call(wrap__client_drop, handle))
 
+#' Sends a piece of the body, if there is room for it.
+#' @return "taken", "full", or "closed": nothing is sent any more.
+#' @noRd
+client_feed <- function(handle, bytes) .Call(wrap__client_feed, handle, bytes)
+
+#' Ends the body.
+#' @param problem Why it is not complete: the request is then broken off. `NULL` if it is.
+#' @noRd
+client_feed_end <- function(handle, problem) .Call(wrap__client_feed_end, handle, problem)
+
 #' What has come of a request; waits at most `timeout_ms` for something to come.
+#' @param room Whether to wait no longer once `client_feed()` has room.
 #' @return `status`, once the head has come, with `names` and `values` of its headers; `bytes`; whether it is `done`; and what went
 #'   wrong, `class` and `message`, if something did.
 #' @noRd
-client_poll <- function(handle, timeout_ms) .Call(wrap__client_poll, handle, timeout_ms)
+client_poll <- function(handle, timeout_ms, room) .Call(wrap__client_poll, handle, timeout_ms, room)
 
 #' Starts a request.
 #' @param request Named list, complete and checked: `url`, `ca`, `token`, `connect_timeout`, `timeout`, `most`, `method`, `path`,
-#'   `headers`, `body` (raw) or `file`.
+#'   `headers`; `body` (raw), `file` (a path), `fed` (by `client_feed()`) or `input` (standard input) says what is sent; with
+#'   `output`, the answer goes to standard output unless it is an error.
 #' @noRd
 client_start <- function(request) .Call(wrap__client_start, request)
+
+#' From now on requests for these routes are told as such.
+#' @param router Where they are: `endpoints`, each with `methods`, `regex`, `types` and `number`, that of its route or 0; and
+#'   `mounts`, routers by their paths.
+#' @param routes Of each its `names` and `types`, of the arguments in its path; `formals`, or `NULL`; and `watched`,
+#'   variables that must stay what they are: lists of an environment, and names in it.
+#' @param max_body The longest body, in bytes.
+#' @return Whether all of that could be read.
+#' @noRd
+compiled_start <- function(router, routes, max_body) .Call(wrap__compiled_start, router, routes, max_body)
+
+#' From now on none are.
+#' @noRd
+compiled_stop <- function() invisible(.Call(wrap__compiled_stop))
+
+#' Whether plumber's expression for a path is one whose meaning is known.
+#' @noRd
+compiled_knows <- function(regex, types) .Call(wrap__compiled_knows, regex, types)
+
+#' All arguments of the call in hand.
+#' @return A list: `query` and `path`, lists by name; `path_info`, the path as the router knows it that the route is in, if that is
+#' mounted; and `type`, that of the body, if it has one.
+#' @noRd
+serve_arguments <- function() .Call(wrap__serve_arguments)
 
 #' Whether this system tells what a gate of some kind is about.
 #' @noRd
@@ -115,26 +164,39 @@ outlet_trouble <- function(stream) .Call(wrap__outlet_trouble, stream)
 #' @param host,port What requests are told of where they arrived.
 #' @param docs The path of the app's documentation, or nothing.
 #' @param signature What the function takes that is served, as JSON, or nothing.
+#' @param routes The app's routes, as JSON in one line, or nothing.
 #' @noRd
-serve_start <- function(socket, host, port, docs, signature) .Call(wrap__serve_start, socket, host, port, docs, signature)
+serve_start <- function(socket, host, port, docs, signature, routes) .Call(wrap__serve_start, socket, host, port, docs, signature, routes)
 
 #' Ends serving: the sockets are gone.
 #' @noRd
 serve_stop <- function() invisible(.Call(wrap__serve_stop))
 
 #' The next request, or `NULL` if none came within `timeout_ms`.
-#' @return A list: `fields`, a named list of what Rook asks for, and `length`, that of the body in bytes.
+#' @return A list: `length`, that of the body in bytes, -1 if it comes meanwhile. For a compiled route `route`, its number, and the
+#' arguments (see `Call::parts()`); otherwise what `serve_fields()` returns, and `changed`, if the app is not what was compiled.
 #' @noRd
 serve_next <- function(timeout_ms) .Call(wrap__serve_next, timeout_ms)
+
+#' What Rook asks for of the request in hand, or of the last one.
+#' @return A list: `fields`, by name; and `bytes`, the values of headers that are no UTF-8, as raw vectors by name, if there are
+#' any. `NULL` if there was no request.
+#' @noRd
+serve_fields <- function() .Call(wrap__serve_fields)
 
 #' The body of the request in hand from byte `at` on, `most` bytes of it, or what there is.
 #' @return A raw vector, or what went wrong.
 #' @noRd
 serve_body <- function(at, most) .Call(wrap__serve_body, at, most)
 
+#' The next bytes of a body that comes meanwhile, `most` of them at most; waits for some no longer than `timeout_ms`.
+#' @return A raw vector, empty if nothing came; `NULL` at the end; or what went wrong.
+#' @noRd
+serve_read <- function(most, timeout_ms) .Call(wrap__serve_read, most, timeout_ms)
+
 #' Answers the request in hand.
 #' @param status A number.
-#' @param names,values Headers, in order.
+#' @param names,values Headers, in order. Where not all values are UTF-8, they are a list of raw vectors.
 #' @param body Raw bytes, or the absolute path of a file, or `NULL`.
 #' @return `NULL`, or what is wrong with it.
 #' @noRd
@@ -146,7 +208,7 @@ serve_answer <- function(status, names, values, body) .Call(wrap__serve_answer, 
 serve_stream <- function(status, names, values) .Call(wrap__serve_stream, status, names, values)
 
 #' Writes to the stream; waits at most `timeout_ms` for room.
-#' @return `"done"`, `"full"` (try again) or `"closed"`.
+#' @return `"done"`, `"full"` (try again) or `"closed"`: nobody reads it, or its client has left.
 #' @noRd
 serve_write <- function(chunk, timeout_ms) .Call(wrap__serve_write, chunk, timeout_ms)
 
@@ -211,6 +273,11 @@ server_status <- function(handle) .Call(wrap__server_status, handle)
 #' Where apps have their documentation: the pools' routes, and the paths in them.
 #' @noRd
 server_docs <- function(handle) .Call(wrap__server_docs, handle)
+
+#' The routes of apps, as far as their workers told of them: a vector a column, with a row for each route of each pool. `pools`
+#' are those of which they are known.
+#' @noRd
+server_routes <- function(handle) .Call(wrap__server_routes, handle)
 
 #' How the names resolve that workers are found by: a vector a column, with a row for each pool that has one.
 #' @noRd

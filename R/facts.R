@@ -5,11 +5,13 @@
 #' For code of an API: which worker it runs in, for which request, and whether anybody still waits for the
 #' answer. Outside of faucet these work too, and say that there is nothing to know.
 #'
-#' @param req The request, as plumber or another Rook framework passes it to handlers.
+#' @param req The request, as plumber or another Rook framework passes it to handlers. Without it, as in functions that are
+#'   [deployed][deploy()], which get none, it is the one that is being handled.
 #' @return
 #' - `worker_id()`: the worker's number, from 1 on; 0 while a template loads the app (`preload`); `NA` elsewhere.
 #' - `request_id()`: the request's id, a string, as in the access log and in the header `X-Request-Id` that the
-#'   client gets; `NA` if the request did not come through faucet.
+#'   client gets; `NA` if the request did not come through faucet. In a deployed function, whether it streams or not, that is
+#'   the call's id, which all stages of a chain share. Workers of type `"http"` must give `req`.
 #' - `is_cancelled()`: `TRUE` if the client of the request that is being handled has left, or its time is
 #'   over (`timeout`). Where requests are interrupted in that case, only code in [shield()] gets to see it. Always
 #'   `FALSE` in workers of type `"http"`.
@@ -28,8 +30,9 @@ worker_id <- function() {
 
 #' @rdname facts
 #' @export
-request_id <- function(req) {
-  as.character(req$HTTP_X_REQUEST_ID %||% NA)
+request_id <- function(req = NULL) {
+  fields <- if (is.null(req)) current_fields() else req
+  as.character(fields[["HTTP_X_REQUEST_ID"]] %||% NA)
 }
 
 #' @rdname facts

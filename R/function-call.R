@@ -13,7 +13,7 @@ function_app <- function(fun, name, rds = FALSE, stream = FALSE) {
   answer <- if (stream) {
     function(options, type, accept, body) {
       limit_cpu()
-      answer_stream(call, options, body)
+      answer_stream(call, options, body, accept)
     }
   } else {
     function(options, type, accept, body) {
@@ -58,7 +58,7 @@ calling <- function(answer) {
     },
     direct = function(request) {
       fields <- request$fields
-      run(fields[["QUERY_STRING"]], fields[["CONTENT_TYPE"]], fields[["HTTP_ACCEPT"]], if (request$length > 0) rook_input())
+      run(fields[["QUERY_STRING"]], fields[["CONTENT_TYPE"]], fields[["HTTP_ACCEPT"]], body_of(request))
     }
   )
 }
@@ -147,30 +147,53 @@ failed_call <- function(error) {
 }
 
 # For a function(input, output, ...) that reads and writes bit by bit. What it returns is nobody's answer.
-answer_stream <- function(call, options, body) {
-  output <- lazy_output()
+answer_stream <- function(call, options, body, accept) {
+  output <- lazy_output(wanted_type(accept))
   call(list(stream_input(body), output$functions), options)
   output$end()
 }
 
+# After so many bytes of a stream R collects what it has dropped of them: by itself it waits for 64 MB of vectors.
+collect_after <- 8 * 1024^2
+
 # `read()` gives the next piece of the body, NULL at its end.
 stream_input <- function(body) {
+  read_since <- 0
   list(
-    read = function(n = 65536) {
-      if (!rlang::is_scalar_integerish(n, finite = TRUE) || n < 1) {
+    read = function(n = piece_size) {
+      if (!missing(n) && (!rlang::is_scalar_integerish(n, finite = TRUE) || n < 1)) {
         got <- describe_value(n)
         abort("option", "{.arg n} must be a number of bytes, not {got}.", option = "n", call = rlang::current_env())
       }
       bytes <- if (!is.null(body)) body$read(n)
+      read_since <<- read_since + length(bytes)
+      if (read_since > collect_after) {
+        gc(full = FALSE)
+        read_since <<- 0
+      }
       if (length(bytes) > 0) bytes
     }
   )
 }
 
-# The answer's head is sent with the first piece. `type()` says before that what it is; by default text if that piece is text.
-lazy_output <- function() {
+# What bytes are taken for, of which nobody says what they are: text, CSV or JSON if that is what the client asks for in the first
+# place.
+wanted_type <- function(accept) {
+  first <- tolower(trimws(sub("[,;].*", "", accept %||% "")))
+  switch(first,
+    "text/plain" = ,
+    "text/csv" = paste0(first, "; charset=utf-8"),
+    "application/json" = first,
+    "application/octet-stream"
+  )
+}
+
+# The answer's head is sent with the first piece. `type()` says before that what it is; by default text if that piece is text,
+# else `bytes_type`.
+lazy_output <- function(bytes_type = "application/octet-stream") {
   out <- new.env(parent = emptyenv())
   out$type <- NULL
+  out$bytes_type <- bytes_type
   out$begun <- FALSE
   out$chunks <- list()
   out$is_native <- serve_is_busy()
@@ -192,10 +215,11 @@ lazy_output <- function() {
 }
 
 begin_output <- function(out, chunk, call) {
-  out$begun <- TRUE
-  if (is.null(out$type)) out$type <- if (is.character(chunk)) "text/plain; charset=utf-8" else "application/octet-stream"
-  failure <- if (out$is_native) serve_stream(200, "Content-Type", out$type)
+  if (is.null(out$type)) out$type <- if (is.character(chunk)) "text/plain; charset=utf-8" else out$bytes_type
+  head <- response_head(200, with_refusals(list("Content-Type" = out$type)))
+  failure <- if (out$is_native) serve_stream(head$status, head$names, head$values)
   if (!is.null(failure)) raise_failure(failure, call = call)
+  out$begun <- TRUE
 }
 
 write_output <- function(out, bytes, call) {

@@ -6,13 +6,15 @@ decode_input <- function(bytes, type, rds = FALSE) {
   if (is.null(type) || startsWith(type, "application/x-www-form-urlencoded")) {
     return(as_text(bytes))
   }
-  media <- media_type(type)
+  said <- function_media(type)
+  media <- said[[1]]
+  charset <- said[[2]]
   if (media == "application/json" || endsWith(media, "+json")) {
-    from_json(as_text(bytes, charset_of(type)))
+    from_json(as_text(bytes, charset))
   } else if (media == "text/csv") {
-    from_csv(as_text(bytes, charset_of(type)))
+    from_csv(as_text(bytes, charset))
   } else if (startsWith(media, "text/")) {
-    as_text(bytes, charset_of(type))
+    as_text(bytes, charset)
   } else {
     switch(
       media,
@@ -22,19 +24,6 @@ decode_input <- function(bytes, type, rds = FALSE) {
       "application/vnd.apache.arrow.stream" = from_arrow(bytes),
       refuse_media(media)
     )
-  }
-}
-
-media_type <- function(type) {
-  tolower(trimws(sub(";.*", "", type, useBytes = TRUE)))
-}
-
-charset_of <- function(type) {
-  field <- "^[^;]*;(.*;)?[[:space:]]*charset[[:space:]]*=[[:space:]]*\"?([^\";[:space:]]+)\"?[[:space:]]*(;.*)?$"
-  if (grepl(field, type, ignore.case = TRUE, useBytes = TRUE)) {
-    sub(field, "\\2", type, ignore.case = TRUE, useBytes = TRUE)
-  } else {
-    "UTF-8"
   }
 }
 
@@ -91,6 +80,7 @@ from_arrow <- function(bytes) {
 
 # Reading RDS is running what its sender has thought of.
 refuse_rds <- function(media) {
+  note_refusal("rds")
   refuse_type(paste0("This function takes no input of type ", media, ": it was deployed without `rds`."))
 }
 
@@ -126,7 +116,7 @@ refuse_call <- function(status, cause, message) {
 # The answer to a call, from the value of the function. `accept` is the request's header, NULL if there is none.
 encode_value <- function(value, accept = NULL) {
   offered <- offered_types(value)
-  type <- if (is.null(accept) || accept == "*/*") offered[[1]] else negotiate(accept, offered)
+  type <- if (is.null(accept) || accept == "*/*") offered[[1]] else function_negotiate(accept, offered)
   if (is.null(type)) {
     refuse_call(406L, "not_acceptable", paste0(
       "The function's value can be had as ", paste(offered, collapse = ", "), ", and Accept names none of these."
@@ -163,28 +153,6 @@ offered_types <- function(value) {
 
 is_plain_string <- function(value) {
   is.character(value) && length(value) == 1 && !is.object(value) && !is.na(value)
-}
-
-# The type that a client likes best, and of those it likes as much, the first; NULL if it takes none of them.
-negotiate <- function(accept, offered) {
-  ranges <- strsplit(tolower(accept), ",", fixed = TRUE)[[1]]
-  quality <- rep(1, length(ranges))
-  given <- grepl(";[[:space:]]*q[[:space:]]*=", ranges)
-  numbers <- sub(".*;[[:space:]]*q[[:space:]]*=[[:space:]]*([0-9.]*).*", "\\1", ranges[given])
-  quality[given] <- suppressWarnings(as.numeric(numbers))
-  quality[is.na(quality)] <- 0
-  ranges <- trimws(sub(";.*", "", ranges))
-  likes <- vapply(offered, function(type) {
-    # The range that says most of a type counts.
-    for (range in c(type, sub("/.*", "/*", type), "*/*")) {
-      found <- match(range, ranges)
-      if (!is.na(found)) {
-        return(quality[[found]])
-      }
-    }
-    0
-  }, 0)
-  if (max(likes) > 0) offered[[which.max(likes)]]
 }
 
 to_json <- function(value) {

@@ -57,6 +57,32 @@ function_definitions <- function() {
       "size", 256 * 1024^2, "Largest archive of a function's files that may be uploaded. A larger one gets 413.",
       min = 1, shown = "`\"256MB\"`", verbs = function_verbs
     ),
+    result_ttl = agent_setting(
+      "duration", 3600,
+      paste(
+        "How long the result of a call with `async = TRUE` is kept: at most, and unless the call says less. For as long again",
+        "it is known that there was one."
+      ),
+      verbs = function_verbs
+    ),
+    max_calls = agent_setting(
+      "count", 1000L,
+      "Calls with `async = TRUE` that wait, that run, and whose results are kept, together. One more gets 503.",
+      min = 1, verbs = function_verbs
+    ),
+    max_results = agent_setting(
+      "size", 1024^3,
+      "How much the inputs and results of calls with `async = TRUE` may have on disk together. Beyond it there is 503.",
+      min = 1, shown = "`\"1GB\"`", verbs = function_verbs
+    ),
+    callbacks = agent_setting(
+      "callbacks", character(),
+      paste(
+        "URLs, such as `\"https://hooks.example.com/faucet\"`: at or below them the end of a call with `async = TRUE` may be",
+        "told. The server asks them from where it is, also if callers cannot reach them."
+      ),
+      shown = "none", verbs = function_verbs
+    ),
     packages = agent_setting(
       "strings", character(),
       paste(
@@ -107,6 +133,15 @@ check_agents <- function(value, limits) {
 
 is_agent <- function(text) {
   is.null(option_problem("agents", text))
+}
+
+# Those that a server may call when somebody asks it to.
+check_callbacks <- function(value, limits) {
+  if (is.character(value) && !anyNA(value) && all(vapply(value, is_callback, NA))) as.character(value)
+}
+
+is_callback <- function(text) {
+  is.null(option_problem("callbacks", text))
 }
 
 # The token is not to be read on its way to an agent.

@@ -7,7 +7,8 @@
 #' that it has answered. One with `workers = c(0, n)` has no process while nobody calls it.
 #'
 #' @inheritParams deploy
-#' @param at_agent Only those of this agent of a proxy, such as `"host:9000"`.
+#' @param at_agent Only those of these agents of a proxy, such as `"host:9000"`; or the path of a `.json` file that names them, as
+#'   RYO-FaaS's `list.json` does: `{"list": {"agentAddr": ["http://localhost:9000"]}}`.
 #' @param name The function's name.
 #' @param n How many of its last lines.
 #' @param follow Whether to print lines as they come, until Ctrl-C.
@@ -30,6 +31,7 @@
 #' All inherit from `faucet_error`.
 #'
 #' - `faucet_error_option`: an argument has a value that it does not take, or the token could be overheard. Field `option`.
+#' - `faucet_error_definition`: the file of `at_agent` names no agents. Fields `file` and `field`.
 #' - `faucet_error_connect`, `faucet_error_timeout`, `faucet_error_answer`: the server cannot be reached, has not answered in
 #'   time, or is no agent or proxy. Field `server`.
 #' - `faucet_error_refused`: it refuses, as without the right token, or for a name that it does not know. Fields `status`
@@ -49,18 +51,37 @@
 functions <- function(to = NULL, at_agent = NULL, token = NULL) {
   call <- rlang::current_env()
   server <- resolve_server(to, token, call = call)
-  if (!is.null(at_agent) && !(rlang::is_string(at_agent) && nzchar(at_agent))) {
-    abort("option", "{.arg at_agent} must be the name of an agent, such as {.val host:9000}.", option = "at_agent", call = call)
-  }
+  agents <- if (!is.null(at_agent)) named_agents(at_agent, call = call)
   found <- ask_json(server, "GET", "/details", call = call)
   table <- function_table(found)
-  if (is.null(at_agent)) table else table[vapply(found, is_at_agent, NA, at_agent), ]
+  if (is.null(agents)) table else table[vapply(found, is_at_agent, NA, agents), ]
 }
 
-# Whether a function is there, or one of its replicas.
-is_at_agent <- function(one, agent) {
-  agents <- c(one$atAgent, vapply(as_rows(one$replicas), function(replica) as_string(replica$agent), ""))
-  any(sub("^https?://", "", agents) == sub("^https?://", "", agent), na.rm = TRUE)
+# Whether a function is at one of these agents, or one of its replicas.
+is_at_agent <- function(one, agents) {
+  its <- c(one$atAgent, vapply(as_rows(one$replicas), function(replica) as_string(replica$agent), ""))
+  any(sub("^https?://", "", its) %in% sub("^https?://", "", agents))
+}
+
+# Names of agents, also from a file that lists them.
+named_agents <- function(at_agent, call = NULL) {
+  if (length(at_agent) == 0 || !are_texts(at_agent)) {
+    abort("option", "{.arg at_agent} must be the name of an agent, such as {.val host:9000}.", option = "at_agent", call = call)
+  }
+  if (length(at_agent) != 1 || !grepl("[.]json$", at_agent, ignore.case = TRUE)) {
+    return(at_agent)
+  }
+  check_definition_file(at_agent, "at_agent", call = call)
+  content <- read_definition_file(at_agent, call = call)
+  listed <- if (is.list(content)) content$list
+  agents <- if (is.list(listed)) unlist(listed$agentAddr %||% listed$atAgent)
+  if (length(agents) == 0 || !are_texts(agents)) {
+    definition_error(at_agent, c(
+      "It names no agents.",
+      i = "It has them below `list`, as in {\"list\": {\"agentAddr\": [\"http://localhost:9000\"]}}."
+    ), field = "list", call = call)
+  }
+  agents
 }
 
 # A row for each; the class prints fewer columns.
@@ -219,7 +240,7 @@ stop_function <- function(name, remove = FALSE, to = NULL, token = NULL) {
   content <- list(name = name)
   if (remove) content$remove <- TRUE
   # It may wait for requests in flight.
-  stopped <- ask_json(server, "POST", "/stop", content, timeout = longest_wait, call = call)
+  stopped <- ask_json(server, "POST", "/stop", content, timeout = longest_held, call = call)
   invisible(function_table(stopped))
 }
 

@@ -3,8 +3,9 @@
 # Attached in every R session.
 session_packages <- c("base", "methods", "datasets", "utils", "grDevices", "graphics", "stats")
 
-# Functions that look names up in data: all but their first argument.
-masking_functions <- c("with", "within", "subset", "transform")
+# Functions that look names up in data, all but those in the argument that is the data, which has this name, or else is the first
+# without one.
+masking_functions <- c(with = "data", within = "data", subset = "x", transform = "_data")
 
 # Functions that attach, or load, the package that they name.
 loading_functions <- c("library", "require", "requireNamespace", "loadNamespace")
@@ -87,13 +88,22 @@ without_masked <- function(code) {
   if (!is.call(code)) {
     return(code)
   }
-  if (is.name(code[[1]]) && as.character(code[[1]]) %in% masking_functions && length(code) > 2) {
-    return(as.call(c(code[[1]], without_masked(code[[2]]))))
+  if (rlang::is_call(code, names(masking_functions)) && length(code) > 2) {
+    data <- masked_data(code)
+    return(as.call(c(code[[1]], if (!rlang::is_missing(data)) without_masked(data))))
   }
   for (i in seq_along(code)) {
     if (is.call(code[[i]])) code[[i]] <- without_masked(code[[i]])
   }
   code
+}
+
+# The argument that is the data which names are looked up in; missing if there is none.
+masked_data <- function(code) {
+  arguments <- as.list(code)[-1]
+  given <- names(arguments) %||% rep("", length(arguments))
+  at <- c(which(given == masking_functions[[rlang::call_name(code)]]), which(given == ""))
+  if (length(at) > 0) arguments[[at[[1]]]] else rlang::missing_arg()
 }
 
 # The packages that code names: by `::`, and `loaded` by library() and the like.
@@ -197,7 +207,12 @@ raise_lacking <- function(lacking, call = NULL) {
       lines,
       i = if (more > 0) paste("And", more, "more."),
       i = paste0("`globals = ", given, "` takes along what is called so here."),
-      i = if (any(!lacking$is_called)) "A column of data that is no variable is written `.data$x` or `data[[\"x\"]]`."
+      i = if (any(!lacking$is_called)) {
+        paste0(
+          "A column of data is no variable: write `.data$x` or `data[[\"x\"]]`, or let the name be by `globals = list(",
+          lacking$used[!lacking$is_called][[1]], " = NULL)`."
+        )
+      }
     ),
     class = error_class("function"), name = lacking$used, `function` = lacking$of, line = lacking$line,
     call = shown_call(call), trace = trace_to(call)

@@ -3,8 +3,14 @@
 # The fields of the request in hand. A native worker has one at a time.
 current <- new.env(parent = emptyenv())
 
+# For a compiled route they are made when somebody asks for them.
+current_fields <- function() {
+  if (is.null(current$fields)) current$fields <- serve_fields()$fields
+  current$fields
+}
+
 # "error in GET /sales/2024 (request 7f3a): ". What comes from the client stays in one line.
-error_head <- function(fields = current$fields) {
+error_head <- function(fields = current_fields()) {
   path <- encodeString(paste0(fields$HTTP_X_FORWARDED_PREFIX, fields$PATH_INFO))
   id <- fields$HTTP_X_REQUEST_ID
   paste0("error in ", fields$REQUEST_METHOD, " ", path, if (!is.null(id)) paste0(" (request ", id, ")"), ": ")
@@ -39,6 +45,8 @@ tell_handler_errors <- function(router) {
 }
 
 is_same_code <- function(one, other) {
-  is.function(one) && is.function(other) &&
-    identical(utils::removeSource(one), utils::removeSource(other), ignore.environment = TRUE, ignore.bytecode = TRUE)
+  is_same <- function(one, other) identical(one, other, ignore.environment = TRUE, ignore.bytecode = TRUE)
+  # Most functions have no source with them, which takes its time to remove.
+  is.function(one) && is.function(other) && (is_same(one, other) ||
+    is_same(utils::removeSource(one), utils::removeSource(other)))
 }

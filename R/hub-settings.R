@@ -76,7 +76,7 @@ hub_definitions <- function() {
       "path", NULL,
       "File with certificates (PEM) of those who vouch for the hubs', or the agents'. `NULL`: whom the system trusts.",
       null = TRUE, verbs = c("run_worker", "run_agent", "run_proxy"),
-      elsewhere = "{.fun run_worker} dials hubs, {.fun run_proxy} agents, and {.fun run_agent} proxies."
+      elsewhere = "{.fun run_worker} dials hubs, {.fun run_proxy} agents, and {.fun run_agent} proxies and other agents."
     ),
     token = dial_in_setting(
       "secret", NULL,

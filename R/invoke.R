@@ -1,7 +1,8 @@
-#' Call a deployed function
+#' Call a deployed function, or a chain of them
 #'
 #' `invoke()` sends an input and options to a function that was deployed, and returns what it answers. It is an HTTP request
-#' like any other: `curl -d 'I hate this' 'host:9002/functions/sed?e=s/hate/love/'` does the same.
+#' like any other: `curl -d 'I hate this' 'host:9002/functions/sed?e=s/hate/love/'` does the same. A chain of functions is
+#' called by its text: `invoke("sed e=s/hate/love/ | to-upper", "I hate this")`.
 #'
 #' @section Input and answer:
 #' The input is sent as what it is: one string as text, a raw vector as bytes, all else as JSON, whose numbers have 15
@@ -9,66 +10,138 @@
 #' With `rds = TRUE` R objects travel as they are, in both directions: the function must have been deployed with `rds = TRUE`
 #' to read one. To read RDS can mean to run code, so it is for servers, and callers, that are trusted.
 #'
+#' A connection as input, such as `file("big.csv")`, is read to its end while it is sent, and one as `output` is written while
+#' the answer comes: neither is ever in memory as a whole. What is not open is opened, and closed at the end. A connection
+#' that is open in binary mode, as by `file("photo.jpg", "rb")`, is sent as bytes, any other as text.
+#'
 #' Options go into the query string: each is a text, a number, `TRUE` or `FALSE`, or a vector, whose elements are then given
 #' one by one. `NULL` is left out.
 #'
+#' @section Chains:
+#' What has a `|`, parentheses, white space or `=` in it is a chain: functions by name, each with its options, whose answer is
+#' the input of the next. There are two forms, which may be mixed: `sed(e = 's/hate/love/', n = 3) | to-upper`, and
+#' `sed e=s/hate/love/ n=3 | to-upper`. Quotes, `'...'` or `"..."`, protect spaces, `|`, `,`, `)` and `=`; in them, a backslash
+#' stands before that quote or a backslash. No code is run: names are those of deployed functions, exactly, or with `_` in the
+#' place of `-` and the other way round if there is no such one. Options are texts that each function's signature converts.
+#'
+#' All stages run at the same time, on whatever agents have them, and bytes flow from one to the next. An error anywhere is an
+#' error of the call, also if part of the answer was there: no answer is ever just cut off. With `buffer = TRUE` the answer
+#' comes when all of it is there, or not at all.
+#'
+#' @section Calls that outlive their caller:
+#' With `async = TRUE`, `invoke()` returns as soon as the input was taken: see [call_status()] for what becomes of the call.
+#'
 #' @inheritParams deploy
-#' @param name The function's name. Of a whole API, with a path in it: `"api/predict"`.
-#' @param input What the function's first parameter becomes. Without one, its default counts.
-#' @param ... Options, by name.
+#' @param name The function's name. Of a whole API, with a path in it: `"api/predict"`. Or a chain of functions.
+#' @param input What the function's first parameter becomes. Without one, its default counts. A connection is read and sent
+#'   bit by bit.
+#' @param ... Options, by name. Those of a chain are in its text.
+#' @param output A connection, or the path of a file, that the answer is written to as it comes, whatever its type. A file is
+#'   there once the answer is complete. `NULL`: the answer is returned.
 #' @param timeout Seconds until the answer must be there. Whoever is interrupted, or waits no longer, closes the connection:
-#'   the function is interrupted, too.
-#' @param type Content-Type of `input`, which is then one string or a raw vector.
+#'   the function is interrupted, and so is each stage of a chain.
+#' @param buffer Whether the server is to keep the answer until all of it is there, so that it comes whole or not at all.
+#' @param async Whether to return at once, with the call's id.
+#' @param callback URL that is told when such a call is over.
+#' @param result_ttl Seconds for which such a call's result is kept. `NULL` leaves it to the server.
+#' @param retry Whether such a call may be run again after a restart of the server, which may then be for the second time.
+#' @param type Content-Type of `input`, which is then one string, a raw vector or a connection.
 #' @param rds Whether to exchange R objects.
 #' @param method HTTP method, for an API's other routes.
 #' @param options Further options, as a list: those with the names of arguments of this function.
-#' @param token Secret that is shown: the server's `call_token`, or `token`.
+#' @param token Secret that is shown: the server's `call_token`, or `token`. By default, one of these settings.
 #'
-#' @return What the function answers: a string, a raw vector, a data frame, what JSON holds, an R object; `NULL` if that is
-#'   nothing.
+#' @return What the function, or the chain's last stage, answers: a string, a raw vector, a data frame, what JSON holds, an R
+#'   object; `NULL` if that is nothing. With `output`, that, invisibly. With `async = TRUE`, a `faucet_call`.
 #'
 #' @section Error conditions:
 #' All inherit from `faucet_error`.
 #'
-#' - `faucet_error_invoke`: there is no answer, or it is an error. Fields `status` (of HTTP; `NA` if there is no answer),
-#'   `cause`, what `Faucet-Error` says, and `answer`, its text. Each cause has a class of its own, such as
-#'   `faucet_error_invoke_function_error` (R has raised an error), `faucet_error_invoke_bad_option`,
+#' - `faucet_invoke_error`, and `faucet_error_invoke`, which is the same: there is no answer, or it is an error, or it was broken
+#'   off. Fields `error` (what the server says), `stage` (of the chain, from 1) and `function` (its name), `call_id` (as in each
+#'   stage's log), `status` (of HTTP), `cause` (what `Faucet-Error` says) and `answer` (its text); `NA` what is not known.
+#'   Each cause has a class of its own, such as `faucet_error_invoke_function_error` (R has raised an error),
+#'   `faucet_error_invoke_bad_option`, `faucet_error_invoke_bad_chain` (field `column`: where, in characters from 1),
 #'   `faucet_error_invoke_queue_full`, `faucet_error_invoke_timeout` (of the server's), `faucet_error_invoke_unauthorized`.
-#'   Without an answer these are `faucet_error_connect`, `faucet_error_timeout` and `faucet_error_answer`, as everywhere.
+#'   Without a whole answer these are `faucet_error_connect`, `faucet_error_timeout` and `faucet_error_answer`, as everywhere.
 #' - `faucet_error_option`: an argument has a value that it does not take, or the token could be overheard. Field `option`.
+#' - `faucet_error_file`: an `input` that is a connection cannot be read. The call is broken off.
+#' - `faucet_error_output`: `output` cannot be written. The call is cancelled.
 #'
-#' @seealso [deploy()]
+#' @seealso [deploy()], [call_status()], [install_cli()] for the same from a shell.
 #' @export
 #' @examples
 #' \dontrun{
 #' invoke("sed", "I hate this", e = "s/hate/love/")
+#' invoke("sed e=s/hate/love/ | to-upper", "I hate this")
 #' invoke("mpg", data.frame(wt = c(2.5, 3)), timeout = 5)
-#' tryCatch(invoke("mpg", "nonsense"), faucet_error_invoke = function(error) error$answer)
+#' tryCatch(invoke("mpg", "nonsense"), faucet_invoke_error = function(error) error$answer)
+#'
+#' # Larger than memory
+#' invoke("clean | summarise by=day", file("log.csv"), output = "days.csv")
 #' }
 invoke <- function(
-    name, input, ..., to = NULL, timeout = Inf, type = NULL, rds = FALSE, method = "POST", options = list(), token = NULL) {
+    name, input, ..., output = NULL, to = NULL, timeout = Inf, buffer = FALSE, async = FALSE, callback = NULL,
+    result_ttl = NULL, retry = FALSE, type = NULL, rds = FALSE, method = "POST", options = list(), token = NULL) {
   call <- rlang::current_env()
   typed <- match.call(function(...) NULL, sys.call(), envir = parent.frame())
   if (any(is_abbreviated(names(typed)))) {
     return(eval(with_options_apart(typed), parent.frame()))
   }
-  path <- call_path(name, call = call)
-  timeout <- check_wait(timeout, "timeout", call = call)
-  rds <- check_setting(rds, "rds", setting("flag", NULL, ""), call = call)
-  method <- check_method(method, call = call)
-  query <- call_query(c(list(...), options), call = call)
-  sent <- if (missing(input)) list() else encode_input(input, type, rds, call = call)
-  server <- resolve_server(to, token, call = call)
-  accept <- if (rds) "application/x-rds, application/json;q=0.9, */*;q=0.1" else "*/*"
+  given <- check_call(list(
+    timeout = timeout, buffer = buffer, async = async, callback = callback, result_ttl = result_ttl, retry = retry, rds = rds,
+    method = method, output = output
+  ), call = call)
+  target <- call_target(name, c(list(...), options), given, call = call)
+  server <- resolve_caller(to, token, call = call)
+  sent <- if (missing(input)) list() else encode_input(input, type, given$rds, call = call)
+  on.exit(if (!is.null(sent$close)) sent$close(), add = TRUE)
+  into <- open_output(output, call = call)
+  on.exit(into$give_up(), add = TRUE)
+  accept <- if (given$rds) "application/x-rds, application/json;q=0.9, */*;q=0.1" else "*/*"
   headers <- c(list(accept = accept), if (!is.null(sent$type)) list("content-type" = sent$type))
-  answer <- rlang::try_fetch(
-    send_request(server, method, paste0(path, query), body = sent$body, headers = headers, timeout = timeout, call = call),
-    faucet_error_connect = function(error) raise_no_answer(error),
-    faucet_error_timeout = function(error) raise_no_answer(error),
-    faucet_error_answer = function(error) raise_no_answer(error)
-  )
+  answer <- signal_no_answer(send_request(
+    server, target$method, target$path, body = sent$body, source = sent$source, headers = headers, timeout = target$patience,
+    most = if (is.null(into$write)) most_bytes else Inf, heard = into$write, call = call
+  ))
   if (answer$status >= 400) raise_invoke(answer, name, call = call)
-  decode_answer(answer, rds, call = call)
+  if (given$async) {
+    return(read_queued(answer, server, call = call))
+  }
+  if (is.null(into$write)) {
+    return(decode_answer(answer, given$rds, call = call))
+  }
+  into$complete()
+  invisible(output)
+}
+
+# Arguments of a call that say how it goes, in their one form.
+check_call <- function(given, call = NULL) {
+  given$timeout <- check_wait(given$timeout, "timeout", call = call)
+  for (flag in c("buffer", "async", "retry", "rds")) {
+    given[[flag]] <- check_setting(given[[flag]], flag, setting("flag", NULL, ""), call = call)
+  }
+  given$method <- check_method(given$method, call = call)
+  if (!is.null(given$result_ttl)) given$result_ttl <- check_wait(given$result_ttl, "result_ttl", call = call)
+  if (!is.null(given$callback)) given$callback <- check_text(given$callback, "callback", call = call)
+  check_together(given, call = call)
+  given
+}
+
+# What is for calls that nobody waits for, and what is for the others.
+check_together <- function(given, call = NULL) {
+  is_given <- function(name) !is.null(given[[name]]) && !isFALSE(given[[name]])
+  of_async <- Filter(is_given, c("callback", "result_ttl", "retry"))
+  if (!given$async && length(of_async) > 0) {
+    abort("option", "{.arg {of_async[[1]]}} is for calls with {.code async = TRUE}.", option = of_async[[1]], call = call)
+  }
+  of_others <- Filter(is_given, c("buffer", "output"))
+  if (given$async && length(of_others) > 0) {
+    abort("option", c(
+      "{.arg {of_others[[1]]}} is for calls whose answer is waited for, and this one is {.code async}.",
+      i = "{.fun call_result} gets what it has answered."
+    ), option = of_others[[1]], call = call)
+  }
 }
 
 # R takes an abbreviation for any argument before `...`: an option `n` would be the function's name.
@@ -109,18 +182,22 @@ call_query <- function(options, call = NULL) {
   if (length(options) == 0) {
     return("")
   }
+  check_option_names(options, call = call)
+  pairs <- unlist(Map(function(name, value) {
+    texts <- option_texts(name, value, call = call)
+    paste0(encode_url(name), "=", encode_url(texts), recycle0 = TRUE)
+  }, names(options), unname(options)), use.names = FALSE)
+  if (length(pairs) == 0) "" else paste0("?", paste(pairs, collapse = "&"))
+}
+
+check_option_names <- function(options, call = NULL) {
   names <- names(options)
-  if (is.null(names) || anyNA(names) || !all(nzchar(names))) {
+  if (length(options) > 0 && (is.null(names) || anyNA(names) || !all(nzchar(names)))) {
     abort("option", c(
       "Options of a function must have names.",
       i = "The first argument after {.arg name} is its input, all others are given like {.code e = \"s/a/b/\"}."
     ), option = NA_character_, call = call)
   }
-  pairs <- unlist(Map(function(name, value) {
-    texts <- option_texts(name, value, call = call)
-    paste0(encode_url(name), "=", encode_url(texts), recycle0 = TRUE)
-  }, names, unname(options)), use.names = FALSE)
-  if (length(pairs) == 0) "" else paste0("?", paste(pairs, collapse = "&"))
 }
 
 option_texts <- function(name, value, call = NULL) {
@@ -146,126 +223,4 @@ number_text <- function(number) {
   short <- format(number, digits = 15, scientific = FALSE, trim = TRUE)
   if (nchar(short) > 20) short <- format(number, digits = 15)
   if (identical(as.numeric(short), as.numeric(number))) short else format(number, digits = 17)
-}
-
-# What is sent, and its Content-Type.
-encode_input <- function(input, type, rds, call = NULL) {
-  plain <- if (!is.object(input)) plain_bytes(input)
-  if (!is.null(type)) {
-    if (is.null(plain)) {
-      abort("option", c(
-        "With {.arg type}, {.arg input} must be one string or a raw vector, not {describe_value(input)}.",
-        i = "Without, what it is sent as follows from what it is."
-      ), option = "input", call = call)
-    }
-    return(list(body = plain, type = check_text(type, "type", call = call)))
-  }
-  if (rds) {
-    list(body = serialize(input, NULL, version = 3), type = "application/x-rds")
-  } else if (!is.null(plain)) {
-    list(body = plain, type = if (is.raw(input)) "application/octet-stream" else "text/plain; charset=utf-8")
-  } else {
-    list(body = charToRaw(enc2utf8(input_as_json(input, call = call))), type = "application/json")
-  }
-}
-
-# Of one string, or of bytes.
-plain_bytes <- function(input) {
-  if (is.raw(input)) {
-    as.vector(input)
-  } else if (rlang::is_string(input) && !is.na(input)) {
-    charToRaw(enc2utf8(input))
-  }
-}
-
-input_as_json <- function(input, call = NULL) {
-  tryCatch(as_json(input), error = function(error) {
-    abort("option", c(
-      "{.arg input} cannot be written as JSON.",
-      i = "With {.code rds = TRUE}, R objects are sent as they are, if the function takes them."
-    ), option = "input", parent = error, call = call)
-  })
-}
-
-# R's own value of it.
-decode_answer <- function(answer, rds, call = NULL) {
-  type <- answer$headers[["content-type"]] %||% ""
-  media <- tolower(trimws(sub(";.*", "", type)))
-  read <- function(what, code) {
-    tryCatch(code, error = function(error) {
-      abort(c("invoke", "answer"), "The answer is no {what}.",
-        status = answer$status, cause = "bad_answer", answer = NULL, parent = error, call = call
-      )
-    })
-  }
-  if (length(answer$body) == 0) {
-    # Text may be empty.
-    if (startsWith(media, "text/")) "" else if (media == "application/octet-stream") raw() else NULL
-  } else if (media == "application/json" || endsWith(media, "+json")) {
-    read("JSON", parse_json(answer$body, simplify = TRUE))
-  } else if (media == "text/csv") {
-    read("CSV", utils::read.csv(text = text_of_answer(answer), check.names = FALSE, encoding = "UTF-8"))
-  } else if (startsWith(media, "text/")) {
-    text_of_answer(answer)
-  } else if (rds && media %in% c("application/x-rds", "application/rds")) {
-    read("RDS", read_rds(answer$body))
-  } else {
-    answer$body
-  }
-}
-
-read_rds <- function(bytes) {
-  connection <- gzcon(rawConnection(bytes))
-  on.exit(close(connection))
-  readRDS(connection)
-}
-
-# In UTF-8, from what it says that it is.
-text_of_answer <- function(answer) {
-  type <- answer$headers[["content-type"]] %||% ""
-  form <- "^.*;[[:space:]]*charset=\"?([^\";[:space:]]+)\"?.*$"
-  charset <- if (grepl(form, type, ignore.case = TRUE)) sub(form, "\\1", type, ignore.case = TRUE) else "UTF-8"
-  text <- bytes_as_text(answer$body)
-  if (tolower(charset) %in% c("utf-8", "utf8")) {
-    return(text)
-  }
-  Encoding(text) <- "unknown"
-  converted <- tryCatch(iconv(text, charset, "UTF-8"), error = function(error) NA_character_)
-  if (is.na(converted)) text else converted
-}
-
-# An answer that is an error; what it says is nobody's template.
-raise_invoke <- function(answer, name, call = NULL) {
-  text <- text_of_answer(answer)
-  content <- if (has_json(answer)) tryCatch(parse_json(answer$body), error = function(error) NULL)
-  cause <- answer$headers[["faucet-error"]]
-  why <- if (is.list(content) && rlang::is_string(content$error)) content$error else short_text(text)
-  what <- paste0("`", name, "` has answered with status ", answer$status, if (!is.null(why)) ": ", why)
-  plain <- if (!is.null(cause) && grepl("^[a-z_]+$", cause)) cause
-  rlang::abort(
-    c(what, i = hint_for_call(answer$status, plain)),
-    class = error_class(c(if (!is.null(plain)) paste0("invoke_", plain), "invoke")), status = answer$status,
-    cause = cause %||% NA_character_, answer = text, option = content$option, call = shown_call(call), trace = trace_to(call)
-  )
-}
-
-# What may be shown in a message.
-short_text <- function(text) {
-  if (nzchar(text) && nchar(text, "bytes") < 1000 && validUTF8(text)) text
-}
-
-hint_for_call <- function(status, cause) {
-  if (status == 401) {
-    "The token is given by `token`, `options(faucet.token = )` or FAUCET_TOKEN."
-  } else if (identical(cause, "no_route")) {
-    "`functions()` tells what is deployed."
-  }
-}
-
-# The same error, which is one of invoke()'s, too.
-raise_no_answer <- function(error) {
-  error$status <- NA_integer_
-  error$cause <- setdiff(sub("^faucet_error_", "", grep("^faucet_error_", class(error), value = TRUE)), "")[[1]]
-  class(error) <- append(class(error), "faucet_error_invoke", after = 1)
-  rlang::cnd_signal(error)
 }

@@ -11,6 +11,9 @@ new_link <- function(started, settings) {
   link$pothead_address <- started$pothead_address
   link$worker_call <- if (!is.null(started$worker_address)) worker_call(started$worker_address, settings)
   link$hubs <- settings[["hub"]]
+  # Of agents and proxies, whose pools are functions that are deployed later; and the agents that a proxy is told of.
+  link$keeps_functions <- !is.null(settings$state_dir)
+  link$agents <- settings$agents
   # Of what is served: the directory or file that its own workers run, or the URL of its replicas; of several pools, neither.
   pools <- settings$pools
   link$dir <- if (length(pools) == 1) pools[[1]]$file %||% pools[[1]]$dir
@@ -33,7 +36,8 @@ new_link <- function(started, settings) {
   link$reload <- reload_on_request(link)
   # Asks the conditions in R on which slots are offered.
   link$ask_gates <- gatekeeper(link, settings[["gate"]])
-  # The last lines of workers that were printed.
+  # The last lines of workers, and those that were printed.
+  link$lines <- character()
   link$shown <- character()
   # As of the last poll.
   link$state <- "starting"
@@ -52,9 +56,13 @@ poll_server <- function(link, timeout = 0, call = NULL) {
   link$state <- poll$state
   # Until someone has the file read again.
   if (isTRUE(poll$config_changed)) link$config_changed <- TRUE
+  link$lines <- utils::tail(c(link$lines, poll$text[poll$kind == "worker"]), most_lines)
   link$shown <- utils::tail(c(link$shown, show_log(poll, link$quiet)), most_shown)
   poll
 }
+
+# The last lines of workers that are remembered, whether they were printed or not.
+most_lines <- 20
 
 # Lines of workers that are remembered, to know which an error need not show again.
 most_shown <- 200

@@ -58,7 +58,8 @@ serve_native <- function(app, host, port, socket = Sys.getenv("FAUCET_SOCKET")) 
   # Where the request has arrived is where the front listens.
   name <- Sys.getenv("FAUCET_SERVER_NAME", host)
   server_port <- Sys.getenv("FAUCET_SERVER_PORT", as.character(port))
-  check_result(serve_start(socket, name, server_port, docs_of(app) %||% "", signature_of(app) %||% ""))
+  routes <- routes_of(app, compile_app(app))
+  check_result(serve_start(socket, name, server_port, docs_of(app) %||% "", signature_of(app) %||% "", routes %||% ""))
   on.exit(
     {
       serve_stop()
@@ -66,7 +67,7 @@ serve_native <- function(app, host, port, socket = Sys.getenv("FAUCET_SOCKET")) 
     },
     add = TRUE
   )
-  suspendInterrupts(serve_requests(app))
+  suspendInterrupts(with_own_execs(serve_requests(app)))
   # The front asks again and again. What runs from here on, exit hooks among it, is not to be interrupted: even a call
   # of Sys.sleep() that is resumed begins anew each time.
   worker_leave()
@@ -102,6 +103,26 @@ longest_rush <- 5
 # for the last request never hits the next.
 serve_requests <- function(app) {
   constants <- rook_constants()
+  warn <- options("warn")
+  repeat {
+    # stop() with a condition that is no error goes to R's top level, past every handler but this restart.
+    over <- withRestarts(
+      tryCatch(serve_until_over(app, constants), error = identity),
+      abort = function() "aborted"
+    )
+    if (inherits(over, "error")) stop(over)
+    if (!identical(over, "aborted")) {
+      return(invisible())
+    }
+    options(warn)
+    if (serve_is_busy()) {
+      answer_text(500L, "An exception occurred.")
+      end_request(FALSE)
+    }
+  }
+}
+
+serve_until_over <- function(app, constants) {
   on_headers <- app$onHeaders
   wait <- 0
   while (!is.null(wait)) {
@@ -112,8 +133,11 @@ serve_requests <- function(app) {
     }
     if (is.null(request)) {
       check_thread()
-    } else if (!handle_request(app, on_headers, request, constants)) {
-      return(invisible())
+    } else {
+      handle <- if (is.null(request$route)) handle_request else handle_compiled
+      if (!handle(app, on_headers, request, constants)) {
+        return(invisible())
+      }
     }
     wait <- look_around()
   }
@@ -136,14 +160,20 @@ look_around <- function() {
   if (serve_is_rushed(longest_rush)) {
     return(longest_rush)
   }
-  due <- later::next_op_secs()
+  due <- next_due()
   if (due <= 0) {
     if (!run_callbacks()) {
       return(NULL)
     }
-    due <- later::next_op_secs()
+    due <- next_due()
   }
   min(longest_wait, 1000 * max(due, 0))
+}
+
+# Seconds until `later` has something to do. Where nobody has loaded it there is nothing; to load it takes longer than to fork a
+# worker, whose first call would wait for that.
+next_due <- function() {
+  if (isNamespaceLoaded("later")) later::next_op_secs() else Inf
 }
 
 # Takes an interrupt that is pending. Sys.sleep() looks for one, whatever its time.
@@ -159,20 +189,36 @@ is_interrupted <- function() {
 
 # Whether the worker goes on.
 handle_request <- function(app, on_headers, request, constants) {
+  if (isTRUE(request$changed)) tell_change()
+  begin_request(request$fields)
+  end_request(attempt(respond(app, on_headers, request, constants)))
+}
+
+begin_request <- function(fields) {
   clear_files()
-  current$fields <- request$fields
+  refusals_are_past()
+  current$fields <- fields
+}
+
+# Answers a request with what `response` is, which is evaluated in here. Whether it was interrupted.
+attempt <- function(response) {
   interrupted <- FALSE
   # Until there is an answer, whatever fails is the app's.
   is_apps <- TRUE
   tryCatch(
     {
-      response <- allowInterrupts(respond(app, on_headers, request, constants))
+      allowInterrupts(response)
       is_apps <- FALSE
       answer(response)
     },
     error = function(error) answer_failure(error, is_apps),
     interrupt = function(condition) interrupted <<- TRUE
   )
+  interrupted
+}
+
+# Whether the worker goes on.
+end_request <- function(interrupted) {
   # Somebody ends this process, not this request.
   stopped <- interrupted && !serve_is_cancelled()
   if (stopped) answer_text(503L, ending)
@@ -191,7 +237,10 @@ respond <- function(app, on_headers, request, constants) {
   }
   req <- rook_request(request, constants)
   response <- if (is.function(on_headers)) on_headers(req)
-  if (is.null(response)) response <- app$call(req)
+  awaited(if (is.null(response)) app$call(req) else response)
+}
+
+awaited <- function(response) {
   if (inherits(response, "promise")) await(response) else response
 }
 
@@ -244,12 +293,13 @@ answer <- function(response) {
     # httpuv's word for a file that nobody needs any more.
     if (owned) files$used <- c(files$used, body)
   } else if (is.character(body)) {
-    body <- if (length(body) > 0) charToRaw(enc2utf8(body[[1]]))
+    # As httpuv does it: the bytes that the first string has. None at all is an error.
+    body <- charToRaw(body)
   } else if (!is.null(body) && !is.raw(body)) {
     got <- describe_value(body)
     stop("The body of a response must be raw, text or c(file = path), not ", got, ".", call. = FALSE)
   }
-  head <- response_head(response$status, response$headers)
+  head <- response_head(response$status, with_refusals(response$headers))
   failure <- serve_answer(head$status, head$names, head$values, body)
   if (!is.null(failure)) raise_failure(failure)
 }
@@ -262,8 +312,16 @@ response_head <- function(status, headers) {
   if (length(names) != length(headers)) {
     stop("The headers of a response must have names.", call. = FALSE)
   }
-  values <- vapply(headers, function(value) enc2utf8(paste(value, collapse = ", ")), "", USE.NAMES = FALSE)
-  list(status = as.numeric(status), names = names, values = as.character(values))
+  values <- lapply(headers, paste)
+  counts <- lengths(values)
+  if (!all(counts == 1)) {
+    at <- which(counts != 1)[[1]]
+    stop("The header ", names[[at]], " of a response must have one value, not ", counts[[at]], ".", call. = FALSE)
+  }
+  values <- as.character(unlist(values, use.names = FALSE))
+  # As httpuv does it: the bytes that a string has, whatever they mean.
+  if (!all(validUTF8(values))) values <- lapply(values, charToRaw)
+  list(status = as.numeric(status), names = names, values = values)
 }
 
 # What httpuv tells the client: an app's own error in its words, so that it looks the same however the app is served. What is
@@ -271,19 +329,23 @@ response_head <- function(status, headers) {
 answer_failure <- function(error, is_apps = FALSE) {
   why <- tryCatch(paste(conditionMessage(error), collapse = "\n"), error = function(error) "(an error without a message)")
   cat(paste0(error_head(), why, "\n"), file = stderr())
+  if (!is_apps && inherits(error, "no_file")) {
+    return(answer(list(status = 500L, headers = list(), body = "500 Internal Server Error\n")))
+  }
   is_told <- is_apps && !inherits(error, "faucet_error")
   answer_text(500L, if (is_told) paste("ERROR:", why) else "An exception occurred.")
 }
 
 answer_text <- function(status, text) {
   if (!serve_has_streamed()) {
-    answer(list(status = status, headers = list("Content-Type" = "text/plain; charset=UTF-8"), body = text))
+    answer(list(status = status, headers = list("Content-Type" = "text/plain; charset=UTF-8"), body = enc2utf8(text)))
   }
 }
 
 served_file <- function(path) {
   if (!rlang::is_string(path) || !file.exists(path) || dir.exists(path)) {
-    stop("The file of a response does not exist: ", describe_value(path), call. = FALSE)
+    message <- paste0("The file of a response does not exist: ", describe_value(path))
+    stop(structure(list(message = message, call = NULL), class = c("no_file", "error", "condition")))
   }
   normalizePath(path)
 }

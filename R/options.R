@@ -55,6 +55,17 @@ own_definitions <- function() {
       ),
       choices = c("auto", "native", "http"), verbs = c("run", "run_worker")
     ),
+    compile = local_setting(
+      "flag", TRUE,
+      paste(
+        "Compile the plain routes of a plumber router in native workers: they answer the same, and sooner. Others take plumber's",
+        "own way; [compiled_routes()] tells which, and why."
+      ),
+      elsewhere = paste(
+        "The replicas compile their routes or not: it can be set in the pods, if they run {.fun faucet::run} or",
+        "{.fun faucet::run_worker}."
+      )
+    ),
     preload = local_setting(
       "flag", FALSE,
       paste(
@@ -333,6 +344,14 @@ own_definitions <- function() {
     ),
     log_keep = setting("count", 5L, "Rotated files to keep. With `0`, `log_file` is emptied.", min = 0),
     log_health = setting("flag", FALSE, "Have health checks in the access log."),
+    otlp = setting(
+      "otlp", NULL,
+      paste(
+        "URL of an OpenTelemetry collector, such as `\"http://127.0.0.1:4318\"`, that is told of each request, and of each stage",
+        "of a chain, as a span: by OTLP over HTTP, in its binary form, at `/v1/traces`. Off by default. See [run()]."
+      ),
+      null = TRUE
+    ),
     quiet = setting("flag", FALSE, "Say nothing but errors: no messages, no access log, no output of workers.")
   )
 }

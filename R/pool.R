@@ -111,7 +111,7 @@ print.faucet_pool <- function(x, ...) {
 
 # Settings that each pool has for itself. All others are the server's.
 pool_settings <- c(
-  "workers", "grow_after", "shrink_after", "worker_type", "preload", "slots", "refresh", "ready_path", "dns", "queue",
+  "workers", "grow_after", "shrink_after", "worker_type", "compile", "preload", "slots", "refresh", "ready_path", "dns", "queue",
   "queue_timeout", "timeout", "cancel",
   "interrupt_timeout", "boot_timeout", "max_body", "max_requests", "max_memory", "max_failures", "give_up_after",
   "watch",
@@ -133,14 +133,14 @@ resolve_pools <- function(routes, given = list(), call = NULL) {
     ), option = "dir", call = call)
   }
   pools <- Map(function(route, what) resolve_pool(route, what, given, call = call), names(routes), as.list(routes))
-  twice <- anyDuplicated(routes_of(pools))
+  twice <- anyDuplicated(pool_routes(pools))
   if (twice > 0) {
     abort("option", "There are two apps for the route {.val {pools[[twice]]$route}}.", option = "dir", call = call)
   }
   unname(pools)
 }
 
-routes_of <- function(pools) {
+pool_routes <- function(pools) {
   vapply(pools, `[[`, "", "route")
 }
 

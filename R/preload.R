@@ -54,6 +54,7 @@ end_template <- function(why) {
 
 # Returns in the template when the front is gone, and in each worker when that is told to leave.
 serve_forks <- function(app, host) {
+  compile_app(app)
   warm_up()
   gc(full = TRUE)
   template_say("ready")
@@ -131,11 +132,15 @@ leave_fork <- function() {
 exit_with_errors <- function() {
   forks$status <- 0L
   if (is.null(getOption("error"))) {
-    options(error = function() {
-      forks$status <- 1L
-      quit(save = "no", status = 1, runLast = FALSE)
-    })
+    # What C code keeps to itself comes here, too, and ends no other worker either: an error in a finalizer, and an interrupt
+    # that C code has looked for, as `later` does while it waits.
+    options(error = function() if (forks$status != 0L) quit(save = "no", status = forks$status, runLast = FALSE))
   }
+}
+
+# Called by inst/worker/worker.R for an error that nobody in this worker takes.
+note_error <- function() {
+  forks$status <- 1L
 }
 
 # The first requests of a process are slow, as R compiles functions when they are called for the second time. Those of

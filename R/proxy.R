@@ -9,7 +9,8 @@
 #' first.
 #' The functions of an agent that does not answer for `agent_grace` are started elsewhere, and given up there when it is back.
 #' `POST /agents` with `{"agent": "host:port"}` lets an agent join while the proxy runs, and `DELETE /agents/host:port` lets it
-#' leave.
+#' leave. One that has dialled in is let go, and welcome again as a new one when it dials again: stop it, or have it
+#' dial with another token, to keep it away.
 #' What is deployed, and which agents there are, is kept in `state_dir`. With `agent_port`, agents that cannot be reached dial in
 #' there: `run_agent(hub = )`.
 #'
@@ -26,9 +27,10 @@
 #' @param port Port to listen on, by default 9002. `0` takes any free one: see the handle's `$url`.
 #' @param state_dir Directory where everything is kept that the proxy has to know when it comes back.
 #' @param ... Further settings, by name: see [`faucet-options`]. There are `agent_grace`, `agent_port`, `agent_token`, `ca`,
-#'   `call_token`, `insecure` and `tls`; limits and times (`queue`, `queue_timeout`, `timeout`, `max_body`); operation
-#'   (`admin_port`, `access_log`) and `quiet`.
+#'   `call_token`, `insecure` and `tls`; `result_ttl`, `max_calls`, `max_results` and `callbacks`; limits and times (`queue`,
+#'   `queue_timeout`, `timeout`, `max_body`); operation (`admin_port`, `access_log`) and `quiet`.
 #'
+#' @inheritSection run_agent Calls that nobody waits for
 #' @inherit run_agent return
 #' @inheritSection run_agent Error conditions
 #'

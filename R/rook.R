@@ -11,12 +11,71 @@ rook_constants <- function() {
   )
 }
 
-rook_request <- function(request, constants) {
+# Of its body `at` bytes have been read.
+rook_request <- function(request, constants, at = 0) {
   req <- list2env(request$fields, parent = emptyenv())
-  req$rook.input <- if (request$length > 0) rook_input() else no_input
+  if (!is.null(request$bytes)) put_bytes(req, request$bytes)
+  req$rook.input <- body_of(request, at) %||% no_input
   req$rook.errors <- constants$errors
   req$httpuv.version <- constants$version
   req
+}
+
+# Puts the values of headers that are no UTF-8 into a request, as the bytes that they are. `bytes` are raw vectors by the headers'
+# names.
+put_bytes <- function(req, bytes) {
+  for (name in names(bytes)) {
+    value <- rawToChar(bytes[[name]])
+    req$HEADERS[[name]] <- value
+    variable <- toupper(chartr("-", "_", name))
+    assign(paste0("HTTP_", variable), value, req)
+    if (variable == "CONTENT_TYPE") req$CONTENT_TYPE <- value
+  }
+}
+
+# A request's body, NULL if it has none.
+body_of <- function(request, at = 0) {
+  if (request$length > 0) rook_input(at) else if (request$length < 0) coming_input()
+}
+
+# How much of a body that comes meanwhile is read at a time, in bytes: fewer pieces cost less.
+piece_size <- 262144
+
+# The body of a request that comes meanwhile: each piece can be read once.
+coming_input <- function() {
+  read <- function(l = -1L) {
+    if (l >= 0) {
+      return(next_piece(l))
+    }
+    pieces <- list()
+    while (length(piece <- next_piece(piece_size)) > 0) pieces[[length(pieces) + 1]] <- piece
+    as.raw(unlist(pieces))
+  }
+  list(
+    read = read,
+    read_lines = function(n = -1L) {
+      connection <- rawConnection(read())
+      on.exit(close(connection))
+      readLines(connection, n, warn = FALSE)
+    },
+    rewind = function() invisible(),
+    close = function() invisible()
+  )
+}
+
+# Waits until there is one; empty at the end. An interrupt is taken while it waits.
+next_piece <- function(most) {
+  repeat {
+    piece <- serve_read(most, longest_wait)
+    if (is.list(piece)) raise_failure(piece)
+    if (is.null(piece)) {
+      return(raw())
+    }
+    if (length(piece) > 0) {
+      return(piece)
+    }
+    allow_interrupt()
+  }
 }
 
 # Most requests have none.
@@ -27,9 +86,14 @@ no_input <- list(
   close = function() invisible()
 )
 
+# Where lines end, as readLines() sees it: at LF, CR, or both.
+line_ends <- function(bytes) {
+  feeds <- bytes == as.raw(10L)
+  which(feeds | (bytes == as.raw(13L) & !c(feeds[-1], FALSE)))
+}
+
 # The body as a stream. It is on the native side until it is read.
-rook_input <- function() {
-  at <- 0
+rook_input <- function(at = 0) {
   bytes_from <- function(at, most = Inf) {
     bytes <- serve_body(at, most)
     if (is.list(bytes)) raise_failure(bytes)
@@ -44,8 +108,8 @@ rook_input <- function() {
     read_lines = function(n = -1L) {
       bytes <- bytes_from(at)
       if (n >= 0) {
-        ends <- which(bytes == as.raw(10L))
-        if (n < length(ends)) bytes <- bytes[seq_len(c(0, ends)[[n + 1]])]
+        ends <- line_ends(bytes)
+        if (n <= length(ends)) bytes <- bytes[seq_len(c(0, ends)[[n + 1]])]
       }
       at <<- at + length(bytes)
       connection <- rawConnection(bytes)

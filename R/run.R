@@ -68,6 +68,24 @@
 #' same: what finds no room is dropped, and the other stream says so. An error in a handler of yours for these messages
 #' ends `run()`, as it ends any function.
 #'
+#' @section Traces:
+#' A client's `traceparent` and `tracestate` (W3C Trace Context) reach R as `req$HTTP_TRACEPARENT` and `req$HTTP_TRACESTATE`; a
+#' `traceparent` that is not sound is dropped, with its `tracestate`. The stages of a chain are always in a trace: the client's,
+#' or one of their own.
+#'
+#' With `otlp = "http://127.0.0.1:4318"`, an OpenTelemetry collector is told of each request as a span, unless its client says in
+#' `traceparent` that nobody records the trace. A span is called like the function, or `GET /sales` for a route; that of a
+#' chain's call is called `invoke`, and those of its stages are its children. R then sees the span of its own request in
+#' `traceparent`. Attributes are `faucet.call_id` (the `X-Request-Id`), `faucet.function` or `faucet.pool`, `faucet.chain` (its
+#' functions), `faucet.queue_seconds`, `faucet.worker`, `faucet.cause` (as in `Faucet-Error`), `http.request.method` and
+#' `http.response.status_code`; a span is an error from status 500 on, or if the answer broke off. The resource's `service.name`
+#' is what the environment variable `OTEL_SERVICE_NAME` says, or `faucet`. Health checks and the management of functions are no
+#' spans.
+#'
+#' Spans are sent every second, at most 512 at a time. Serving never waits for it: of what the collector does not take, 4096 spans
+#' are kept for later, others are dropped and counted in `faucet_spans_dropped_total`, and the log says when that begins and when
+#' it is over. A collector at `https://` must have a certificate that the system believes.
+#'
 #' @section Workers that come and go:
 #' With `workers = c(1, 8)` there is one worker, and there are more when there is more to do: another one when a request has
 #' waited for `grow_after`, or when more requests wait than there are workers, up to eight. At most as many start at a time as
@@ -170,7 +188,7 @@
 #' @param block Whether to wait until the server has stopped.
 #' @param ... Further settings, by name: see [`faucet-options`]. There are limits (`queue`,
 #'   `max_body`, ...), times in seconds (`timeout`, `boot_timeout`, `shutdown_timeout`, ...),
-#'   recycling (`max_requests`, `max_memory`), the kind of workers (`worker_type`, `cancel`, `preload`), operation
+#'   recycling (`max_requests`, `max_memory`), the kind of workers (`worker_type`, `compile`, `cancel`, `preload`), operation
 #'   (`admin_port`, `access_log`) and `quiet`.
 #'   `workers`, `host` and `port` too can come from options and the environment.
 #' @param worker_type Kind of workers, by default `"auto"`: see [`faucet-options`].

@@ -3,6 +3,8 @@
 #' Called in a deployed function that has declared the secret: `deploy(..., secrets = "db")`. Its value is in a file that only
 #' this function's workers may read, and neither in the environment nor in the function's code.
 #'
+#' Asking for one that was not declared is a line in the agent's audit log, with who has called the function then.
+#'
 #' @param name The secret's name.
 #' @return Its value, a string in UTF-8. A line's end after the last line is not part of it.
 #'
@@ -33,6 +35,7 @@ secret <- function(name) {
   is_name <- grepl("^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", name)
   file <- file.path(folder, name)
   if (!nzchar(folder) || !is_name || !file.exists(file)) {
+    note_refusal("secret", name)
     abort("secret", c(
       "This function has no secret {.val {name}}.",
       i = "A function has those that it was deployed with: {.code deploy(..., secrets = )}."

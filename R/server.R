@@ -57,6 +57,8 @@ faucet_server <- R6::R6Class(
     #'     `"failed"`, whose last starts have all failed (`max_failures`), and which is tried again now and then.
     #'   - `worker_type` (character): who serves in it. `"native"` or `"http"`, and for a replica `"faucet"` if it runs
     #'     faucet itself, or else `"http"`. `NA` while that is not known.
+    #'   - `compiled` (character): how many routes of its app are compiled, such as `"3 of 5"`; see [compiled_routes()]. `NA`
+    #'     where that is not known, as of a worker of type `http`.
     #'   - `slots` (integer): how many requests it takes at a time, or with `sticky`, how many sessions. `0` while it takes none.
     #'   - `in_flight` (integer): requests it is working on.
     #'   - `sessions` (integer): sessions that it has. `NA` without `sticky`.
@@ -76,6 +78,7 @@ faucet_server <- R6::R6Class(
         address = status$address,
         state = status$state,
         worker_type = status$worker_type,
+        compiled = status$compiled,
         slots = status$slots,
         in_flight = status$in_flight,
         sessions = status$sessions,

@@ -18,6 +18,7 @@ parse_setting <- function(text, definition) {
     range = parse_range(text),
     hubs = ,
     agents = ,
+    callbacks = ,
     strings = Filter(nzchar, trimws(strsplit(text, ",", fixed = TRUE)[[1]])),
     flag = parse_flag(text),
     text
@@ -61,9 +62,11 @@ check_setting <- function(value, name, definition, source = c("argument", "optio
     tls = check_tls,
     hubs = check_hubs,
     agents = check_agents,
+    callbacks = check_callbacks,
     name = check_name,
     route = check_path_prefix,
     redirect = check_redirect,
+    otlp = check_otlp,
     secret = check_secret,
     flag = check_flag
   )
@@ -178,6 +181,11 @@ check_dns <- function(value, limits) {
   if (is.null(option_problem("dns", address))) address
 }
 
+# The URL of a collector.
+check_otlp <- function(value, limits) {
+  if (rlang::is_string(value) && is.null(option_problem("otlp", value))) value
+}
+
 # The paths of the files, which check_tls_files() then looks at.
 check_tls <- function(value, limits) {
   value <- as.list(value)
@@ -247,9 +255,11 @@ describe_setting <- function(definition) {
     path = "the path of a file",
     url_path = "a path like \"/health\"",
     agents = "addresses like \"host:9000\", or all like \"https://host:9000\"",
+    callbacks = "URLs like \"https://hooks.example.com/faucet\"",
     hubs = "addresses like \"hub:4040\" or \"tls://hub.example.com:4040\"",
     name = "a name of up to 64 visible ASCII characters without spaces",
     route = "a path like \"/model-a\"",
+    otlp = "a URL like \"http://127.0.0.1:4318\"",
     redirect = "a URL like \"http://worker-host:8081\", without a path",
     secret = "one string of up to 1024 visible ASCII characters without spaces",
     dns = "the address of a DNS server like \"10.0.0.10\" or \"127.0.0.1:5353\"",

@@ -62,7 +62,7 @@ stream <- function(req, res, fun, type = "text/event-stream") {
   headers <- stream_headers(response$headers, type)
 
   if (serve_is_busy() && !serve_has_streamed()) {
-    head <- response_head(response$status, headers)
+    head <- response_head(response$status, with_refusals(headers))
     failure <- serve_stream(head$status, head$names, head$values)
     if (!is.null(failure)) raise_failure(failure, call = call)
     fun(stream_output(write_native, serve_is_open))
@@ -106,9 +106,8 @@ stream_output <- function(write, is_open) {
 # Waits in steps, between which interrupts are seen.
 write_native <- function(bytes, call) {
   repeat {
-    # Where nobody is interrupted, the front goes on reading for a client that has left.
     switch(
-      if (serve_is_open()) serve_write(bytes, longest_wait) else "closed",
+      serve_write(bytes, longest_wait),
       done = return(),
       closed = abort("closed", "The client has left.", call = call)
     )

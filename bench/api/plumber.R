@@ -78,3 +78,10 @@ function(req, res) {
 function(req) {
   req$bodyRaw
 }
+
+#* Gives back what the body holds, as `function(x) x` does that is deployed.
+#* @post /identity
+#* @serializer unboxedJSON
+function(req) {
+  req$body
+}

@@ -26,15 +26,31 @@ def example(name):
 
 @functools.lru_cache(maxsize=None)
 def front_before(revision):
-    """The same of an earlier revision of this repository, which is checked out beside the build."""
+    """The same of an earlier revision of this repository."""
+    rust = _before(revision) / RUST.relative_to(BENCH.parent)
+    _cargo(rust, "--package", "faucet-core", "--example", "front")
+    return rust / EXAMPLES.relative_to(RUST) / "front"
+
+
+@functools.lru_cache(maxsize=None)
+def library_before(revision):
+    """An R library with the package of an earlier revision of this repository."""
+    tree = _before(revision)
+    library = tree.with_suffix(".library")
+    if not (library / "faucet").exists():
+        library.mkdir(exist_ok=True)
+        output_of(["R", "CMD", "INSTALL", f"--library={library}", tree], timeout=BUILD_SECONDS)
+    return library
+
+
+def _before(revision):
+    """Where the revision is checked out: beside the build."""
     commit = output_of(["git", "rev-parse", "--verify", f"{revision}^{{commit}}"], cwd=BENCH).strip()
     tree = BEFORE / commit
     if not tree.exists():
         output_of(["git", "worktree", "prune"], cwd=BENCH)
         output_of(["git", "worktree", "add", "--detach", tree, commit], cwd=BENCH)
-    rust = tree / RUST.relative_to(BENCH.parent)
-    _cargo(rust, "--package", "faucet-core", "--example", "front")
-    return rust / EXAMPLES.relative_to(RUST) / "front"
+    return tree
 
 
 def _cargo(directory, *arguments):

@@ -13,9 +13,11 @@ class Contender:
     """A subclass says how it is started (`command`, which may write to `directory`), and which of its processes are the
     proxy if there are more than one (`pids`). What else is to run as long as it does, `wait` enters into `beside`."""
 
-    def __init__(self, name, cwd=None, host="127.0.0.1", port=None):
+    def __init__(self, name, cwd=None, host="127.0.0.1", port=None, env=None):
         self.name = name
         self.cwd = cwd
+        # Variables that its processes have besides.
+        self.env = env
         self.host = host
         self.port = port or free_port([host])
         self.address = f"{host}:{self.port}"
@@ -34,7 +36,7 @@ class Contender:
     def __enter__(self):
         with ExitStack() as stack:
             self.directory = Path(stack.enter_context(TemporaryDirectory(prefix="faucet-bench-")))
-            self.process = stack.enter_context(Process(self.command(), cwd=self.cwd))
+            self.process = stack.enter_context(Process(self.command(), cwd=self.cwd, env=self.env))
             self.beside = stack
             self.wait()
             self._stop = stack.pop_all().close

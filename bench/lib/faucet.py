@@ -11,14 +11,14 @@ from lib.ports import free_port
 from lib.problem import Problem
 
 
-class _InR(Contender):
+class InR(Contender):
     """One of faucet's verbs, served by R in the foreground, with as many workers as are to be ready before it is measured; with
     None, all that there are."""
 
     verb = None
 
-    def __init__(self, name, what, workers, settings, host="127.0.0.1", port=None):
-        super().__init__(name, host=host, port=port)
+    def __init__(self, name, what, workers, settings, host="127.0.0.1", port=None, env=None):
+        super().__init__(name, host=host, port=port, env=env)
         self.what = what
         self.workers = workers
         self.admin_port = free_port()
@@ -35,8 +35,8 @@ class _InR(Contender):
             "quiet": True,
             **self.settings,
         }
-        arguments = [] if self.what is None else [_r(str(self.what))]
-        arguments += [f"{name} = {_r(value)}" for name, value in settings.items()]
+        arguments = [] if self.what is None else [r_code(str(self.what))]
+        arguments += [f"{name} = {r_code(value)}" for name, value in settings.items()]
         return ["Rscript", "-e", f"faucet::{self.verb}({', '.join(arguments)})"]
 
     def wait(self):
@@ -55,19 +55,19 @@ class _InR(Contender):
             raise Problem(f"{states.count('ready')} of {wanted} workers are ready")
 
 
-class Faucet(_InR):
+class Faucet(InR):
     """`faucet::run()` with R workers of its own, so many or from so many to so many; None is what `app` says. Further settings
     are by their names there."""
 
     verb = "run"
 
-    def __init__(self, workers, name="faucet", app=API, host="127.0.0.1", port=None, **settings):
+    def __init__(self, workers, name="faucet", app=API, host="127.0.0.1", port=None, env=None, **settings):
         given = {} if workers is None else {"workers": workers}
         least = workers[0] if isinstance(workers, list) else workers
-        super().__init__(name, app, least, {**given, **settings}, host, port)
+        super().__init__(name, app, least, {**given, **settings}, host, port, env)
 
 
-class FaucetK8s(_InR):
+class FaucetK8s(InR):
     """`faucet::run_k8s()` over the `workers` replicas at a name and port, which it resolves by `dns`."""
 
     verb = "run_k8s"
@@ -76,7 +76,7 @@ class FaucetK8s(_InR):
         super().__init__(name, f"http://{service}", workers, {"dns": dns.address, **settings})
 
 
-class FaucetWorker(_InR):
+class FaucetWorker(InR):
     """`faucet::run_worker()`: so many R workers that dial in to a hub. It serves clients of its own, too."""
 
     verb = "run_worker"
@@ -85,7 +85,7 @@ class FaucetWorker(_InR):
         super().__init__(name, hub, workers, {"dir": str(API), "workers": workers})
 
 
-class FaucetHub(_InR):
+class FaucetHub(InR):
     """`faucet::run_hub()`, to which so many R workers have dialled in."""
 
     verb = "run_hub"
@@ -102,10 +102,10 @@ class FaucetHub(_InR):
         super().wait()
 
 
-def _r(value):
+def r_code(value):
     """A value as R code: a flag, a number, a string, or several."""
     if isinstance(value, list):
-        return f"c({', '.join(_r(part) for part in value)})"
+        return f"c({', '.join(r_code(part) for part in value)})"
     return str(value).upper() if isinstance(value, bool) else json.dumps(value)
 
 

@@ -9,19 +9,19 @@ from lib.problem import Problem
 PAUSE = 0.05
 
 
-def request(address, path, method="GET", body=None, timeout=30):
-    """The body of a 200; anything else is a Problem."""
+def request(address, path, method="GET", body=None, type="application/octet-stream", timeout=30, status=200):
+    """The body of an answer with this status; anything else is a Problem."""
     host, port = address.split(":")
     connection = http.client.HTTPConnection(host, int(port), timeout=timeout)
     try:
-        connection.request(method, path, body, {"Content-Type": "application/octet-stream"} if body else {})
+        connection.request(method, path, body, {"Content-Type": type} if body else {})
         response = connection.getresponse()
         answer = response.read()
     except (OSError, http.client.HTTPException) as error:
         raise Problem(f"{method} {path}: {error!r}") from error
     finally:
         connection.close()
-    if response.status != 200:
+    if response.status != status:
         raise Problem(f"{method} {path}: status {response.status}: {answer[:200]!r}")
     return answer
 

@@ -12,6 +12,9 @@ from lib.programs import program
 
 # Longer than any load needs to end by itself once its time is over.
 GRACE = 90
+# For 1 GiB, and for 10,000 chains, on a machine that may do something else too.
+FLOW_SECONDS = 300
+CROSSING_SECONDS = 900
 
 
 def closed(contender, clients, seconds, path="/fast", script="report.lua"):
@@ -45,9 +48,11 @@ def tried(contender, clients, seconds, path="/fast", script="report.lua"):
     return load
 
 
-def latency(targets, seconds, path="/fast", body=0):
-    """One client that asks all targets (name: "keep:ADDRESS", "quick:ADDRESS" or "new:ADDRESS") in turns."""
-    command = [build.tools() / "lat", "--seconds", seconds, "--path", path, "--body", body]
+def latency(targets, seconds, path="/fast", body=0, json_file=None, status=200):
+    """One client that asks all targets (name: "keep:ADDRESS", "quick:ADDRESS" or "new:ADDRESS") in turns. It posts so many bytes,
+    or a file of JSON, if either is given. Another status of an answer is a Problem."""
+    command = [build.tools() / "lat", "--seconds", seconds, "--path", path, "--body", body, "--status", status]
+    command += ["--json", json_file] if json_file else []
     for name, target in targets.items():
         command += ["--target", f"{name}={target}"]
     return json.loads(output_of(command, timeout=seconds + GRACE))
@@ -82,6 +87,27 @@ def first_events(contender, times):
     """How long a stream's first event is on its way to its client."""
     command = [build.tools() / "events", "--address", contender.address, "--times", times]
     return json.loads(output_of(command, timeout=times + GRACE))
+
+
+def turns(targets, clients, seconds):
+    """So many clients that ask all targets (name: "KIND:ADDRESS/PATH,..." with http1, http2 or grpc as KIND) in turns, for so
+    many seconds in all. Several paths of one are asked one after another."""
+    command = [build.tools() / "turns", "--clients", clients, "--seconds", seconds]
+    for name, target in targets.items():
+        command += ["--target", f"{name}={target}"]
+    return json.loads(output_of(command, timeout=seconds + GRACE))
+
+
+def flow(through, mib):
+    """How long so many MiB need to come back through a chain, "ADDRESS/PATH", or through `cats`."""
+    return json.loads(output_of([build.tools() / "flow", "--through", through, "--mib", mib], timeout=FLOW_SECONDS))
+
+
+def crossing(contender, functions, chains, clients):
+    """Chains over these functions in drawn orders, half of which are cancelled."""
+    command = [build.tools() / "crossing", "--address", contender.address, "--functions", ",".join(functions)]
+    command += ["--chains", chains, "--clients", clients]
+    return json.loads(output_of(command, timeout=CROSSING_SECONDS))
 
 
 class IdleClients:

@@ -4,7 +4,9 @@ from pathlib import Path
 
 BENCH = Path(__file__).resolve().parent.parent
 API = BENCH / "api"
+COMPILED = BENCH / "compiled"
 CONFIG = BENCH / "config"
+FUNCTIONS = BENCH / "functions"
 LUA = BENCH / "lua"
 PRELOAD = BENCH / "preload"
 RESULTS = BENCH / "RESULTS.md"

@@ -26,9 +26,9 @@ class Plan:
     leaves: int
     streams: int
     kills: int
-    # Of run_k8s and the front alone: they differ by little, so there are many rounds.
+    # Of run_k8s and the front alone, and the like: they differ by little, so there are many rounds.
     replicas: Timing
-    # Two fronts or one, each with requests of 50 ms.
+    # Two fronts or one, four agents or one, each with requests of 50 ms.
     fronts: Timing
     # 2,000 clients need a while to connect.
     crowd: Timing
@@ -42,10 +42,23 @@ class Plan:
     storm_calm: int
     # How often a pool grows.
     growths: int
+    # So many of the functions that are asleep are called.
+    cold_calls: int
+    # How often a small function is deployed.
+    deployments: int
+    # How much goes through chains of streams, and how often.
+    stream_mib: int
+    stream_rounds: int
+    # Of all lengths of a chain, or gRPC and HTTP, which take turns.
+    stages: Timing
     idle_clients: int = 5000
     idle_slots: int = 10_000
+    # Of one agent.
+    functions: int = 500
+    # That cross.
+    chains: int = 10_000
     workers: int = 4
-    # A revision of this repository whose front is measured beside the present one; None is none.
+    # A revision of this repository that is measured beside the present one; None is none.
     before: Optional[str] = None
 
 
@@ -69,6 +82,11 @@ FULL = Plan(
     storm=Timing(rounds=5, seconds=60),
     storm_calm=20,
     growths=5,
+    cold_calls=21,
+    deployments=11,
+    stream_mib=1024,
+    stream_rounds=5,
+    stages=Timing(rounds=7, seconds=5),
 )
 
 QUICK = Plan(
@@ -91,4 +109,9 @@ QUICK = Plan(
     storm=Timing(rounds=2, seconds=10),
     storm_calm=5,
     growths=2,
+    cold_calls=9,
+    deployments=5,
+    stream_mib=256,
+    stream_rounds=3,
+    stages=Timing(rounds=3, seconds=3),
 )

@@ -9,10 +9,10 @@ from lib.problem import Problem
 
 
 class Plumber(Contender):
-    """One R process that serves the API."""
+    """One R process that serves an API."""
 
-    def __init__(self, name="plumber"):
-        super().__init__(name, cwd=API)
+    def __init__(self, name="plumber", app=API):
+        super().__init__(name, cwd=app)
 
     def command(self):
         if not r_package("plumber"):
@@ -23,8 +23,8 @@ class Plumber(Contender):
 class PlumberWorkers:
     """Several of them, as upstreams."""
 
-    def __init__(self, count):
-        self.workers = [Plumber() for _ in range(count)]
+    def __init__(self, count, app=API):
+        self.workers = [Plumber(app=app) for _ in range(count)]
         self.addresses = [worker.address for worker in self.workers]
 
     def __enter__(self):

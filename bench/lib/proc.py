@@ -50,6 +50,26 @@ def resident(pid):
         raise Problem(f"process {pid} is gone") from error
 
 
+def forget_peak(pid):
+    """From here on, `peak` is the most that the process has held since."""
+    try:
+        Path(f"/proc/{pid}/clear_refs").write_text("5")
+    except OSError as error:
+        raise Problem(f"the peak of process {pid} cannot be forgotten: {error}") from error
+
+
+def peak(pid):
+    """The most bytes that the process has held in memory, shared pages in full."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError as error:
+        raise Problem(f"process {pid} is gone") from error
+    for line in lines:
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    raise Problem(f"no peak is told of process {pid}")
+
+
 def descriptors(pid):
     """How many the process has open."""
     try:
@@ -69,3 +89,9 @@ def children(pid):
             if parent == pid:
                 found.append(int(entry.name))
     return found
+
+
+def descendants(pid):
+    """Its children, and theirs."""
+    found = children(pid)
+    return found + [below for child in found for below in descendants(child)]

@@ -11,12 +11,14 @@ STOP_SECONDS = 10
 
 
 class Process:
-    """A context: the process runs inside it. Its output goes to a log, unless `talks`: then it is a pipe."""
+    """A context: the process runs inside it, with `env` beside what the environment holds. Its output goes to a log, unless
+    `talks`: then it is a pipe."""
 
-    def __init__(self, command, cwd=None, talks=False):
+    def __init__(self, command, cwd=None, talks=False, env=None):
         self.command = [str(part) for part in command]
         self.cwd = cwd
         self.talks = talks
+        self.env = env or {}
         self.popen = None
 
     def __enter__(self):
@@ -25,6 +27,7 @@ class Process:
             self.popen = subprocess.Popen(
                 self.command,
                 cwd=self.cwd,
+                env={**os.environ, **{name: str(value) for name, value in self.env.items()}},
                 stdin=subprocess.PIPE if self.talks else subprocess.DEVNULL,
                 stdout=subprocess.PIPE if self.talks else self.log,
                 stderr=self.log,

@@ -28,9 +28,17 @@ class Reach:
 
 
 NATIVE = "one native worker, one keep-alive client"
+COMPILED = "compiled routes, one worker, one keep-alive client"
 OPEN = "open load, 1 in 10 sleeping 1 s, to round robin (nginx)"
 STORM = "8 workers at half load, in a storm"
 SLOTS = "1 ms work on 4 dialled-in slots, to POTHEAD's workers"
+CALLED = "deployed function(x) x, to a plumber route of run()"
+DEPLOYED = "small function deployed from a new session until it answers, to Rscript -e 'library(faucet)'"
+SPREAD = "proxy over 4 agents with 1 worker each, 64 clients, 50 ms"
+STREAMED = "a \\| b \\| c of identity streams in R, 1 GiB"
+CROSSED = "10,000 crossing chains over 4 functions with 1 worker each, half cancelled"
+ADDED = "chain of 5 value functions: time of an added stage"
+RPC = "function(x) x over gRPC"
 SCALED = "replicas 2 to 8 to 3, 64 clients, 50 ms"
 
 REACHES = [
@@ -52,6 +60,16 @@ REACHES = [
     Reach("native", "event", "first event of a stream at the client: p99", "at most", 5, " ms"),
     Reach("native", "replaced", "killed worker's replacement answers, preload to without: time", "at most", 0.1),
     Reach("native", "memory", "500 MB object, 8 preloaded workers to one fresh: memory", "at most", 2.0),
+    Reach("compiled", "fast", f"{COMPILED}, fast, to plumber: requests/s", "at least", 3),
+    Reach("compiled", "small", f"{COMPILED}, json of one string, to plumber: requests/s", "at least", 3),
+    Reach("compiled", "json", f"{COMPILED}, json of lists in a list, to plumber: requests/s", "at least", 3),
+    Reach("compiled", "rows", f"{COMPILED}, json of 100 rows, to plumber: requests/s", "at least", 1.5),
+    Reach("compiled", "order", f"{COMPILED}, 1 kB of JSON posted, to plumber: requests/s", "at least", 2.5),
+    Reach("compiled", "total", f"{COMPILED}, 1 kB of JSON posted for a number, to plumber: requests/s", "at least", 2.5),
+    Reach("compiled", "filter", f"{COMPILED}, not plain for a filter, to before: requests/s", "at least", 1),
+    Reach("compiled", "hook", f"{COMPILED}, not plain for a hook, to before: requests/s", "at least", 1),
+    Reach("compiled", "many", "compiled, 4 workers, 32 clients, fast, to HAProxy at its better: requests/s", "at least", 3),
+    Reach("compiled", "share json", "compiled json: handler and serializer of R's time", "at least", 60, " %", digits=0),
     Reach("k8s", "stubs", "4 stub replicas, 64 clients, run_k8s to the front alone: requests/s", "at least", 0.95),
     Reach("k8s", "failed", f"{SCALED}: failed requests", "at most", 0, "", digits=0),
     Reach("k8s", "first", f"{SCALED}: a new one's first request, in refreshes", "at most", 1, ""),
@@ -77,6 +95,28 @@ REACHES = [
     Reach("hub", "idle p99", "10,000 idle slots, to 1: added to a request at p99", "at most", 1, " ms"),
     Reach("hub", "hubs in flight", "two hubs, 4 workers, 64 clients: most in flight at a worker", "at most", 1, "", digits=0),
     Reach("hub", "hubs rate", "two hubs, 4 workers, 64 clients, 1 ms work, to one hub: requests/s", "at least", 0.9),
+    Reach("functions", "proxy 1", f"{CALLED}, through a proxy, 1 client: requests/s", "at least", 1.2),
+    Reach("functions", "proxy 32", f"{CALLED}, through a proxy, 32 clients: requests/s", "at least", 1.2),
+    Reach("functions", "agent 1", f"{CALLED}, straight at the agent, 1 client: requests/s", "at least", 1.5),
+    Reach("functions", "agent 32", f"{CALLED}, straight at the agent, 32 clients: requests/s", "at least", 1.5),
+    Reach("functions", "agents", f"{SPREAD}, to one agent with 4: requests/s", "at least", 0.95),
+    Reach("functions", "in flight", f"{SPREAD}: most in flight in an agent's R", "at most", 1, "", digits=0),
+    Reach("functions", "failed", f"{SPREAD}: failed requests", "at most", 0, "", digits=0),
+    Reach("functions", "processes", "500 functions that sleep: R processes but the template", "at most", 0, "", digits=0),
+    Reach("functions", "memory", "500 functions that sleep: memory of the agent in R", "at most", 100, " MB"),
+    Reach("functions", "cold", "500 functions that sleep: a cold call, to a fresh R start: time", "at most", 0.2),
+    Reach("functions", "deployed", f"{DEPLOYED}: time", "at most", 1.5),
+    Reach("chains", "stream", f"{STREAMED}, to cat through three loopback sockets: MB/s", "at least", 0.5),
+    Reach("chains", "stream memory", f"{STREAMED}: growth of the process that grows most", "at most", 64, " MB"),
+    Reach("chains", "stage", f"{ADDED}, to a call of one after another", "at most", 1.2),
+    Reach("chains", "stage again", f"{ADDED}, to a call of one again and again", "at most", 1.2),
+    Reach("chains", "hung", f"{CROSSED}: hang", "at most", 0, "", digits=0),
+    Reach("chains", "chains failed", f"{CROSSED}: failed", "at most", 0, "", digits=0),
+    Reach("chains", "not free", f"{CROSSED}: functions not free at the end", "at most", 0, "", digits=0),
+    Reach("chains", "grpc 1 HTTP/1.1", f"{RPC}, 1 client, to HTTP/1.1: requests/s", "at least", 0.8),
+    Reach("chains", "grpc 1 HTTP/2", f"{RPC}, 1 client, to HTTP/2: requests/s", "at least", 0.8),
+    Reach("chains", "grpc 32 HTTP/1.1", f"{RPC}, 32 clients, to HTTP/1.1: requests/s", "at least", 0.8),
+    Reach("chains", "grpc 32 HTTP/2", f"{RPC}, 32 clients, to HTTP/2: requests/s", "at least", 0.8),
     Reach("storm", "lost", f"{STORM}: lost requests of well-behaved clients", "at most", 0, "", digits=0),
     Reach("storm", "p99 native", f"{STORM}, native, to the calm: p99 of well-behaved clients", "at most", 3),
     Reach("storm", "p99 http", f"{STORM}, http, to the calm: p99 of well-behaved clients", "at most", 3),

@@ -324,6 +324,7 @@ local({ # nolint: cyclocomp_linter. It holds functions, each of which counts.
       # Unlike the end of the script, it also runs `.Last()`.
       quit(save = "no", status = 0)
     },
-    interrupt = wave_through
+    interrupt = wave_through,
+    error = function(condition) if (nzchar(Sys.getenv("FAUCET_FORK"))) asNamespace("faucet")$note_error()
   )
 })

@@ -21,3 +21,9 @@ local_answers <- function(app, env = parent.frame(), ...) {
   withr::local_options(faucet.to = server$url, .local_envir = env)
   server
 }
+
+# What users write is not in a package, as tests are.
+at_top <- function(fun) {
+  environment(fun) <- globalenv()
+  fun
+}

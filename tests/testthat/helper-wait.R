@@ -5,6 +5,9 @@ wait_until <- function(condition, timeout = 60, what = rlang::as_label(rlang::en
   deadline <- Sys.time() + timeout
   repeat {
     value <- rlang::eval_tidy(condition)
+    if (is.logical(value) && length(value) != 1L) {
+      stop("`", what, "` has ", length(value), " values; `all()` or `any()` of them is a condition.", call. = FALSE)
+    }
     if (!is.null(value) && !identical(value, FALSE) && !identical(value, NA)) {
       return(invisible(value))
     }

@@ -88,12 +88,24 @@ test_that("what is there is not lacking", {
     inner <- function(y) if (y > 0) inner(y - 1) else n
     z <- with(mtcars, mpg + wt)
     w <- subset(x, some_column > 1)
+    w <- subset(some_column > 1, x = base::transform(w, other = some_column), select = c(some_column, other))
+    w <- within(data = w, rm(some_column))
     head(iris, inner(n)) + median(z) + LETTERS[[1]] + pi
   }))
   # Itself, by the name that it is deployed by.
   expect_no_error(packed(function(n) if (n < 2) 1 else n * f(n - 1)))
   expect_no_error(packed(function(x) x[1, ], globals = list()))
   expect_no_error(packed(function(x) lm(mpg ~ wt, data = x)))
+})
+
+test_that("a name that is no variable can be let be", {
+  # Its data are a variable.
+  expect_identical(lacking(function(x) subset(nosuch, some_column > 1))$name, "nosuch")
+  expect_identical(lacking(function(x) base::with(some_column, data = nosuch))$name, "nosuch")
+  error <- lacking(function(x) x[some_column > 1])
+  expect_match(conditionMessage(error), "or let the name be by `globals = list(some_column = NULL)`", fixed = TRUE)
+  made <- packed(function(x) x[some_column > 1], globals = list(some_column = NULL))
+  expect_identical(made$saved$globals, list(some_column = NULL))
 })
 
 test_that("what cannot be taken along is refused", {

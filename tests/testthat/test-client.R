@@ -134,9 +134,9 @@ test_that("a request belongs to the process that made it", {
     url = resolve_server(NULL, NULL)$url, ca = NULL, token = NULL, connect_timeout = 10, timeout = 60, most = 1e6,
     method = "GET", path = "/", headers = list(), body = NULL, file = NULL
   )))
-  told <- parallel::mccollect(parallel::mcparallel(client_poll(started$handle, 0L)))[[1]]
+  told <- parallel::mccollect(parallel::mcparallel(client_poll(started$handle, 0L, FALSE)))[[1]]
   expect_identical(told$class, "handle")
   client_drop(started$handle)
-  expect_identical(client_poll(started$handle, 0L)$class, "handle")
-  expect_identical(client_poll(unserialize(serialize(started$handle, NULL)), 0L)$class, "handle")
+  expect_identical(client_poll(started$handle, 0L, FALSE)$class, "handle")
+  expect_identical(client_poll(unserialize(serialize(started$handle, NULL)), 0L, FALSE)$class, "handle")
 })

@@ -42,6 +42,28 @@ test_that("RYO-FaaS's deploy.json", {
   expect_null(found[[2]]$agentAddr)
 })
 
+test_that("the folder of the file itself, and paths of files as RYO-FaaS has them", {
+  file <- local_definitions("a.yaml", c("- name: a", "  dir: .", "  file: model/plumber.R", "  timeout: 1.5"))
+  made <- read_definitions(file)[[1]]
+  expect_identical(made$folder, dirname(file))
+  expect_identical(made$definition, list(name = "a", filePath = "model/plumber.R", timeout = 1.5))
+  found <- definitions("a.json", '{"deploy": [{"packageDir": "./model", "name": "a", "filePath": "./model/plumber.R"}]}')
+  expect_identical(found[[1]]$filePath, "plumber.R")
+})
+
+test_that("a file that is not in its folder is refused", {
+  file <- local_definitions("a.json", "")
+  withr::local_file(file.path(dirname(file), "other.R"), code = file.create(file.path(dirname(file), "other.R")))
+  file.symlink(file.path(dirname(file), "other.R"), file.path(dirname(file), "model", "link.R"))
+  for (path in c("../other.R", "/etc/passwd", "nosuch.R", "link.R", "../model", ".", "")) {
+    writeLines(sprintf('{"name": "a", "dir": "model", "filePath": "%s"}', path), file)
+    error <- expect_error(read_definitions(file), class = "faucet_error_definition")
+    expect_identical(error$field, "filePath")
+    folder <- file.path(dirname(file), "model")
+    expect_error(deploy(folder, "a", file = path), class = "faucet_error_option")
+  }
+})
+
 test_that("an array, or one function alone", {
   expect_identical(definitions("a.json", '[{"name": "a", "command": "cat"}]')[[1]]$command, I("cat"))
   expect_identical(definitions("a.json", '{"name": "a", "url": "http://a"}')[[1]]$url, "http://a")
@@ -69,4 +91,8 @@ test_that("a file that cannot be used says why", {
   expect_no_error(definitions("a.yaml", c("- name: a", "  command: !expr stop('no')")))
   expect_error(deploy("nosuch.yaml"), class = "faucet_error_option")
   expect_error(deploy("nosuch.yaml", workers = 2), class = "faucet_error_option")
+})
+
+test_that("the folder of the file itself is written as a dot", {
+  expect_identical(parse_yaml("dir: .\nup: ..\ntimeout: 1.5"), list(dir = ".", up = "..", timeout = 1.5))
 })

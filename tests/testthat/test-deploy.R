@@ -1,9 +1,3 @@
-# What users write is not in a package, as tests are.
-at_top <- function(fun) {
-  environment(fun) <- globalenv()
-  fun
-}
-
 test_that("a function becomes a service, and is called by what it takes", {
   skip_on_cran()
   agent <- local_agent()
@@ -33,7 +27,8 @@ test_that("a function becomes a service, and is called by what it takes", {
   expect_error(invoke("sed", "x", e = "s/x/y/", z = 1), class = "faucet_error_invoke_bad_option")
   error <- expect_error(invoke("sed", "x", e = "nonsense"), class = "faucet_error_invoke_function_error")
   expect_identical(error$status, 500L)
-  expect_error(invoke("nosuch", "x"), class = "faucet_error_invoke_no_route")
+  error <- expect_error(invoke("nosuch", "x"), class = "faucet_error_invoke_no_function")
+  expect_match(conditionMessage(error), "no function `nosuch` is served here", fixed = TRUE)
 
   found <- functions()
   expect_identical(names(found), c("name", "status", "url", "at_agent", "version", "workers", "requests", "deployed"))
@@ -66,6 +61,13 @@ test_that("what a function brings along is there where it runs", {
     globals = list(double = double, offset = 10), packages = "stats4", env = c(GREETING = "hi")
   )
   expect_identical(invoke("brings", 4), c(8L, 10L, 1L, 1L))
+})
+
+test_that("errors of rlang reach the handlers of a function", {
+  skip_on_cran()
+  local_agent()
+  deploy_quietly(at_top(function(x) tryCatch(rlang::abort("no"), error = function(error) conditionMessage(error))), "handles")
+  expect_identical(invoke("handles", "x"), "no")
 })
 
 test_that("a version that does not start changes nothing, and says why", {
@@ -153,6 +155,39 @@ test_that("a secret is read by who has declared it", {
   expect_identical(secret_set("asked"), "asked")
 })
 
+test_that("what a worker refuses is in the agent's audit log", {
+  skip_on_cran()
+  state <- withr::local_tempdir()
+  agent <- faucet::run_agent(port = 0, state_dir = state, block = FALSE, quiet = TRUE, access_log = "none")
+  withr::defer(suppressMessages(try(agent$stop(timeout = 1), silent = TRUE)))
+  withr::local_options(faucet.to = agent$url)
+  audit <- function() {
+    lines <- lapply(readLines(file.path(state, "audit.log")), jsonlite::fromJSON)
+    refused <- Filter(function(line) line$status >= 400, lines)
+    vapply(refused, function(line) paste(line$client, line$action, line$subject, line$status, line$message), "")
+  }
+  deploy_quietly(at_top(function(x) {
+    # Whether it is caught or not.
+    tryCatch(faucet::secret(x), error = function(error) "caught")
+  }), "peeks")
+  deploy_quietly(at_top(function(input, output, ...) {
+    output$write("begun")
+    try(faucet::secret("late"), silent = TRUE)
+  }), "streams", stream = TRUE)
+  expect_error(invoke("peeks", 1, rds = TRUE), class = "faucet_error_invoke_unsupported_input")
+  expect_identical(invoke("peeks", "d b"), "caught")
+  expect_error(invoke("peeks", 3), NA)
+  expect_identical(audit(), c(
+    "127.0.0.1 call /functions/peeks 415 this function reads no RDS",
+    "127.0.0.1 secret /functions/peeks 403 this function has not declared a secret `d b`"
+  ))
+  invoke("streams", "x")
+  expect_length(audit(), 2)
+  # Whoever calls next has not asked for it.
+  invoke("streams", "x")
+  expect_identical(audit()[[3]], " secret /functions/streams 403 this function has not declared a secret `late`")
+})
+
 test_that("tokens", {
   skip_on_cran()
   local_agent(token = "deploys", call_token = "calls")
@@ -163,6 +198,24 @@ test_that("tokens", {
   deploy_quietly(at_top(function(x) x), "f")
   expect_identical(invoke("f", "x", token = "calls"), "x")
   expect_error(invoke("f", "x", token = "other"), class = "faucet_error_invoke_unauthorized")
+})
+
+test_that("services of gRPC are called by gRPC alone", {
+  skip_on_cran()
+  agent <- local_agent()
+  # It accepts connections, which is all that is looked for.
+  deploy_quietly(url = sub("^http", "grpc", agent$url), services = c("a.B", "a.C"), name = "service")
+  expect_error(invoke("service/a.B/C", "x"), class = "faucet_error_invoke_not_implemented")
+  expect_identical(unlist(function_details("service")$definition$services), c("a.B", "a.C"))
+  another <- function() deploy_quietly(url = sub("^http", "grpc", agent$url), services = "a.C", name = "another")
+  error <- expect_error(another(), class = "faucet_error_refused")
+  expect_identical(error[c("status", "cause", "field")], list(status = 409L, cause = "service_taken", field = "services"))
+  error <- expect_error(deploy_quietly(command = "cat", services = "a.B"), class = "faucet_error_option")
+  expect_identical(error$option, "services")
+  error <- expect_error(deploy_quietly(url = agent$url, services = "a.B", name = "x"), class = "faucet_error_refused")
+  expect_identical(error$field, "services")
+  error <- expect_error(deploy_quietly(url = agent$url, services = 1, name = "x"), class = "faucet_error_option")
+  expect_identical(error$option, "services")
 })
 
 test_that("programs, services, and what a file defines", {

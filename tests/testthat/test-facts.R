@@ -3,6 +3,7 @@ test_that("outside of a worker there is nothing to know", {
   expect_identical(worker_id(), NA_integer_)
   expect_identical(request_id(list()), NA_character_)
   expect_identical(request_id(new.env()), NA_character_)
+  expect_identical(request_id(), NA_character_)
   expect_false(is_cancelled())
 })
 
@@ -34,4 +35,30 @@ test_that("plumber's handlers know the same", {
   server <- local_server(dir, workers = 1)
   answer <- request(server, "/facts")
   expect_identical(json(answer), list(worker = 1L, request = answer$headers[["x-request-id"]]))
+})
+
+test_that("a deployed function knows its call's id, and a chain has one", {
+  skip_on_cran()
+  agent <- local_agent()
+  deploy_quietly(function(x) paste0(x, faucet::request_id(), ";"), name = "value")
+  later <- function(x) promises::promise(function(resolve, reject) later::later(function() resolve(faucet::request_id())))
+  deploy_quietly(later, name = "later")
+  passes <- function(input, output) {
+    while (!is.null(bytes <- input$read())) output$write(bytes)
+    output$write(faucet::request_id())
+  }
+  deploy_quietly(passes, name = "passes", stream = TRUE)
+  call <- function(path, id) {
+    headers <- list(`X-Request-Id` = id, Accept = "text/plain")
+    answer <- request(agent, path, "POST", body = "x", headers = headers, type = "text/plain")
+    expect_identical(answer$status, 200L)
+    trimws(answer$text)
+  }
+  for (id in c("one-of-its-own", "another")) {
+    expect_identical(call("/functions/value", id), paste0("x", id, ";"))
+    expect_identical(call("/functions/later", id), id)
+    expect_identical(call("/functions/passes", id), paste0("x", id))
+    passed <- call("/invoke?chain=value%7Cpasses", id)
+    expect_match(passed, paste0("^x", id, ";\\s*", id, "$"))
+  }
 })

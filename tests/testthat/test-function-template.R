@@ -32,7 +32,7 @@ code_of_f <- c(
   "f <- function(x = \"nothing\", what = \"x\") {",
   "  switch(what,",
   "    x = x, forked = Sys.getenv(\"FAUCET_FORK\"), user = Sys.info()[[\"user\"]],",
-  "    loaded = as.character(isNamespaceLoaded(\"stats4\")),",
+  "    loaded = as.character(isNamespaceLoaded(\"stats4\")), later = as.character(isNamespaceLoaded(\"later\")),",
   "    file = {",
   "      cat(\"kept\", file = file <- tempfile())",
   "      readLines(file, warn = FALSE)",
@@ -59,6 +59,8 @@ test_that("a function's worker is forked into its own folder, with packages that
   deploy_folder(server, "f", folder, filePath = "f.R")
   wait_for_fork(server, "f", folder)
   expect_identical(call_text(server, "f?what=loaded"), "TRUE")
+  # What no function has asked for would keep its first call waiting. By now R has looked for what there is to do.
+  expect_identical(call_text(server, "f?what=later"), "FALSE")
   expect_identical(call_text(server, "f?what=x", "given"), "given")
   expect_identical(call_text(server, "f?what=file"), "kept")
 })

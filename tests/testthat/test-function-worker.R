@@ -69,6 +69,34 @@ test_that("a stream comes as it is written, and one that fails is broken off", {
   expect_identical(request(server, "/", "POST", raw())$status, 200L)
 })
 
+test_that("what a stream has written stays what it was then", {
+  changing <- function(input, output) {
+    while (!is.null(bytes <- input$read())) {
+      output$write(bytes)
+      bytes[seq_along(bytes)] <- as.raw(0)
+    }
+  }
+  server <- local_service(changing, about = list(stream = TRUE))
+  body <- as.raw(sample(0:255, 3e6, replace = TRUE))
+  expect_identical(request(server, "/", "POST", body)$body, body)
+})
+
+test_that("a stream whose type is none says so, and can go on with another", {
+  stream <- function(input, output, again = FALSE) {
+    output$type("text/plain\nx")
+    if (again) {
+      try(output$write("lost"), silent = TRUE)
+      output$type("text/plain")
+    }
+    output$write("done")
+  }
+  server <- local_service(stream, about = list(stream = TRUE))
+  answer <- request(server, "/", "POST", "x")
+  expect_identical(answer$status, 500L)
+  expect_identical(answer$headers[["faucet-error"]], "function_error")
+  expect_identical(request(server, "/?again", "POST", "x")$text, "done")
+})
+
 test_that("a call that computes for too long ends its worker, and the next one has its time again", {
   skip_on_os("mac")
   loop <- function(seconds) {

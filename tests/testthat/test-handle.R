@@ -8,8 +8,8 @@ test_that("the handle tells how the server is doing", {
   status <- wait_for_workers(server, 2)
   expect_identical(class(status), "data.frame")
   columns <- c(
-    "pool", "worker", "pid", "name", "address", "state", "worker_type", "slots", "in_flight", "sessions", "requests", "restarts",
-    "memory", "started", "boot", "next_try"
+    "pool", "worker", "pid", "name", "address", "state", "worker_type", "compiled", "slots", "in_flight", "sessions", "requests",
+    "restarts", "memory", "started", "boot", "next_try"
   )
   expect_named(status, columns)
   expect_identical(status$worker, 1:2)

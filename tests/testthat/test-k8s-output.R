@@ -98,6 +98,17 @@ test_that("the start of a front of replicas is announced in their words", {
   expect_identical(said(front(quiet = TRUE), poll("starting", 0, 0), poll("ready", 1, 1)), character())
 })
 
+test_that("agents and proxies have no workers to speak of when they are ready", {
+  ready <- poll("ready", 0, 0)
+  link <- list(url = "http://127.0.0.1:9000", workers = 0, quiet = FALSE, keeps_functions = TRUE)
+  to <- ": faucet::deploy(..., to = \"http://127.0.0.1:9000\")"
+  expect_identical(said(link, ready)[[2]], paste0("Ready on http://127.0.0.1:9000 for functions", to))
+  link$agents <- c("a:9000", "b:9000")
+  expect_identical(said(link, ready)[[2]], paste0("Ready on http://127.0.0.1:9000 for functions at 2 agents", to))
+  link[c("worker_address", "worker_call")] <- c("127.0.0.1:4040", "faucet::run_agent(hub = \"127.0.0.1:4040\")")
+  expect_identical(said(link, ready)[[3]], "Agents dial in at 127.0.0.1:4040: faucet::run_agent(hub = \"127.0.0.1:4040\")")
+})
+
 test_that("the start of workers is announced as before", {
   link <- list(url = "http://127.0.0.1:8080", workers = 4L, quiet = FALSE)
   expect_identical(

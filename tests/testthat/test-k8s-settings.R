@@ -77,7 +77,7 @@ test_that("a setting of the other verb is an error that says what to do instead"
 test_that("settings of the other verb do no harm in the environment", {
   withr::local_envvar(FAUCET_WORKERS = "4", FAUCET_WORKER_TYPE = "nonsense")
   withr::local_options(faucet.preload = TRUE)
-  expect_false(any(c("workers", "worker_type", "preload") %in% names(resolve())))
+  expect_false(any(c("workers", "worker_type", "compile", "preload") %in% names(resolve())))
 })
 
 test_that("settings come from the environment, next to what Kubernetes puts there", {

@@ -77,6 +77,28 @@ test_that("a forked worker does all that others do", {
   clients$leave("left")
   expect_identical(json(request(server, "/facts"))$pid, pid)
   expect_true(file.exists(file.path(dir, "ended-left")))
+  # Also while `later` waits, whose code looks for interrupts by itself.
+  clients$add(server, "/never?id=gone", key = "gone")
+  wait_for_file(dir, "begun-gone", clients)
+  clients$leave("gone")
+  expect_identical(json(request(server, "/facts"))$pid, pid)
+  # An error in a finalizer is R's own business.
+  expect_identical(request(server, "/finalizer")$text, "went on")
+  expect_identical(json(request(server, "/facts"))$pid, pid)
+  expect_identical(server$status()$restarts, 0L)
+})
+
+test_that("an error that nobody takes ends a forked worker", {
+  dir <- local_app("preload")
+  write_code(dir, "plumber.R", c(
+    readLines(file.path(dir, "plumber.R")),
+    "faucet::after_fork(function() if (file.exists(\"broken\")) stop(\"it is broken\"))"
+  ))
+  server <- local_preload(dir, 1, quiet = FALSE)
+  file.create(file.path(dir, "broken"))
+  tools::pskill(server$status()$pid, sig[["kill"]])
+  said <- messages_until(server, any(grepl("exited with status 1", seen)))
+  expect_match(said, "Error .*it is broken", all = FALSE)
 })
 
 test_that("what forked workers and their template print is shown with their names", {

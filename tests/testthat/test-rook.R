@@ -72,6 +72,30 @@ test_that("a request's headers have the same names and values, also those that c
   expect_identical(got$HTTP_COOKIE, "a=1; b=2")
 })
 
+# What both answer to a request with these lines in its head.
+raw_answers <- function(servers, code, lines = character()) {
+  head <- c("GET / HTTP/1.1", "Host: a", paste("X-Code:", as_code(code)[["X-Code"]]), lines, "Connection: close", "", "")
+  lapply(servers, function(server) exchange(server$url, charToRaw(paste(head, collapse = "\r\n"))))
+}
+
+test_that("headers that are empty, or no UTF-8, have the same values", {
+  servers <- local_pair()
+  code <- quote(list(status = 200L, headers = list(), body = serialize(
+    list(req$HTTP_X_TEST, req$HEADERS[["x-test"]], req$CONTENT_TYPE, names(req$HEADERS)), NULL
+  )))
+  heads <- list(
+    c("X-Test: a", "X-Test:"), c("X-Test:", "X-Test: a"), c("X-Test: a", "X-Test:", "X-Test: b"), c("X-Test:", "X-Test:"),
+    "X-Test: \xe9t\xe9", c("X-Test: \xe9", "X-Test: a"), "X-Test: \u00e9", c("X-Test: a", "Content-Type: text/\xe9")
+  )
+  for (lines in heads) {
+    got <- lapply(raw_answers(servers, code, lines), function(answer) {
+      values <- unserialize(answer$body)
+      list(lapply(values[1:3], function(value) if (!is.null(value)) charToRaw(value)), values[[4]])
+    })
+    expect_identical(got$native, got$http, info = paste(lines, collapse = " and "))
+  }
+})
+
 test_that("a body is read whole, in pieces, by lines, and again", {
   body <- charToRaw("first\nsecond\r\n\nlast without an end")
   for (server in local_pair()) {
@@ -106,6 +130,24 @@ test_that("a body is read whole, in pieces, by lines, and again", {
     # None at all.
     expect_identical(rook_value(server, req$rook.input$read()), raw())
     expect_identical(rook_value(server, req$rook.input$read_lines()), character())
+  }
+})
+
+test_that("as many lines are read as are asked for, and the rest is left", {
+  servers <- local_pair()
+  for (body in c("\nb", "a\nb", "a\n", "a\rb\rc", "a\r\nb\r\n", "\r\n\r", "\n\n\nc", "a")) {
+    # After a CR alone, R's connections, and so httpuv, lose a byte to whoever goes on with bytes.
+    rest <- if (grepl("\r([^\n]|$)", body)) quote(input$read_lines(1)) else quote(input$read())
+    for (n in 0:3) {
+      got <- lapply(servers, function(server) {
+        code <- bquote({
+          input <- req$rook.input
+          list(input$read_lines(.(n)), .(rest), input$read_lines())
+        })
+        rlang::inject(rook_value(server, !!code, method = "POST", body = body, type = "text/plain"))
+      })
+      expect_identical(got$native, got$http, info = paste(n, "of", encodeString(body)))
+    }
   }
 })
 
@@ -194,6 +236,39 @@ test_that("answers of all forms arrive as the app gave them", {
     status = 200L, headers = list("Set-Cookie" = "a=1", "X-Between" = "x", "Set-Cookie" = "b=2; Path=/"), body = "x"
   ))
   expect_identical(unlist(twice$headers[names(twice$headers) == "set-cookie"], use.names = FALSE), c("a=1", "b=2; Path=/"))
+})
+
+test_that("text is sent as the bytes that it has, in headers and bodies", {
+  servers <- local_pair()
+  codes <- list(
+    quote(list(status = 200L, headers = list("X-A" = "b"), body = iconv("\u00e9", "UTF-8", "latin1"))),
+    quote(list(status = 200L, headers = list("X-A" = iconv("\u00e9", "UTF-8", "latin1"), "X-B" = "\u00e9"), body = "x")),
+    quote(list(status = 200L, headers = list("X-A" = "b"), body = c("the first", "and no other"))),
+    quote(list(status = 200L, headers = list("X-A" = "b"), body = NA_character_))
+  )
+  for (code in codes) {
+    answers <- lapply(raw_answers(servers, code), comparable_answer)
+    expect_identical(answers$native$status, 200L)
+    expect_identical(answers$native[c("headers", "body")], answers$http[c("headers", "body")])
+  }
+})
+
+test_that("an answer that httpuv refuses is refused in the same words", {
+  servers <- local_pair()
+  pid <- servers$native$status()$pid
+  codes <- list(
+    quote(list(status = 200L, headers = list(), body = character())),
+    quote(list(status = 200L, headers = list("X-A" = c("a", "b")), body = "x")),
+    quote(list(status = 200L, headers = list("X-A" = character()), body = "x")),
+    quote(list(status = 200L, headers = list(), body = c(file = "/nowhere/at/all"))),
+    quote(list(status = 200L, headers = list(), body = c(file = tempdir())))
+  )
+  for (code in codes) {
+    answers <- lapply(raw_answers(servers, code), comparable_answer)
+    expect_identical(answers$native$status, 500L)
+    expect_identical(answers$native[c("headers", "body")], answers$http[c("headers", "body")])
+  }
+  expect_identical(servers$native$status()$pid, pid)
 })
 
 test_that("answers are compressed for clients that take that, and say the same to all", {
@@ -334,7 +409,10 @@ test_that("why an answer failed is told to the log, with the request's id, and n
     failure(quote(list(status = NULL, headers = list(), body = "x")), "must be a number"),
     failure(quote(list(status = 200L, headers = list("x"), body = "x")), "must have names"),
     failure(quote(list(status = 200L, headers = list(), body = TRUE)), "must be raw, text"),
-    failure(quote(list(status = 200L, headers = list(), body = c(file = "/nowhere/at/all"))), "does not exist"),
+    failure(quote(list(status = 200L, headers = list(), body = c(file = "/nowhere/at/all"))), "does not exist",
+      "500 Internal Server Error\n"),
+    failure(quote(list(status = 200L, headers = list("X-A" = 1:2), body = "x")), "header X-A of a response must have one value"),
+    failure(quote(list(status = 200L, headers = list(), body = character())), "length 1"),
     failure(quote(list(status = 200L, headers = list("X-A" = "a\nb"), body = "x")), "X-A"),
     failure(quote(faucet::stream(req, NULL, "no function")), "must be a function of one argument"),
     # The app's own, as httpuv has it.

@@ -1,11 +1,12 @@
 resolve <- function(..., verb = "run") resolve_settings(list(...), verb)
 
 test_that("each setting has the documented default", {
-  withr::local_envvar(FAUCET_WORKER_TYPE = NA, PORT = NA)
+  withr::local_envvar(FAUCET_WORKER_TYPE = NA, FAUCET_COMPILE = NA, PORT = NA)
   settings <- resolve()
   expect_named(settings, names(settings_of("run")))
   expect_identical(settings$workers, usable_cores())
   expect_identical(settings$worker_type, "auto")
+  expect_true(settings$compile)
   expect_false(settings$preload)
   expect_true(settings$cancel)
   expect_identical(settings$interrupt_timeout, 5)
@@ -31,6 +32,7 @@ test_that("each setting has the documented default", {
   expect_identical(settings$log_max_size, Inf)
   expect_identical(settings$log_keep, 5L)
   expect_false(settings$log_health)
+  expect_null(settings$otlp)
   expect_false(settings$quiet)
 })
 
@@ -48,7 +50,7 @@ test_that("each verb takes its own settings, and has its own defaults", {
   withr::local_envvar(PORT = NA)
   own <- c("refresh", "ready_path", "dns")
   local <- c(
-    "workers", "worker_type", "preload", "interrupt_timeout", "max_requests", "max_memory", "max_failures",
+    "workers", "worker_type", "compile", "preload", "interrupt_timeout", "max_requests", "max_memory", "max_failures",
     "give_up_after", "grow_after", "shrink_after", "max_workers", "watch",
     "sticky", "session_timeout", "drain_timeout"
   )
@@ -80,6 +82,15 @@ test_that("each verb takes its own settings, and has its own defaults", {
   expect_identical(worker$route, "/")
   expect_identical(worker$name, Sys.info()[["nodename"]])
   expect_null(worker$port)
+})
+
+test_that("an agent's workers compile routes, or do not, as its setting says", {
+  withr::local_envvar(FAUCET_COMPILE = NA)
+  worker <- function(...) function_worker(resolve(..., verb = "run_agent"))
+  expect_true(worker()$compile)
+  expect_false(worker(compile = FALSE)$compile)
+  withr::local_envvar(FAUCET_COMPILE = "false")
+  expect_false(worker()$compile)
 })
 
 test_that("an argument wins over an option, an option over the environment, that over the default", {
@@ -306,6 +317,18 @@ test_that("a path is absolute from where it was given", {
   dir <- withr::local_tempdir()
   withr::local_dir(dir)
   expect_identical(resolve(log_file = "access.log")$log_file, file.path(normalizePath(dir), "access.log"))
+})
+
+test_that("a collector is a URL, for each verb", {
+  for (verb in all_verbs) {
+    expect_identical(resolve(otlp = "http://127.0.0.1:4318", verb = verb)$otlp, "http://127.0.0.1:4318")
+  }
+  withr::local_envvar(FAUCET_OTLP = "https://otlp.example.com/api")
+  expect_identical(resolve()$otlp, "https://otlp.example.com/api")
+  for (value in list("collector:4318", "http://", "http://user:secret@collector", "grpc://collector", "", 4318)) {
+    error <- expect_error(resolve(otlp = value), class = "faucet_error_option")
+    expect_identical(error$option, "otlp")
+  }
 })
 
 test_that("an abbreviated name is an error, and says which name fits the value", {

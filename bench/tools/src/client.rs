@@ -27,7 +27,11 @@ const CHUNK: usize = 64 * 1024;
 
 /// A request, written once and sent as often as needed.
 #[derive(Debug, Clone)]
-pub struct Request(Vec<u8>);
+pub struct Request {
+    bytes: Vec<u8>,
+    /// Which status its answer is to have.
+    status: u16,
+}
 
 #[derive(Debug, PartialEq, Eq)]
 struct Head {
@@ -38,21 +42,30 @@ struct Head {
 
 impl Request {
     pub fn kept_alive(path: &str) -> Self {
-        Self(format!("GET {path} HTTP/1.1\r\nHost: bench\r\n\r\n").into_bytes())
+        Self::new(format!("GET {path} HTTP/1.1\r\nHost: bench\r\n\r\n").into_bytes())
     }
 
-    pub fn posting(path: &str, body: &[u8]) -> Self {
+    pub fn posting(path: &str, media_type: &str, body: &[u8]) -> Self {
         let head = format!(
-            "POST {path} HTTP/1.1\r\nHost: bench\r\nContent-Type: application/octet-stream\r\nContent-Length: {}\r\n\r\n",
+            "POST {path} HTTP/1.1\r\nHost: bench\r\nContent-Type: {media_type}\r\nContent-Length: {}\r\n\r\n",
             body.len()
         );
-        Self([head.as_bytes(), body].concat())
+        Self::new([head.as_bytes(), body].concat())
     }
 
     pub fn closing(path: &str) -> Self {
-        Self(
+        Self::new(
             format!("GET {path} HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n").into_bytes(),
         )
+    }
+
+    fn new(bytes: Vec<u8>) -> Self {
+        Self { bytes, status: 200 }
+    }
+
+    /// The same, but its answer is to have this status.
+    pub fn answered_with(self, status: u16) -> Self {
+        Self { status, ..self }
     }
 }
 
@@ -81,7 +94,7 @@ impl Client {
     /// Sends `request`, whose answer is then to be read. What is left of the last answer is forgotten.
     pub fn send(&mut self, request: &Request) -> Result<()> {
         self.buffer.clear();
-        self.stream.write_all(&request.0)
+        self.stream.write_all(&request.bytes)
     }
 
     /// Reads until `find` finds something in all that was read since the last request.
@@ -94,7 +107,7 @@ impl Client {
         }
     }
 
-    /// Sends `request` and reads its answer to the last byte; anything but a 200 is an error.
+    /// Sends `request` and reads its answer to the last byte; any other status than is expected is an error.
     pub fn exchange(&mut self, request: &Request) -> Result<()> {
         self.read_answer(request).map(drop)
     }
@@ -112,7 +125,7 @@ impl Client {
             self.fill()?;
         }
         match head.status {
-            200 => Ok(head),
+            status if status == request.status => Ok(head),
             status => Err(Error::other(format!("status {status}"))),
         }
     }

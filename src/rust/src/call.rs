@@ -1,9 +1,9 @@
-//! What a deployed function's worker needs beside serving: the options of a call, and a limit on what it computes.
+//! What a deployed function's worker needs beside serving: the options and media types of a call, and a limit on what it computes.
 
 use std::cell::RefCell;
 
 use extendr_api::prelude::*;
-use faucet_core::functions::{Options, Parameter, Signature, Type};
+use faucet_core::functions::{negotiate, Media, Options, Parameter, Signature, Type};
 use nix::sys::resource::{getrlimit, setrlimit, Resource};
 use nix::sys::resource::{getrusage, UsageWho};
 use nix::sys::time::TimeValLike;
@@ -104,6 +104,32 @@ fn typed(kind: Type, text: &str) -> Robj {
     }
 }
 
+/// What an input is.
+/// @param content_type A request's Content-Type.
+/// @return Two strings: the type in small letters, without parameters, and its charset, which is UTF-8 if none is said.
+/// @noRd
+#[extendr]
+fn function_media(content_type: &str) -> Vec<String> {
+    // What a server other than ours has let through may be no UTF-8.
+    let media = Media::parse(&String::from_utf8_lossy(content_type.as_bytes()));
+    vec![media.kind, media.charset.unwrap_or_else(|| "UTF-8".into())]
+}
+
+/// The type that a client likes best, and of those it likes as much, the first.
+/// @param accept A request's Accept.
+/// @param offered What it can have.
+/// @return One of these; NULL if it takes none of them.
+/// @noRd
+#[extendr]
+fn function_negotiate(accept: &str, offered: Strings) -> Robj {
+    let accept = String::from_utf8_lossy(accept.as_bytes());
+    let offered: Vec<&str> = offered.iter().map(|kind| kind.as_ref()).collect();
+    match negotiate(&accept, &offered) {
+        Some(best) => offered[best].into(),
+        None => r!(NULL),
+    }
+}
+
 /// From now on this process may compute for so many seconds, whatever it has used so far; the system ends it when it has. It is
 /// looked at in whole seconds: up to one more may pass.
 /// @noRd
@@ -125,5 +151,7 @@ extendr_module! {
     mod call;
     fn function_declare;
     fn function_options;
+    fn function_media;
+    fn function_negotiate;
     fn function_limit_cpu;
 }

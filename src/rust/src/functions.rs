@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use faucet_core::functions::calls::{self, CallbackUrl};
 use faucet_core::functions::fleet::AgentName;
 use faucet_core::functions::management::Access;
 use faucet_core::offers::{CallsSettings, HubAddress};
@@ -29,6 +30,8 @@ pub fn agent(named: &Named) -> Result<AgentSettings, Failure> {
         drain_timeout: named.seconds("shutdown_timeout")?,
         run_as: named.if_any("run_as", Named::string)?,
         calls: calls(named)?,
+        ca: named.if_any("ca", Named::string)?.map(PathBuf::from),
+        async_calls: async_calls(named)?,
     })
 }
 
@@ -71,6 +74,22 @@ pub fn proxy(named: &Named) -> Result<ProxySettings, Failure> {
         agent_grace: named.finite_seconds("agent_grace")?,
         check_every: CHECK_EVERY,
         drain_timeout: named.seconds("shutdown_timeout")?,
+        async_calls: async_calls(named)?,
+    })
+}
+
+/// What may be kept of calls that nobody waits for.
+fn async_calls(named: &Named) -> Result<calls::Settings, Failure> {
+    let callbacks = named.strings("callbacks")?;
+    let callbacks = callbacks.iter().map(|text| CallbackUrl::parse(text));
+    let callbacks = callbacks.collect::<Result<_, _>>();
+    Ok(calls::Settings {
+        result_ttl: named.finite_seconds("result_ttl")?,
+        max_calls: named.count("max_calls")? as usize,
+        max_results: named.whole("max_results")?.unwrap_or(u64::MAX),
+        callbacks: callbacks
+            .map_err(|problem| failure("option", format!("`callbacks`: {problem}")))?,
+        ..calls::Settings::default()
     })
 }
 

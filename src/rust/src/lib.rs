@@ -8,6 +8,7 @@
 mod answer;
 mod call;
 mod client;
+mod compiled;
 mod functions;
 mod hubs;
 mod interrupts;
@@ -15,6 +16,7 @@ mod memory;
 mod metric;
 mod outlet;
 mod panics;
+mod rook;
 mod serve;
 mod server;
 mod settings;
@@ -39,6 +41,7 @@ extendr_module! {
     fn usable_cores;
     use call;
     use client;
+    use compiled;
     use hubs;
     use metric;
     use outlet;

@@ -3,6 +3,7 @@
 //! All of it belongs to R's main thread; the thread that speaks HTTP is behind the dispatcher.
 
 use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,21 +12,26 @@ use extendr_api::AsTypedSlice;
 use faucet_core::body::{self, Buffered};
 use faucet_core::environment::Environment;
 use faucet_core::serve::{
-    pipe, Answer, Content, Dispatcher, PipeWriter, Request, Server, Settings, Written,
+    pipe, Answer, Content, Dispatcher, Inlet, PipeWriter, Read, Request, Server, Settings, Written,
 };
 use nix::sys::pthread::{pthread_kill, pthread_self};
 use nix::sys::signal::Signal;
 
 use crate::answer::{bad, failure, good};
-use crate::{interrupts, memory, panics};
+use crate::compiled::{self, Way};
+use crate::{interrupts, memory, panics, rook};
 
 /// What R's thread has at hand.
 struct Serving {
     server: Server,
     /// The same for every request: names and values.
     constants: Arc<[(&'static str, String)]>,
+    /// The request in hand, or the last one, without its body, and how long that is.
+    request: Option<(Rc<Request>, u64)>,
     /// The body of the request in hand.
     body: Buffered,
+    /// The same, if it comes meanwhile.
+    inlet: Option<Inlet>,
     stream: Stream,
     /// When R last looked at what else there is to do.
     looked: Instant,
@@ -65,6 +71,7 @@ fn patience(milliseconds: f64) -> Duration {
 /// @param host,port What requests are told of where they arrived.
 /// @param docs The path of the app's documentation, or nothing.
 /// @param signature What the function takes that is served, as JSON, or nothing.
+/// @param routes The app's routes, as JSON in one line, or nothing.
 /// @noRd
 #[extendr]
 fn serve_start(
@@ -73,6 +80,7 @@ fn serve_start(
     port: String,
     docs: String,
     signature: String,
+    routes: String,
 ) -> List {
     memory::reuse();
     // Requests are interrupted as a user would do it: R's handler runs on this thread, and system
@@ -89,6 +97,9 @@ fn serve_start(
         body_memory: 1 << 20,
         docs: Some(docs).filter(|path| !path.is_empty()),
         signature: Some(signature).filter(|signature| !signature.is_empty()),
+        routes: Some(routes)
+            .filter(|routes| !routes.is_empty())
+            .map(Arc::from),
     };
     match Server::start(settings, Arc::new(dispatcher)) {
         Err(error) => bad(&failure("boot", format!("Cannot serve: {error}"))),
@@ -106,7 +117,9 @@ fn serve_start(
                 *serving.borrow_mut() = Some(Serving {
                     server,
                     constants: constants.into(),
+                    request: None,
                     body: Buffered::default(),
+                    inlet: None,
                     stream: Stream::None,
                     looked: Instant::now(),
                 });
@@ -124,103 +137,73 @@ fn serve_stop() {
 }
 
 /// The next request, or `NULL` if none came within `timeout_ms`.
-/// @return A list: `fields`, a named list of what Rook asks for, and `length`, that of the body in bytes.
+/// @return A list: `length`, that of the body in bytes, -1 if it comes meanwhile. For a compiled route `route`, its number, and the
+/// arguments (see `Call::parts()`); otherwise what `serve_fields()` returns, and `changed`, if the app is not what was compiled.
 /// @noRd
 #[extendr]
 fn serve_next(timeout_ms: f64) -> Robj {
     let next = with(|serving| {
-        let request = serving.server.dispatcher().next(patience(timeout_ms))?;
-        serving.body = request.body.clone();
+        let mut request = serving.server.dispatcher().next(patience(timeout_ms))?;
+        let inlet = request.inlet.take();
+        let flows = inlet.is_some();
+        serving.inlet = inlet;
+        serving.body = std::mem::take(&mut request.body);
         serving.stream = Stream::None;
-        Some((request, serving.constants.clone()))
+        let request = (Rc::new(request), serving.body.len());
+        serving.request = Some(request.clone());
+        Some((request, flows, serving.constants.clone()))
     });
     // Out here, as R may run out of memory, which must not leave what is shared locked.
-    match next.flatten() {
-        None => r!(NULL),
-        Some((request, constants)) => List::from_pairs([
-            ("fields", fields(&request, &constants).into()),
-            ("length", Robj::from(request.body.len() as f64)),
-        ])
-        .into(),
-    }
-}
-
-/// What httpuv puts into a request's environment, but for what R makes.
-fn fields(request: &Request, constants: &[(&'static str, String)]) -> List {
-    let headers = headers(request);
-    let mut names: Vec<String> = Vec::with_capacity(headers.len() + 12);
-    let mut values: Vec<Robj> = Vec::with_capacity(headers.len() + 12);
-    let mut put = |name: String, value: Robj| {
-        names.push(name);
-        values.push(value);
+    let Some(((request, length), flows, constants)) = next.flatten() else {
+        return r!(NULL);
     };
-    let query = request
-        .target
-        .query()
-        .map(|query| format!("?{query}"))
-        .unwrap_or_default();
-    put("REQUEST_METHOD".into(), request.method.as_str().into());
-    put("PATH_INFO".into(), request.target.path().into());
-    put("QUERY_STRING".into(), query.into());
-    for (name, value) in constants {
-        put((*name).into(), value.as_str().into());
-    }
-    for (name, value) in &headers {
-        let variable = format!("HTTP_{}", name.to_ascii_uppercase().replace('-', "_"));
-        if name == "x-forwarded-prefix" {
-            // Where the app is, as CGI has it: the front vouches for it. It takes the place of the constant.
-            put("SCRIPT_NAME".into(), value.as_str().into());
+    let way = if flows {
+        Way::Plumber
+    } else {
+        compiled::way(&request, length)
+    };
+    let mut parts = match way {
+        Way::Compiled(call) => call.parts(length > 0),
+        Way::Plumber => described(&request, length, &constants),
+        Way::Changed => {
+            let mut parts = described(&request, length, &constants);
+            parts.push(("changed", true.into()));
+            parts
         }
-        if name == "x-forwarded-proto" && is_https(value) {
-            // The client's scheme: the front vouches for that, too.
-            put("rook.url_scheme".into(), "https".into());
-        }
-        match name.as_str() {
-            "content-type" => put("CONTENT_TYPE".into(), value.as_str().into()),
-            "content-length" => put("CONTENT_LENGTH".into(), value.as_str().into()),
-            _ => {}
-        }
-        put(variable, value.as_str().into());
-    }
-    let mut all: Robj = headers
-        .iter()
-        .map(|(_, value)| value.as_str())
-        .collect_robj();
-    // Of the same length, so that it cannot fail.
-    let _ = all.set_names(headers.iter().map(|(name, _)| name.as_str()));
-    put("HEADERS".into(), all);
-    List::from_names_and_values(names, values).unwrap_or_else(|_| List::new(0))
+    };
+    let length = if flows { -1.0 } else { length as f64 };
+    parts.push(("length", length.into()));
+    List::from_pairs(parts).into()
 }
 
-/// Whether the client came to the first of the proxies by TLS.
-fn is_https(proto: &str) -> bool {
-    let first = proto.split(',').next().unwrap_or_default();
-    first.trim() == "https"
+/// `fields` and `bytes`: see `serve_fields()`.
+fn described(
+    request: &Request,
+    length: u64,
+    constants: &[(&'static str, String)],
+) -> Vec<(&'static str, Robj)> {
+    let fields = rook::fields(request, length, constants);
+    let mut parts = vec![("fields", fields.into())];
+    let bytes = rook::not_utf8(request);
+    if !bytes.is_empty() {
+        parts.push(("bytes", List::from_pairs(bytes).into()));
+    }
+    parts
 }
 
-/// Names and values, sorted by name; those that came twice are joined by a comma, as httpuv does.
-fn headers(request: &Request) -> Vec<(String, String)> {
-    let mut headers: Vec<(String, String)> = request
-        .headers
-        .keys()
-        .map(|name| {
-            let values: Vec<_> = request
-                .headers
-                .get_all(name)
-                .iter()
-                .map(|value| String::from_utf8_lossy(value.as_bytes()))
-                .collect();
-            (name.as_str().to_owned(), values.join(","))
-        })
-        .collect();
-    // A body's length is known, however it came.
-    let length = request.body.len();
-    if length > 0 || request.headers.contains_key("content-length") {
-        headers.retain(|(name, _)| name != "content-length" && name != "transfer-encoding");
-        headers.push(("content-length".into(), length.to_string()));
+/// What Rook asks for of the request in hand, or of the last one.
+/// @return A list: `fields`, by name; and `bytes`, the values of headers that are no UTF-8, as raw vectors by name, if there are
+/// any. `NULL` if there was no request.
+/// @noRd
+#[extendr]
+fn serve_fields() -> Robj {
+    let request = with(|serving| Some((serving.request.clone()?, serving.constants.clone())));
+    match request.flatten() {
+        None => r!(NULL),
+        Some(((request, length), constants)) => {
+            List::from_pairs(described(&request, length, &constants)).into()
+        }
     }
-    headers.sort_unstable();
-    headers
 }
 
 /// The body of the request in hand from byte `at` on, `most` bytes of it, or what there is.
@@ -248,14 +231,50 @@ fn serve_body(at: f64, most: f64) -> Robj {
     }
 }
 
+/// The next bytes of a body that comes meanwhile, `most` of them at most; waits for some no longer than `timeout_ms`.
+/// @return A raw vector, empty if nothing came; `NULL` at the end; or what went wrong.
+/// @noRd
+#[extendr]
+fn serve_read(most: f64, timeout_ms: f64) -> Robj {
+    let read = with(|serving| {
+        let inlet = serving.inlet.as_ref()?;
+        Some(inlet.read(most.max(1.0) as usize, patience(timeout_ms)))
+    });
+    match read.flatten() {
+        Some(Read::Some(pieces)) => joined(&pieces),
+        Some(Read::None) => Raw::new(0).into(),
+        Some(Read::End) | None => r!(NULL),
+        Some(Read::Broken) => bad(&failure(
+            "input_failed",
+            "The input has broken off: whoever writes it has left or failed.",
+        ))
+        .into(),
+    }
+}
+
+/// A raw vector of all pieces.
+fn joined(pieces: &[impl AsRef<[u8]>]) -> Robj {
+    let length = pieces.iter().map(|piece| piece.as_ref().len()).sum();
+    // Not cleared first, as raw() would do.
+    let mut vector = Robj::alloc_vector(extendr_api::rtype_to_sxp(Rtype::Raw), length);
+    if let Some(mut buffer) = vector.as_typed_slice_mut() {
+        for piece in pieces.iter().map(AsRef::as_ref) {
+            let (here, rest) = buffer.split_at_mut(piece.len());
+            here.copy_from_slice(piece);
+            buffer = rest;
+        }
+    }
+    vector
+}
+
 /// Answers the request in hand.
 /// @param status A number.
-/// @param names,values Headers, in order.
+/// @param names,values Headers, in order. Where not all values are UTF-8, they are a list of raw vectors.
 /// @param body Raw bytes, or the absolute path of a file, or `NULL`.
 /// @return `NULL`, or what is wrong with it.
 /// @noRd
 #[extendr]
-fn serve_answer(status: f64, names: Strings, values: Strings, body: Robj) -> Robj {
+fn serve_answer(status: f64, names: Strings, values: Robj, body: Robj) -> Robj {
     let content = if let Some(bytes) = body.as_raw() {
         Content::Bytes(bytes.as_slice().to_vec().into())
     } else if let Some(path) = body.as_str() {
@@ -270,18 +289,20 @@ fn serve_answer(status: f64, names: Strings, values: Strings, body: Robj) -> Rob
 /// @return `NULL`, or what is wrong with it.
 /// @noRd
 #[extendr]
-fn serve_stream(status: f64, names: Strings, values: Strings) -> Robj {
+fn serve_stream(status: f64, names: Strings, values: Robj) -> Robj {
     let (writer, reader) = pipe();
     let begun = begin(status, &names, &values, Content::Stream(reader));
-    with(|serving| serving.stream = Stream::Open(writer));
+    if begun.is_null() {
+        with(|serving| serving.stream = Stream::Open(writer));
+    }
     begun
 }
 
-fn begin(status: f64, names: &Strings, values: &Strings, content: Content) -> Robj {
+fn begin(status: f64, names: &Strings, values: &Robj, content: Content) -> Robj {
     let headers = names
         .iter()
-        .zip(values.iter())
-        .map(|(name, value)| (name.to_string(), value.as_bytes().to_vec()));
+        .zip(values_of(values))
+        .map(|(name, value)| (name.to_string(), value));
     match Answer::new(status as i64, headers, content) {
         Err(error) => bad(&failure("response", error.to_string())).into(),
         Ok(answer) => {
@@ -292,15 +313,30 @@ fn begin(status: f64, names: &Strings, values: &Strings, content: Content) -> Ro
     }
 }
 
+/// The values of headers, as they came from R.
+fn values_of(values: &Robj) -> Vec<Vec<u8>> {
+    if let Some(texts) = values.as_str_iter() {
+        texts.map(|text| text.as_bytes().to_vec()).collect()
+    } else if let Some(list) = values.as_list() {
+        let raw = list.values();
+        raw.map(|value| value.as_raw_slice().unwrap_or_default().to_vec())
+            .collect()
+    } else {
+        Vec::new()
+    }
+}
+
 /// Writes to the stream; waits at most `timeout_ms` for room.
-/// @return `"done"`, `"full"` (try again) or `"closed"`.
+/// @return `"done"`, `"full"` (try again) or `"closed"`: nobody reads it, or its client has left.
 /// @noRd
 #[extendr]
 fn serve_write(chunk: Raw, timeout_ms: f64) -> &'static str {
     let written = with(|serving| {
         let stream = serving.stream.writer()?;
-        let chunk = chunk.as_slice().to_vec().into();
-        Some(stream.write(&chunk, patience(timeout_ms)))
+        if serving.server.dispatcher().is_cancelled() {
+            return None;
+        }
+        Some(stream.write(chunk.as_slice(), patience(timeout_ms)))
     });
     match written.flatten() {
         Some(Written::Done) => "done",
@@ -410,6 +446,7 @@ fn serve_finish() -> bool {
         // A stream that its handler did not end breaks off; the body is not needed any more.
         serving.stream = Stream::None;
         serving.body = Buffered::default();
+        serving.inlet = None;
         serving.server.dispatcher().finish()
     });
     let interrupted = finished.is_some_and(|finished| finished.interrupted);
@@ -426,7 +463,9 @@ extendr_module! {
     fn serve_start;
     fn serve_stop;
     fn serve_next;
+    fn serve_fields;
     fn serve_body;
+    fn serve_read;
     fn serve_answer;
     fn serve_stream;
     fn serve_write;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use extendr_api::prelude::*;
+use faucet_core::ops::routes::{AppRoute, AppRoutes};
 use faucet_core::ops::status::{unix_seconds, Kind, PoolStatus, WorkerStatus};
 use faucet_core::ops::{outlet, printable};
 use faucet_core::server::{Phase, Request, Server};
@@ -11,7 +12,7 @@ use faucet_core::sources::Failure;
 
 use crate::answer::{bad, failure, good, text, texts};
 use crate::settings::{self, Named};
-use crate::{panics, signals};
+use crate::{memory, panics, signals};
 
 /// A server, and the process it belongs to: after a fork the child must not touch it.
 struct Handle {
@@ -61,6 +62,7 @@ fn patience(milliseconds: i32) -> Duration {
 #[extendr]
 fn server_start(settings: List) -> List {
     outlet::occupy();
+    memory::reuse_pieces();
     panics::install();
     let started = settings::read(&settings).and_then(Server::start);
     match started {
@@ -177,6 +179,16 @@ fn server_status(handle: Robj) -> List {
             .iter()
             .map(|(_, worker)| worker.kind.map(Kind::name))
             .collect();
+        // What a pool's workers say of their app holds for those that can say it.
+        let of_native = |worker: &WorkerStatus| worker.kind == Some(Kind::Native);
+        let compiled: Vec<Option<String>> = status
+            .iter()
+            .flat_map(|pool| pool.workers.iter().map(move |worker| (pool, worker)))
+            .map(|(pool, worker)| {
+                let routes = pool.routes.as_ref().filter(|_| of_native(worker))?;
+                Some(routes.summary())
+            })
+            .collect();
         let queue: usize = status.iter().map(|pool| pool.queue).sum();
         good([
             ("pools", texts(status.iter().map(|pool| &*pool.pool))),
@@ -187,6 +199,7 @@ fn server_status(handle: Robj) -> List {
             ("address", address.into()),
             ("state", state.into()),
             ("worker_type", kind.into()),
+            ("compiled", compiled.into()),
             ("slots", whole(&|worker| Some(worker.slots))),
             ("in_flight", whole(&|worker| Some(worker.in_flight))),
             ("sessions", whole(&|worker| worker.sessions)),
@@ -224,6 +237,42 @@ fn server_docs(handle: Robj) -> List {
         good([
             ("pool", texts(docs.iter().map(|(pool, _)| &**pool))),
             ("path", texts(docs.iter().map(|(_, path)| path.as_str()))),
+        ])
+    }))
+}
+
+/// The routes of apps, as far as their workers told of them: a vector a column, with a row for each route of each pool. `pools`
+/// are those of which they are known.
+/// @noRd
+#[extendr]
+fn server_routes(handle: Robj) -> List {
+    answer(with(handle, |server| {
+        let status = server.status();
+        let known: Vec<(&str, &AppRoutes)> = status
+            .iter()
+            .filter_map(|pool| Some((&*pool.pool, pool.routes.as_ref()?)))
+            .collect();
+        let routes: Vec<(&str, &AppRoute)> = known
+            .iter()
+            .flat_map(|(pool, routes)| routes.iter().map(|route| (*pool, route)))
+            .collect();
+        // The app has a say in it, and it is shown to people.
+        let column = |f: &dyn Fn(&AppRoute) -> &str| -> Vec<String> {
+            let shown = |(_, route): &(&str, &AppRoute)| printable::text(f(route)).into_owned();
+            routes.iter().map(shown).collect()
+        };
+        let why: Vec<Option<String>> = routes
+            .iter()
+            .map(|(_, route)| Some(printable::text(route.why.as_deref()?).into_owned()))
+            .collect();
+        let compiled: Vec<bool> = routes.iter().map(|(_, route)| route.compiled).collect();
+        good([
+            ("pools", texts(known.iter().map(|(pool, _)| *pool))),
+            ("pool", texts(routes.iter().map(|(pool, _)| *pool))),
+            ("method", column(&|route| &route.method).into()),
+            ("path", column(&|route| &route.path).into()),
+            ("compiled", compiled.into()),
+            ("why", why.into()),
         ])
     }))
 }
@@ -389,6 +438,7 @@ extendr_module! {
     fn server_poll;
     fn server_status;
     fn server_docs;
+    fn server_routes;
     fn server_lookup;
     fn server_hubs;
     fn server_command;

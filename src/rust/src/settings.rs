@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use extendr_api::prelude::*;
 use faucet_core::front::{Limits, Networks, TrustedProxies};
+use faucet_core::functions::calls::CallbackUrl;
 use faucet_core::functions::fleet::AgentName;
 use faucet_core::memory;
 use faucet_core::offers::{HubAddress, RedirectSettings};
@@ -20,6 +21,7 @@ use faucet_core::sources::local::{Confinement, LocalSettings, WorkerRange};
 use faucet_core::sources::replicas::{Settings as ReplicasSettings, Target};
 use faucet_core::sources::{Failure, Source};
 use faucet_core::tls::{ServerTls, TlsSettings};
+use faucet_core::traces::TraceSettings;
 use faucet_core::worker::native::Cancelling;
 
 use crate::answer::failure;
@@ -213,6 +215,11 @@ pub fn read(list: &List) -> Result<Settings, Failure> {
         access_log,
         log_file: log_file(&named)?,
         log_health: named.flag("log_health")?,
+        otlp: named
+            .if_any("otlp", Named::string)?
+            .map(|url| TraceSettings::parse(&url))
+            .transpose()
+            .map_err(|problem| failure("option", format!("`otlp`: {problem}")))?,
         max_workers: named.if_any("max_workers", Named::count)?,
         config: named
             .if_any("watched_config", Named::string)?
@@ -285,6 +292,7 @@ pub fn pool_limits(named: &Named) -> Result<PoolLimits, Failure> {
         queue_timeout: named.seconds("queue_timeout")?,
         timeout: named.seconds("timeout")?,
         max_body: named.whole("max_body")?.unwrap_or(u64::MAX),
+        streams: false,
     })
 }
 
@@ -323,6 +331,7 @@ pub fn local(named: &Named) -> Result<LocalSettings, Failure> {
         grow_after: named.seconds("grow_after")?,
         shrink_after: named.seconds("shrink_after")?,
         worker_type,
+        compile: named.flag("compile")?,
         cancelling: Cancelling {
             cancel: named.flag("cancel")?,
             interrupt_timeout: named.finite_seconds("interrupt_timeout")?,
@@ -378,6 +387,8 @@ fn option_problem(name: &str, text: &str) -> Robj {
         "agents" => AgentName::of_address(text)
             .err()
             .map(|error| error.to_string()),
+        "callbacks" => CallbackUrl::parse(text).err(),
+        "otlp" => TraceSettings::parse(text).err(),
         "redirect" => RedirectSettings::parse(text, None, None).err(),
         "fronts" => Networks::parse(&text.split(',').collect::<Vec<_>>())
             .err()

@@ -1,12 +1,12 @@
 """Requests/s: of one client and one worker, and of many."""
 
-import statistics
 from dataclasses import dataclass
 
 from lib.faucet import Faucet
 from lib.field import Field
 from lib.http import request
-from lib.load import closed, latency
+from lib.load import closed
+from lib.one_client import OneClient
 from lib.plumber import Plumber
 from lib.problem import Problem
 from lib.rounds import Rounds
@@ -32,9 +32,9 @@ def one_client(plan, section):
     with Field([*_faucets(1), Plumber()]) as field:
         _check(field)
         for route in ROUTES:
-            rounds = _rounds(field, route, plan.native)
-            rows.append([route.name, *_cells(rounds)])
-            section.measured[route.name] = _ratio(rounds, "plumber")
+            client = OneClient(field, plan.native, route.path, body=route.body)
+            rows.append([route.name, *_cells(client)])
+            section.measured[route.name] = client.ratio("native", "plumber")
         section.notes += field.notes
     section.tables.append(table(["1 worker, 1 client", "native", *OTHERS, *(f"to {other}" for other in OTHERS)], rows))
 
@@ -71,26 +71,6 @@ def _check(field):
             field.drop(contender, problem)
 
 
-def _rounds(field, route, timing):
-    """All that run are asked together: a sample for each name, in each round."""
-    targets = {contender.name: f"quick:{contender.address}" for contender in field.running}
-    latency(targets, 1, route.path, route.body)
-    return [latency(targets, timing.seconds, route.path, route.body) for _ in range(timing.rounds)]
-
-
-def _cells(rounds):
-    rates = [number(_median(rounds, name), 0) for name in ("native", *OTHERS)]
-    return [*rates, *(number(_ratio(rounds, other), 2, "x") for other in OTHERS)]
-
-
-def _median(rounds, name):
-    """Requests/s: of one client, what its mean time leaves room for."""
-    if name not in rounds[0]:
-        return None
-    return statistics.median(1000 / sample[name]["mean_ms"] for sample in rounds)
-
-
-def _ratio(rounds, other):
-    if not {"native", other} <= rounds[0].keys():
-        return None
-    return statistics.median(sample[other]["mean_ms"] / sample["native"]["mean_ms"] for sample in rounds)
+def _cells(client):
+    rates = [number(client.rate(name), 0) for name in ("native", *OTHERS)]
+    return [*rates, *(number(client.ratio("native", other), 2, "x") for other in OTHERS)]

@@ -1,8 +1,10 @@
-//! `lat --target NAME=KIND:ADDRESS ... --seconds S [--path P] [--body BYTES]`: one client, one request at a time.
+//! `lat --target NAME=KIND:ADDRESS ... --seconds S [--path P] [--body BYTES | --json FILE] [--status N]`: one client, one request
+//! at a time.
 //!
 //! A `keep` target is asked on one kept-alive connection; so is a `quick` one, by a client that acknowledges at once
 //! whatever it gets; a `new` one on a new connection for each request, whose time counts. With `--body`, that many
-//! bytes are posted to the kept-alive ones. Targets take turns every few requests, so that whatever disturbs the
+//! bytes are posted to the kept-alive ones, and with `--json`, what the file holds. Each answer has the status 200, or that
+//! of `--status`. Targets take turns every few requests, so that whatever disturbs the
 //! machine disturbs all alike.
 
 use std::error::Error;
@@ -72,14 +74,18 @@ impl Target {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let args = Args::from_env(&["target", "seconds", "path", "body"])?;
+    let args = Args::from_env(&["target", "seconds", "path", "body", "json", "status"])?;
     let path: String = args.or("path", "/fast".to_owned())?;
+    let json: String = args.or("json", String::new())?;
+    let kept = match args.or("body", 0)? {
+        0 if json.is_empty() => Request::kept_alive(&path),
+        0 => Request::posting(&path, "application/json", &std::fs::read(json)?),
+        bytes => Request::posting(&path, "application/octet-stream", &vec![b'x'; bytes]),
+    };
+    let status = args.or("status", 200)?;
     let asked = Asked {
-        kept: match args.or("body", 0)? {
-            0 => Request::kept_alive(&path),
-            bytes => Request::posting(&path, &vec![b'x'; bytes]),
-        },
-        new: Request::closing(&path),
+        kept: kept.answered_with(status),
+        new: Request::closing(&path).answered_with(status),
     };
     let seconds = Duration::from_secs_f64(args.need("seconds")?);
     let mut targets = args

@@ -69,7 +69,10 @@ impl Clients {
         let client = client.as_mut().expect("it is connected");
         let (request, answer) = if id % POSTED_ONE_IN == 0 {
             let body: Vec<u8> = (0..BODY).map(|i| (i + id) as u8).collect();
-            (Request::posting("/echo", &body), body)
+            (
+                Request::posting("/echo", "application/octet-stream", &body),
+                body,
+            )
         } else {
             let path = format!("/work?id={id}");
             let request = if last {

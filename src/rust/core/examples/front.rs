@@ -10,7 +10,7 @@ use std::sync::Arc;
 use faucet_core::body::Store;
 use faucet_core::descriptors::Descriptors;
 use faucet_core::front::{
-    accept, bind, expire, Connections, Front, Fronts, Lifecycle, Limits, TrustedProxies,
+    accept, bind, expire, Connections, Direct, Front, Fronts, Lifecycle, Limits, TrustedProxies,
 };
 use faucet_core::ops::{access::AccessLog, log::Log, metrics::Metrics, Ops};
 use faucet_core::pool::{Membership, Pool, PoolLimits, Pools, Route};
@@ -75,6 +75,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             tls: None,
             lifecycle: Lifecycle::default(),
             management: std::sync::OnceLock::new(),
+            direct: Direct::default(),
+            traces: None,
+            rpc: faucet_core::front::RpcSeat::default(),
         });
         println!("listening on {}", listener.local_addr()?);
         if let Some(pool) = pools.named("/") {

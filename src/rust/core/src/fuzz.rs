@@ -3,17 +3,19 @@
 //! `../fuzz` runs them under libFuzzer. The tests here run them on the corpus in `tests/corpus`, a folder for each target, and
 //! on what mutations make of it. Inputs that once broke something stay there.
 
-use crate::{app_metrics, front, serve, sources, worker};
+use crate::{app_metrics, compiled, front, functions, serve, sources, worker};
 
 /// A target's name, and what is done with an input.
 pub type Target = (&'static str, fn(&[u8]));
 
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 12] = [
+    ("compiled", compiled::fuzz::target),
     ("metrics", app_metrics::fuzz::metrics),
     ("raw_head", front::fuzz::raw_head),
     ("frames", front::fuzz::frames),
     ("headers", front::fuzz::headers),
     ("proxies", front::fuzz::proxies),
+    ("chain", functions::fuzz::chain),
     ("control", serve::fuzz::control),
     ("metadata", serve::fuzz::metadata),
     ("answer", worker::fuzz::answer),

@@ -79,6 +79,8 @@ impl Logged {
             queue: Duration::ZERO,
             in_worker: None,
             worker: None,
+            input: None,
+            grpc_status: None,
         });
     }
 

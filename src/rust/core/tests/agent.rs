@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use common::agent::{archive, ask, Agent};
 use common::local::{is_alive, wait_until};
+use faucet_core::server::Request;
 use faucet_core::token::Token;
 use serde_json::Value;
 
@@ -41,7 +42,12 @@ fn a_function_is_deployed_called_and_told_of() {
     assert_eq!(answer["version"], 1);
     assert_eq!(agent.call("a/says"), (200, "one".into()));
     assert_eq!(agent.call("a/env:FAUCET_FUNCTION"), (200, "a".into()));
-    assert_eq!(agent.call("b/says").0, 404);
+    let (status, answer) = agent.call("b/says");
+    assert_eq!(status, 404);
+    assert!(
+        answer.contains("no function `b` is served here"),
+        "{answer}"
+    );
     let details = agent.json("GET", "/details?name=a", "");
     assert_eq!(details[0]["requests"], 2, "{details}");
     assert_eq!(details[0]["workers"], 1);
@@ -224,7 +230,9 @@ fn one_process_has_a_folder() {
             limits: Default::default(),
             drain_timeout: None,
             calls: None,
+            ca: None,
             run_as: None,
+            async_calls: Default::default(),
         }),
         ..Default::default()
     };
@@ -239,7 +247,7 @@ fn one_process_has_a_folder() {
 
 #[test]
 fn secrets_reach_those_that_declare_them() {
-    let agent = Agent::start(|_| {});
+    let mut agent = Agent::start(|_| {});
     let (status, _) = agent.ask("PUT", "/secrets/db", b"pa55");
     assert_eq!(status, 200);
     assert_eq!(agent.json("GET", "/secrets", ""), serde_json::json!(["db"]));
@@ -261,6 +269,13 @@ fn secrets_reach_those_that_declare_them() {
     wait_until("its secrets are gone", || !file.exists());
     assert_eq!(agent.ask("DELETE", "/secrets/db", b"").0, 200);
     assert!(!agent.audit().contains("pa55"));
+    // Whoever has started it has not let go of it yet.
+    let root = std::path::Path::new(&folder).parent().expect("a folder");
+    assert!(root.exists());
+    let server = agent.server();
+    server.ask(Request::Kill);
+    wait_until("the agent has ended", || !server.is_running());
+    assert!(!root.exists());
 }
 
 #[test]

@@ -54,7 +54,16 @@ fn a_program_that_fails_says_so_and_its_log_why() {
     wait_until("its log tells why", || {
         let log = agent.json("GET", "/log?entrypoint=fails", "");
         let logs = log["logs"].as_str().unwrap_or_default().to_owned();
-        logs.contains("out of luck")
+        logs.contains("out of luck") && logs.contains("`sh` exited with status 3")
+    });
+    // After the first byte of its answer nobody else is told.
+    let late = r#"{"name": "late", "command": ["sh", "-c", "echo some; exit 4"]}"#;
+    assert_eq!(agent.deploy(late)["status"], "deployed");
+    let _ = agent.call("late");
+    wait_until("its log tells that, too", || {
+        let log = agent.json("GET", "/log?entrypoint=late", "");
+        let logs = log["logs"].as_str().unwrap_or_default();
+        logs.contains("`sh` exited with status 4")
     });
     let none = agent.deploy(r#"{"name": "none", "command": "no-such-program"}"#);
     assert_eq!(none["status"], "failed");
@@ -93,4 +102,22 @@ fn a_service_is_called_by_its_name_here() {
     );
     let bad = agent.deploy(r#"{"name": "bad", "url": "https://me@a/b"}"#);
     assert_eq!(bad["status"], "failed", "{bad}");
+}
+
+#[test]
+fn a_call_that_takes_too_long_is_in_the_functions_log() {
+    let agent = Agent::start(|_| {});
+    let answer = agent.deploy(r#"{"name": "late", "command": ["sleep", "300"], "timeout": 0.05}"#);
+    assert_eq!(answer["status"], "deployed", "{answer}");
+    let id = "X-Request-Id: it-is-this-one\r\n";
+    let (status, answer) = agent.ask_with("POST", "/functions/late", id, b"");
+    assert_eq!(status, 504, "{answer}");
+    wait_until("the line", || {
+        let log = agent.json("GET", "/log?entrypoint=late", "");
+        let logs = log["logs"].as_str().expect("a text");
+        logs.lines().any(|line| {
+            line.contains("call it-is-this-one of late has passed its deadline")
+                && line.ends_with(" s")
+        })
+    });
 }

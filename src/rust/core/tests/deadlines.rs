@@ -150,3 +150,72 @@ async fn the_source_is_told_that_its_worker_is_stuck() {
         [Report::Stuck(Unwanted::Deadline, 1), Report::Served]
     );
 }
+
+/// A worker whose reports are kept.
+fn told(house: &House, worker: &Upstream) -> Arc<Mutex<Vec<Report>>> {
+    let reports = Arc::new(Mutex::new(Vec::new()));
+    let sink = reports.clone();
+    house.pool.table.add(
+        Arc::new(Worker::new(
+            1,
+            1,
+            Address::Tcp(worker.address),
+            Box::new(move |_, report| sink.lock().expect("no panic").push(report)),
+        )),
+        1,
+    );
+    reports
+}
+
+const SOON_OVER: &str = "GET / HTTP/1.1\r\nHost: a\r\nFaucet-Deadline: 0.05\r\n\r\n";
+
+#[tokio::test]
+async fn a_requests_own_deadline_is_not_held_against_its_worker() {
+    let (worker, gate) = Upstream::gated().await;
+    let house = House::start(Vec::new(), |_| {}).await;
+    let reports = told(&house, &worker);
+    let mut client = house.client().await;
+    client.send(SOON_OVER).await;
+    let response = client.response().await;
+    assert_eq!((response.status, response.cause()), (504, "timeout"));
+    assert_eq!((house.leases(), worker.in_flight()), (1, 1));
+    gate.open(1);
+    house.idle().await;
+    assert_eq!(*reports.lock().expect("no panic"), [Report::Served]);
+}
+
+#[tokio::test]
+async fn the_pools_time_counts_on_after_a_requests_own() {
+    let (worker, gate) = Upstream::gated().await;
+    let house = House::start(Vec::new(), |plan| plan.pool.timeout = Some(SOON)).await;
+    let reports = told(&house, &worker);
+    let mut client = house.client().await;
+    client.send(SOON_OVER).await;
+    assert_eq!(client.response().await.status, 504);
+    until("the worker is known to be stuck", || {
+        reports
+            .lock()
+            .expect("no panic")
+            .contains(&Report::Stuck(Unwanted::Deadline, 1))
+    })
+    .await;
+    gate.open(1);
+    house.idle().await;
+}
+
+#[tokio::test]
+async fn a_requests_own_deadline_ends_its_waiting() {
+    let (worker, gate) = Upstream::gated().await;
+    let house = house(&[&worker], |_| {}).await;
+    let mut first = house.client().await;
+    first.start_get("/first").await;
+    worker.arrived(1).await;
+    let mut second = house.client().await;
+    second.send(SOON_OVER).await;
+    let response = second.response().await;
+    assert_eq!((response.status, response.cause()), (504, "timeout"));
+    house.queued(0).await;
+    gate.open(1);
+    assert_eq!(first.response().await.text(), "/first");
+    assert_eq!(worker.count(), 1);
+}

@@ -31,6 +31,7 @@ fn a_worker_is_what_it_begins_to_serve() {
     let local = Local::ready(2, "only:1 native", |_| {});
     assert_eq!(kinds(&local), [Some(Kind::Native), Some(Kind::Http)]);
     assert_eq!(local.get("/env:FAUCET_WORKER_TYPE").1, "auto");
+    assert_eq!(local.get("/env:FAUCET_COMPILE").1, "true");
     for worker in local.status().workers {
         assert!(
             worker.boot.is_some_and(|boot| !boot.is_zero()),
@@ -81,9 +82,11 @@ fn a_worker_that_is_set_aside_is_looked_for_where_it_serves() {
 #[test]
 fn a_worker_that_must_not_be_native_is_offered_no_socket() {
     let local = Local::ready(1, "", |settings| {
-        settings.local.worker_type = Some(Kind::Http)
+        settings.local.worker_type = Some(Kind::Http);
+        settings.local.compile = false;
     });
     assert_eq!(local.get("/env:FAUCET_SOCKET").1, "");
+    assert_eq!(local.get("/env:FAUCET_COMPILE").1, "false");
     assert_eq!(local.get("/env:FAUCET_WORKER_TYPE").1, "http");
     assert_eq!(kinds(&local), [Some(Kind::Http)]);
 }

@@ -37,6 +37,7 @@ impl Whole {
             body_memory: 1000,
             docs: None,
             signature: None,
+            routes: None,
         };
         let server = Server::start(settings, dispatcher.clone()).expect("it starts");
         let ended = over.clone();

@@ -2,132 +2,18 @@
 
 mod common;
 
-use std::time::Duration;
-
-use common::agent::{archive, ask, Agent, Answer};
+use common::agent::{ask, Agent};
 use common::local::wait_until;
-use common::PATIENCE;
-use faucet_core::front::Networks;
+use common::proxy::{agent, name_of, Proxy};
 use faucet_core::functions::fleet::AgentName;
-use faucet_core::functions::management::Access;
 use faucet_core::offers::{CallsSettings, HubAddress};
-use faucet_core::pool::PoolLimits;
-use faucet_core::server::{ProxySettings, Request, Server, Settings};
+use faucet_core::server::Server;
 use faucet_core::token::Token;
 use serde_json::Value;
-use tempfile::TempDir;
 
 #[test]
 fn a_worker() {
     common::local::be_a_worker();
-}
-
-struct Proxy {
-    server: Option<Server>,
-    state: TempDir,
-    agents: Vec<AgentName>,
-}
-
-fn name_of(agent: &Agent) -> AgentName {
-    let url = agent.url();
-    AgentName::parse(url.trim_start_matches("http://")).expect("an agent")
-}
-
-impl Proxy {
-    fn of(agents: &[&Agent]) -> Self {
-        let mut proxy = Self {
-            server: None,
-            state: tempfile::tempdir().expect("a folder"),
-            agents: agents.iter().map(|agent| name_of(agent)).collect(),
-        };
-        proxy.start(|_| {});
-        proxy
-    }
-
-    fn start(&mut self, change: impl FnOnce(&mut ProxySettings)) {
-        let mut proxy = ProxySettings {
-            agents: self.agents.clone(),
-            door: None,
-            tls: false,
-            ca: None,
-            agent_token: None,
-            state_dir: self.state.path().to_owned(),
-            access: Access::default(),
-            max_bundle: 1 << 20,
-            limits: PoolLimits::default(),
-            agent_grace: Duration::from_millis(300),
-            check_every: Duration::from_millis(20),
-            drain_timeout: Some(PATIENCE),
-        };
-        change(&mut proxy);
-        let settings = Settings {
-            proxy: Some(proxy),
-            ..Settings::default()
-        };
-        self.server = Some(Server::start(settings).expect("a server"));
-    }
-
-    fn kill(&mut self) {
-        let mut server = self.server.take().expect("it runs");
-        server.ask(Request::Kill);
-        wait_until("the proxy has ended", || !server.is_running());
-    }
-
-    fn url(&self) -> String {
-        let server = self.server.as_ref().expect("it runs");
-        server.url().expect("a port")
-    }
-
-    fn ask(&self, method: &str, path: &str, body: &[u8]) -> Answer {
-        ask(&self.url(), method, path, "", body)
-    }
-
-    fn json(&self, method: &str, path: &str, body: &str) -> Value {
-        let (status, answer) = self.ask(method, path, body.as_bytes());
-        assert_eq!(status, 200, "{path}: {answer}");
-        serde_json::from_str(&answer).expect("JSON")
-    }
-
-    /// Deploys code; what is told of it once that is settled.
-    fn deploy(&self, name: &str, code: &str, more: &str) -> Value {
-        let (status, answer) = self.ask("PUT", "/bundles", &archive(code));
-        assert_eq!(status, 200, "{answer}");
-        let answer: Value = serde_json::from_str(&answer).expect("JSON");
-        let digest = answer["bundle"].as_str().expect("a digest").to_owned();
-        let definition = format!(r#"{{"name": "{name}", "bundle": "{digest}"{more}}}"#);
-        self.json("POST", "/deploy?wait=60", &definition)[0].clone()
-    }
-
-    fn deployed(&self, name: &str, code: &str, more: &str) -> Value {
-        let answer = self.deploy(name, code, more);
-        assert_eq!(answer["status"], "deployed", "{answer}");
-        answer
-    }
-
-    fn call(&self, path: &str) -> Answer {
-        self.ask("GET", &format!("/functions/{path}"), b"")
-    }
-
-    fn agent_is(&self, agent: &AgentName, status: &str) {
-        wait_until("an agent's status", || {
-            let agents = self.json("GET", "/agents", "");
-            let mut agents = agents.as_array().expect("an array").iter();
-            agents.any(|told| told["agent"] == agent.as_str() && told["status"] == status)
-        });
-    }
-
-    fn at(&self, name: &str) -> String {
-        let details = self.json("GET", &format!("/details?name={name}"), "");
-        details[0]["atAgent"].as_str().expect("a text").to_owned()
-    }
-}
-
-/// An agent that believes fronts on this machine.
-fn agent() -> Agent {
-    Agent::start_with(
-        |_| {},
-        |settings| settings.fronts = Networks::parse(&["127.0.0.0/8"]).expect("a network"),
-    )
 }
 
 /// The functions that an agent has.
@@ -192,6 +78,10 @@ fn several_agents_serve_one_function() {
     for _ in 0..10 {
         assert_eq!(proxy.call("a/says"), (200, "one".into()));
     }
+    // More than there are: it is deployed all the same, and no failure.
+    let answer = proxy.deployed("a", "says:one", r#", "replicas": 3"#);
+    assert_eq!(answer["note"], "it is on 2 of 3 agents: there are no more");
+    assert_eq!(answer["message"], Value::Null);
 }
 
 #[test]
@@ -218,19 +108,23 @@ fn what_fails_at_an_agent_says_so() {
     let answer = proxy.deploy("a", "fail", "");
     assert_eq!(answer["status"], "failed", "{answer}");
     let message = answer["message"].as_str().expect("a message");
-    assert!(
-        message.starts_with(&format!("at {}: ", name_of(&agent))),
-        "{message}"
-    );
+    let at = format!("at {}: ", name_of(&agent));
+    assert!(message.starts_with(&at), "{message}");
     assert!(
         answer["lines"]
             .as_array()
             .is_some_and(|lines| !lines.is_empty()),
         "{answer}"
     );
-    proxy.deployed("a", "says:one", "");
+    let good = proxy.deployed("a", "says:one", "");
+    assert_eq!(good["message"], Value::Null);
     // What served before goes on.
-    assert_eq!(proxy.deploy("a", "fail", "")["status"], "failed");
+    let answer = proxy.deploy("a", "fail", "");
+    assert_eq!(answer["status"], "deployed", "{answer}");
+    assert_eq!(answer["version"], good["version"]);
+    let message = answer["message"].as_str().expect("a message");
+    assert!(message.starts_with(&at), "{message}");
+    assert!(!answer["lines"].as_array().expect("lines").is_empty());
     assert_eq!(proxy.call("a/says"), (200, "one".into()));
     let (status, answer) = proxy.ask(
         "POST",
@@ -239,10 +133,36 @@ fn what_fails_at_an_agent_says_so() {
     );
     assert_eq!(status, 404, "{answer}");
     assert!(answer.contains("there is no agent `nowhere:1`"));
+    let outside = format!(
+        r#"{{"name": "b", "bundle": "{}", "filePath": "../b.R"}}"#,
+        "0".repeat(64)
+    );
+    let (status, answer) = proxy.ask("POST", "/deploy", outside.as_bytes());
+    assert_eq!(status, 400, "{answer}");
+    assert!(answer.contains("`filePath` must be"), "{answer}");
     let lacking = format!(r#"{{"name": "b", "bundle": "{}"}}"#, "0".repeat(64));
     let (status, answer) = proxy.ask("POST", "/deploy", lacking.as_bytes());
     assert_eq!(status, 400, "{answer}");
     assert!(answer.contains("was not uploaded"));
+}
+
+#[test]
+fn what_failed_is_started_nowhere_else() {
+    let mut agents = [agent(), agent()];
+    let proxy = Proxy::of(&[&agents[0], &agents[1]]);
+    for agent in &agents {
+        proxy.agent_is(&name_of(agent), "up");
+    }
+    proxy.deployed("a", "says:one", "");
+    assert_eq!(proxy.deploy("a", "fail", "")["status"], "deployed");
+    let at = usize::from(proxy.at("a") != name_of(&agents[0]).as_str());
+    agents[at].kill();
+    wait_until("it is served elsewhere", || {
+        proxy.call("a/says") == (200, "one".into()) && functions(&agents[1 - at]) == ["a"]
+    });
+    // Once the other version starts, it is what is deployed.
+    assert_eq!(proxy.deployed("a", "says:two", "")["message"], Value::Null);
+    assert_eq!(proxy.call("a/says"), (200, "two".into()));
 }
 
 #[test]
@@ -384,6 +304,12 @@ fn an_agent_that_cannot_be_dialled_dials() {
         assert_eq!(proxy.call("a/says"), (200, "one".into()));
     }
     assert_eq!(proxy.at("a"), "gpu");
+    // It leaves, and is welcome when it dials again.
+    assert_eq!(proxy.json("DELETE", "/agents/gpu", "")["removed"], true);
+    proxy.agent_is(&gpu, "up");
+    wait_until("it has its place again", || {
+        proxy.call("a/says") == (200, "one".into())
+    });
     agent.kill();
     proxy.agent_is(&gpu, "down");
     let (calls, state) = (calls(token(), "gpu"), agent.state);
@@ -395,4 +321,31 @@ fn an_agent_that_cannot_be_dialled_dials() {
     wait_until("it serves again", || {
         proxy.call("a/says") == (200, "one".into())
     });
+}
+
+/// It is kept here, and run at an agent.
+#[test]
+fn a_call_that_nobody_waits_for_runs_at_an_agent() {
+    let agent = agent();
+    let mut proxy = Proxy::of(&[&agent]);
+    let definition = r#"{"name": "copy", "command": "cat"}"#;
+    let answer = proxy.json("POST", "/deploy?wait=60", definition)[0].clone();
+    assert_eq!(answer["status"], "deployed", "{answer}");
+    let begin = |proxy: &Proxy| {
+        let (status, told) = proxy.ask("POST", "/async/copy", b"hello");
+        assert_eq!(status, 202, "{told}");
+        let told: Value = serde_json::from_str(&told).expect("JSON");
+        told["url"].as_str().expect("a URL").to_owned()
+    };
+    let ended = |proxy: &Proxy, url: &str| {
+        let told = proxy.json("GET", &format!("{url}?wait=15"), "");
+        assert_eq!(told["status"], "done", "{told}");
+        proxy.ask("GET", &format!("{url}/result"), b"")
+    };
+    let url = begin(&proxy);
+    assert_eq!(ended(&proxy, &url), (200, "hello".into()));
+    proxy.kill();
+    proxy.start(|_| {});
+    assert_eq!(ended(&proxy, &url), (200, "hello".into()));
+    assert_eq!(agent.ask("GET", &url, b"").0, 404);
 }

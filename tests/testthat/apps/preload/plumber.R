@@ -50,6 +50,20 @@ function(id) {
   while (TRUE) Sys.sleep(0.01)
 }
 
+#* @get /never
+function(id) {
+  file.create(paste0("begun-", id))
+  promises::promise(function(resolve, reject) NULL)
+}
+
+#* @get /finalizer
+#* @serializer text
+function() {
+  reg.finalizer(new.env(), function(env) stop("in a finalizer"))
+  gc()
+  "went on"
+}
+
 #* @get /events
 function(req, res) {
   faucet::stream(req, res, function(out) for (i in 1:3) out$event(i))

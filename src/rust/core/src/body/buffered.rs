@@ -13,6 +13,7 @@ use http_body_util::BodyExt;
 
 use super::backing::Backing;
 use super::pieces::Pieces;
+use super::spool::Abort;
 use super::store::{Charge, Store};
 
 /// Less than this is not written to a file by itself, in bytes: each write is a job for another thread.
@@ -29,6 +30,12 @@ pub enum BufferError {
     Broken(String),
     #[error("the body could not be kept: {0}")]
     Storage(#[from] io::Error),
+}
+
+impl From<Abort> for BufferError {
+    fn from(why: Abort) -> Self {
+        Self::Broken(why.to_string())
+    }
 }
 
 /// A complete body. Cheap to clone; each clone can be sent.
@@ -83,6 +90,18 @@ impl Buffered {
                 }
                 arriving.push(chunk).await?;
             }
+        }
+    }
+
+    /// One piece, which stays in memory.
+    pub(super) fn of_piece(piece: Bytes, store: &Store) -> Self {
+        let in_memory = piece.len() as u64;
+        let mut pieces = Pieces::default();
+        pieces.force(piece, store);
+        Self {
+            pieces: Some(Arc::new(pieces)),
+            in_memory,
+            ..Self::default()
         }
     }
 
@@ -163,8 +182,21 @@ impl Buffered {
     }
 }
 
+/// All of it in memory.
+impl From<Pieces> for Buffered {
+    fn from(mut pieces: Pieces) -> Self {
+        pieces.finish();
+        let in_memory = pieces.len();
+        Self {
+            pieces: (in_memory > 0).then(|| Arc::new(pieces)),
+            in_memory,
+            ..Self::default()
+        }
+    }
+}
+
 /// A body of which more may come.
-struct Arriving<'a> {
+pub(super) struct Arriving<'a> {
     store: &'a Store,
     /// How much may be in memory, in bytes.
     memory: u64,
@@ -178,7 +210,7 @@ struct Arriving<'a> {
 }
 
 impl<'a> Arriving<'a> {
-    fn new(store: &'a Store, memory: u64) -> Self {
+    pub(super) fn new(store: &'a Store, memory: u64) -> Self {
         Self {
             store,
             memory,
@@ -190,11 +222,11 @@ impl<'a> Arriving<'a> {
         }
     }
 
-    fn len(&self) -> u64 {
+    pub(super) fn len(&self) -> u64 {
         self.pieces.len() + self.in_file + self.unwritten.len() as u64
     }
 
-    async fn push(&mut self, chunk: Bytes) -> io::Result<()> {
+    pub(super) async fn push(&mut self, chunk: Bytes) -> io::Result<()> {
         // All that is in memory is older than what is in the file.
         let chunk = if self.file.is_some() {
             chunk
@@ -242,15 +274,12 @@ impl<'a> Arriving<'a> {
         Ok(())
     }
 
-    async fn finish(mut self) -> io::Result<Buffered> {
+    pub(super) async fn finish(mut self) -> io::Result<Buffered> {
         self.write_all().await?;
-        self.pieces.finish();
-        let in_memory = self.pieces.len();
         Ok(Buffered {
-            pieces: (in_memory > 0).then(|| Arc::new(self.pieces)),
-            in_memory,
             file: self.file,
             in_file: self.in_file,
+            ..Buffered::from(self.pieces)
         })
     }
 }
@@ -328,12 +357,8 @@ mod tests {
     use http_body_util::{Full, StreamBody};
 
     async fn text(buffered: &Buffered) -> Bytes {
-        buffered
-            .body()
-            .collect()
-            .await
-            .expect("a body at rest can be read")
-            .to_bytes()
+        let all = buffered.body().collect().await;
+        all.expect("a body at rest can be read").to_bytes()
     }
 
     #[tokio::test]

@@ -4,6 +4,7 @@
 mod backing;
 mod buffered;
 mod file;
+mod flow;
 mod pieces;
 mod spool;
 mod store;
@@ -12,6 +13,7 @@ mod threads;
 pub use backing::set_directory;
 pub use buffered::{BufferError, Buffered, BufferedBody, Rest};
 pub use file::FileBody;
+pub use flow::{Flow, FlowFailed, Inflow, Source};
 pub(crate) use pieces::Pieces;
 pub use spool::{spool, Abort, SpoolProgress, SpoolReader, SpoolWriter};
 pub(crate) use store::Charge;

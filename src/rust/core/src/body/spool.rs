@@ -54,6 +54,8 @@ struct State {
     reader_left: bool,
     /// Who wants to know that the reader has left.
     left: Option<Waker>,
+    /// Who wants to know that the writer has ended.
+    ended: Option<Waker>,
     /// Who waits for the reader to take something.
     room: Option<Waker>,
 }
@@ -89,14 +91,16 @@ impl Shared {
     }
 
     fn change(&self, change: impl FnOnce(&mut State)) {
-        let waker = {
+        let wakers = {
             let mut state = self.lock();
             change(&mut state);
-            state.reader.take()
+            let ended = match state.end {
+                End::Open => None,
+                _ => state.ended.take(),
+            };
+            [state.reader.take(), ended]
         };
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        wakers.into_iter().flatten().for_each(Waker::wake);
     }
 }
 
@@ -113,6 +117,7 @@ pub fn spool(store: &Store, memory: u64, length: Option<u64>) -> (SpoolWriter, S
         reader_gone: false,
         reader_left: false,
         left: None,
+        ended: None,
         room: None,
     })));
     let writer = SpoolWriter {
@@ -271,6 +276,7 @@ pub struct SpoolReader {
 }
 
 /// Tells how far a writer is, to whoever is neither end.
+#[derive(Clone)]
 pub struct SpoolProgress(Weak<Mutex<State>>);
 
 impl SpoolProgress {
@@ -280,6 +286,23 @@ impl SpoolProgress {
             let state = state.lock().unwrap_or_else(PoisonError::into_inner);
             matches!(state.end, End::Open)
         })
+    }
+
+    /// Resolves when all is written, or no more will be, though nobody has read it; for one who asks. What neither end has any more is
+    /// taken to have broken off.
+    pub fn poll_end(&self, cx: &mut Context<'_>) -> Poll<Result<(), Abort>> {
+        let Some(state) = self.0.upgrade() else {
+            return Poll::Ready(Err(Abort::BrokenOff));
+        };
+        let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+        match state.end {
+            End::Open => {
+                state.ended = Some(cx.waker().clone());
+                Poll::Pending
+            }
+            End::Complete(_) => Poll::Ready(Ok(())),
+            End::Aborted { why, .. } => Poll::Ready(Err(why)),
+        }
     }
 }
 

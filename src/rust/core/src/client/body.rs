@@ -1,4 +1,4 @@
-//! What is sent with a request: nothing, bytes, or a file.
+//! What is sent with a request: nothing, bytes, a file, or what is made meanwhile.
 
 use std::fs::File;
 use std::io;
@@ -10,15 +10,17 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, ReadBuf};
 
+use super::FedBody;
 use crate::environment::SystemError;
 
 /// How much of a file is read at a time, in bytes.
 const CHUNK: usize = 64 * 1024;
 
-/// A request's body. Its length is known beforehand.
+/// A request's body. Its length is known beforehand, but for one that is fed.
 pub enum RequestBody {
     Bytes(Bytes),
     File(FileBody),
+    Fed(FedBody),
 }
 
 /// A file, as long as it was when it was opened: that length was promised to the server.
@@ -85,7 +87,7 @@ impl FileBody {
     }
 }
 
-/// What becomes of a file that cannot be read.
+/// What becomes of what cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Unreadable(String);
@@ -107,6 +109,10 @@ impl Body for RequestBody {
                 let chunk = chunk.map_err(|error| Unreadable(SystemError(&error).to_string()));
                 Poll::Ready(Some(chunk.map(Frame::data)))
             }
+            Self::Fed(body) => {
+                let piece = ready!(body.poll_piece(cx));
+                Poll::Ready(piece.map(|piece| piece.map(Frame::data).map_err(Unreadable)))
+            }
         }
     }
 
@@ -115,9 +121,10 @@ impl Body for RequestBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(match self {
-            Self::Bytes(bytes) => bytes.len() as u64,
-            Self::File(file) => file.left,
-        })
+        match self {
+            Self::Bytes(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::File(file) => SizeHint::with_exact(file.left),
+            Self::Fed(_) => SizeHint::default(),
+        }
     }
 }

@@ -20,6 +20,12 @@ pub enum ClientError {
     /// Of what is sent.
     #[error("was not sent all: {0}")]
     File(String),
+    /// Of the answer.
+    #[error("has answered what cannot be written: {0}")]
+    Output(String),
+    /// Whoever was to read the answer has left.
+    #[error("has answered, and nobody reads it")]
+    Unread,
 }
 
 impl ClientError {
@@ -30,6 +36,8 @@ impl ClientError {
             Self::Timeout(_) => "timeout",
             Self::Answer(_) | Self::TooLarge(_) => "answer",
             Self::File(_) => "file",
+            Self::Output(_) => "output",
+            Self::Unread => "unread",
         }
     }
 }

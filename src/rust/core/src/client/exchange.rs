@@ -9,7 +9,8 @@ use bytes::Bytes;
 use hyper::{HeaderMap, StatusCode};
 use tokio::sync::{oneshot, Notify};
 
-use super::{Answer, Client, ClientError, Outgoing};
+use super::feed;
+use super::{Answer, Client, ClientError, Outgoing, RequestBody};
 use crate::signals::{self, start_thread};
 
 /// How much of an answer waits for whoever polls, in bytes: beyond it, the server waits.
@@ -70,8 +71,10 @@ impl Shared {
 /// A request that was made. To drop it closes its connection.
 pub struct Exchange {
     shared: Arc<Shared>,
+    /// What its body is made of meanwhile, if it is.
+    fed: Option<Arc<feed::Shared>>,
     /// Told by its end.
-    _given_up: oneshot::Sender<()>,
+    given_up: Mutex<Option<oneshot::Sender<()>>>,
 }
 
 /// An exchange has ended, whatever has become of its thread.
@@ -95,19 +98,45 @@ impl Exchange {
         let shared = Arc::new(Shared::default());
         let (given_up, dropped) = oneshot::channel();
         let ending = Ending(shared.clone());
+        let fed = match &outgoing.body {
+            RequestBody::Fed(body) => Some(body.shared().clone()),
+            _ => None,
+        };
+        if let Some(fed) = &fed {
+            let shared = Arc::downgrade(&shared);
+            fed.tell_by(move || {
+                if let Some(shared) = shared.upgrade() {
+                    // Whoever looks has looked, or will see it.
+                    shared.change(|_| ());
+                }
+            });
+        }
         start_thread("faucet-client", signals::STACK, move || {
             run(&ending.0, &client, outgoing, limits, dropped);
         })?;
         Ok(Self {
             shared,
-            _given_up: given_up,
+            fed,
+            given_up: Mutex::new(Some(given_up)),
         })
     }
 
     /// What has come; waits at most `patience` for something to come.
     pub fn poll(&self, patience: Duration) -> Polled {
+        self.poll_until(patience, || false)
+    }
+
+    /// The same, for whoever feeds it: waits no longer once there is room for more.
+    pub fn poll_or_room(&self, patience: Duration) -> Polled {
+        self.poll_until(patience, || {
+            self.fed.as_ref().is_some_and(|fed| fed.has_room())
+        })
+    }
+
+    fn poll_until(&self, patience: Duration, enough: impl Fn() -> bool) -> Polled {
         let nothing = |state: &mut State| {
-            state.head.is_none() && state.pieces.is_empty() && state.outcome.is_none()
+            let come = state.head.is_some() || !state.pieces.is_empty() || state.outcome.is_some();
+            !come && !enough()
         };
         let state = self.shared.lock();
         let (mut state, _) = self
@@ -124,6 +153,12 @@ impl Exchange {
         drop(state);
         self.shared.taken.notify_one();
         polled
+    }
+
+    /// Closes its connection, whoever else looks at it.
+    pub fn give_up(&self) {
+        let given_up = self.given_up.lock();
+        drop(given_up.unwrap_or_else(PoisonError::into_inner).take());
     }
 }
 

@@ -144,7 +144,7 @@ impl Client {
 
     async fn connect(&self) -> Result<ClientStream, String> {
         let socket = match &self.address.place {
-            Place::Callers(callers) => return Ok(callers.take().await),
+            Place::Callers(callers) => return callers.take().await.map_err(|e| told(&e)),
             Place::Unix(path) => {
                 let stream = UnixStream::connect(path).await.map_err(|e| told(&e))?;
                 return Ok(ClientStream::Unix(stream));

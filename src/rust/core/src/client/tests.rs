@@ -10,13 +10,13 @@ use hyper::{HeaderMap, Method};
 use super::*;
 use crate::token::Token;
 
-const LIMITS: ExchangeLimits = ExchangeLimits {
+pub(super) const LIMITS: ExchangeLimits = ExchangeLimits {
     timeout: Some(Duration::from_secs(60)),
     most: Some(1 << 20),
 };
 
 /// A server for one connection: what `serve` makes of it.
-fn server<T: Send + 'static>(
+pub(super) fn server<T: Send + 'static>(
     serve: impl FnOnce(TcpStream) -> T + Send + 'static,
 ) -> (ServerAddress, JoinHandle<T>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -26,7 +26,7 @@ fn server<T: Send + 'static>(
     (address, served)
 }
 
-fn client(address: ServerAddress) -> Client {
+pub(super) fn client(address: ServerAddress) -> Client {
     Client {
         address,
         tls: None,
@@ -35,7 +35,7 @@ fn client(address: ServerAddress) -> Client {
     }
 }
 
-fn outgoing(body: RequestBody) -> Outgoing {
+pub(super) fn outgoing(body: RequestBody) -> Outgoing {
     Outgoing {
         method: Method::POST,
         path: "/deploy?wait=1".into(),
@@ -45,7 +45,7 @@ fn outgoing(body: RequestBody) -> Outgoing {
 }
 
 /// Reads until `end` comes, or the connection ends.
-fn read_until(stream: &mut TcpStream, end: &str) -> String {
+pub(super) fn read_until(stream: &mut TcpStream, end: &str) -> String {
     let mut text = Vec::new();
     let mut byte = [0];
     while !text.ends_with(end.as_bytes()) && stream.read(&mut byte).expect("bytes") > 0 {
@@ -55,7 +55,7 @@ fn read_until(stream: &mut TcpStream, end: &str) -> String {
 }
 
 /// Until its end.
-fn whole(exchange: &Exchange) -> (Option<Head>, Vec<u8>, Result<(), ClientError>) {
+pub(super) fn whole(exchange: &Exchange) -> (Option<Head>, Vec<u8>, Result<(), ClientError>) {
     let (mut head, mut body) = (None, Vec::new());
     loop {
         let polled = exchange.poll(Duration::from_millis(100));

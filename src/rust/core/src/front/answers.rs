@@ -2,26 +2,27 @@
 
 use std::time::Duration;
 
-use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
 use hyper::upgrade::OnUpgrade;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 
 use super::cause::{Cause, FAUCET_ERROR};
 use super::exchange::{Answer, AnswerBody};
 use super::headers;
 use super::reply::Reply;
+use super::request_body::RequestBody;
 use super::service::Peer;
-use super::tunnel;
+use super::{tunnel, Front};
+use crate::client_address::ClientAddress;
 use crate::descriptors::Descriptor;
 use crate::functions::Options;
 use crate::ops;
 use crate::pool::Pool;
-use crate::worker::native::STREAM;
+use crate::worker::native::{REFUSED, STREAM};
 use crate::worker::remote;
 
 /// Health paths: answered here, whatever the workers do.
-pub(super) fn own_answer(peer: &Peer, request: &Request<Incoming>) -> Response<Reply> {
+pub(super) fn own_answer(peer: &Peer, request: &Request<RequestBody>) -> Response<Reply> {
     let front = &peer.front;
     let path = request.uri().path();
     if path == remote::TURN {
@@ -84,8 +85,17 @@ pub(super) fn tell_elsewhere(response: &mut Response<Reply>) {
     headers.insert(remote::BUSY, HeaderValue::from_static("1"));
 }
 
-pub(super) fn rejection(cause: Cause, head: bool, http2: bool) -> Response<Reply> {
-    let body = cause.body();
+/// `path` is the request's.
+pub(super) fn rejection(cause: Cause, path: &str, head: bool, http2: bool) -> Response<Reply> {
+    let body = match cause {
+        Cause::NoFunction => {
+            let name = called(path).unwrap_or_default();
+            cause.body_saying(&format!(
+                "no function `{name}` is served here: GET /list tells which are"
+            ))
+        }
+        cause => cause.body(),
+    };
     let length = body.len();
     let mut response = Response::new(if head {
         Reply::empty()
@@ -102,9 +112,25 @@ pub(super) fn rejection(cause: Cause, head: bool, http2: bool) -> Response<Reply
     response
 }
 
+/// The name of the function that is called by a path, as far as names go.
+pub(super) fn called(path: &str) -> Option<String> {
+    const LONGEST: usize = 64;
+    let rest = path.strip_prefix("/functions/")?;
+    let name = rest.split('/').next().filter(|name| !name.is_empty())?;
+    let decoded = percent_encoding::percent_decode_str(name).decode_utf8_lossy();
+    let mut shown: String = decoded.chars().take(LONGEST).collect();
+    if shown.len() < decoded.len() {
+        shown.push_str("...");
+    }
+    Some(shown)
+}
+
 /// What is wrong with a call's options, for a function that has told what it takes; `None` if nothing is, or if that is for its
 /// worker to say.
-pub(super) fn option_refused(pool: &Pool, request: &Request<Incoming>) -> Option<Response<Reply>> {
+pub(super) fn option_refused(
+    pool: &Pool,
+    request: &Request<RequestBody>,
+) -> Option<Response<Reply>> {
     let signature = pool.roster.signature()?;
     let query = request.uri().query().unwrap_or_default();
     let (error, option) = match Options::parse(query) {
@@ -126,6 +152,20 @@ pub(super) fn option_refused(pool: &Pool, request: &Request<Incoming>) -> Option
     headers.insert(FAUCET_ERROR, HeaderValue::from_static(remote::BAD_OPTION));
     headers.insert(header::CONTENT_LENGTH, length.into());
     Some(response)
+}
+
+/// Tells whoever keeps functions what a worker has refused.
+pub(super) fn note_refusals(
+    front: &Front,
+    pool: &Pool,
+    headers: &HeaderMap,
+    client: ClientAddress,
+) {
+    if let Some(what) = headers.get(REFUSED) {
+        if let Some(management) = front.management.get() {
+            management.refused_in_worker(pool, what, client);
+        }
+    }
 }
 
 pub(super) fn respond(

@@ -5,6 +5,7 @@ use hyper::header::{HeaderName, HeaderValue, ALLOW, CONTENT_TYPE, RETRY_AFTER, W
 use hyper::{HeaderMap, StatusCode};
 
 use super::fetch::METHODS;
+use crate::body::Abort;
 use crate::worker::remote;
 
 /// Names the cause of an error that faucet answered itself.
@@ -18,11 +19,15 @@ pub enum Cause {
     HeaderTimeout,
     BodyTimeout,
     BodyTooLarge,
+    /// The same of a body that came while no worker was free.
+    TooMuchMeanwhile,
     UriTooLong,
     HeaderTooLarge,
     TooManyHeaders,
     /// No pool has a route for the request.
     NoRoute,
+    /// It calls a function that is not served.
+    NoFunction,
     /// It shows no token, or another one.
     Unauthorized,
     /// A web page of somebody else's has sent it, or it comes by a name that is not this server's.
@@ -52,6 +57,8 @@ pub enum Cause {
     Overloaded,
     /// The file that a worker answered with cannot be read.
     FileUnreadable,
+    /// The request's body is elsewhere, and cannot be had from there.
+    NoSource,
 }
 
 impl Cause {
@@ -61,10 +68,11 @@ impl Cause {
             Self::BadRequest(_) => "bad_request",
             Self::HeaderTimeout => "header_timeout",
             Self::BodyTimeout => "body_timeout",
-            Self::BodyTooLarge => "body_too_large",
+            Self::BodyTooLarge | Self::TooMuchMeanwhile => "body_too_large",
             Self::UriTooLong => "uri_too_long",
             Self::HeaderTooLarge | Self::TooManyHeaders => "header_too_large",
             Self::NoRoute => "no_route",
+            Self::NoFunction => "no_function",
             Self::Unauthorized => "unauthorized",
             Self::Forbidden => "forbidden",
             Self::Gone => "gone",
@@ -84,6 +92,7 @@ impl Cause {
             Self::Storage => "storage",
             Self::Overloaded => "overloaded",
             Self::FileUnreadable => "file_unreadable",
+            Self::NoSource => remote::NO_SOURCE,
         }
     }
 
@@ -91,12 +100,12 @@ impl Cause {
         match self {
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
             Self::HeaderTimeout | Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::BodyTooLarge | Self::TooMuchMeanwhile => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UriTooLong => StatusCode::URI_TOO_LONG,
             Self::HeaderTooLarge | Self::TooManyHeaders => {
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
             }
-            Self::NoRoute => StatusCode::NOT_FOUND,
+            Self::NoRoute | Self::NoFunction => StatusCode::NOT_FOUND,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::Forbidden => StatusCode::FORBIDDEN,
             Self::Gone => StatusCode::GONE,
@@ -109,25 +118,32 @@ impl Cause {
             | Self::Draining
             | Self::TooManyConnections
             | Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
-            Self::WorkerDied | Self::WorkerUnreachable | Self::BadResponse | Self::BrokenOff => {
-                StatusCode::BAD_GATEWAY
-            }
+            Self::WorkerDied
+            | Self::WorkerUnreachable
+            | Self::BadResponse
+            | Self::BrokenOff
+            | Self::NoSource => StatusCode::BAD_GATEWAY,
             Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
             Self::Storage => StatusCode::INSUFFICIENT_STORAGE,
             Self::FileUnreadable => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 
-    fn explanation(self) -> &'static str {
+    /// What is wrong, as a clause.
+    pub fn explanation(self) -> &'static str {
         match self {
             Self::BadRequest(what) | Self::NotImplemented(what) => what,
             Self::HeaderTimeout => "the request's head did not arrive in time",
             Self::BodyTimeout => "the request's body stopped arriving",
             Self::BodyTooLarge => "the request's body is larger than this server takes",
+            Self::TooMuchMeanwhile => {
+                "more of the body came than is kept while no worker is free: it has too few for this"
+            }
             Self::UriTooLong => "the request's target is too long",
             Self::HeaderTooLarge => "the request's head is larger than this server takes",
             Self::TooManyHeaders => "the request has more headers than this server takes",
             Self::NoRoute => "no app is served at this path",
+            Self::NoFunction => "no such function is served here: GET /list tells which are",
             Self::Unauthorized => "a token is needed: Authorization: Bearer TOKEN",
             Self::Forbidden => {
                 "without a token, only programs may ask this, by an address or as localhost"
@@ -148,6 +164,7 @@ impl Cause {
             Self::Storage => "no room to keep the body",
             Self::Overloaded => "no memory and no file is left for the body now",
             Self::FileUnreadable => "the file to answer with cannot be read",
+            Self::NoSource => "the request's body cannot be had from where it is",
         }
     }
 
@@ -186,6 +203,7 @@ impl Cause {
                 | Self::HeaderTimeout
                 | Self::BodyTimeout
                 | Self::BodyTooLarge
+                | Self::TooMuchMeanwhile
                 | Self::UriTooLong
                 | Self::HeaderTooLarge
                 | Self::TooManyHeaders
@@ -201,14 +219,15 @@ impl Cause {
 
     /// The body, shaped like plumber's own errors.
     pub fn body(self) -> Bytes {
+        self.body_saying(self.explanation())
+    }
+
+    /// The same with another explanation.
+    pub fn body_saying(self, explanation: &str) -> Bytes {
         let status = self.status();
-        format!(
-            "{{\"error\":\"{} - {}: {}\"}}",
-            status.as_u16(),
-            status.canonical_reason().unwrap_or_default(),
-            self.explanation()
-        )
-        .into()
+        let reason = status.canonical_reason().unwrap_or_default();
+        let error = format!("{} - {reason}: {explanation}", status.as_u16());
+        serde_json::json!({ "error": error }).to_string().into()
     }
 
     /// Adds what every such answer carries.
@@ -251,6 +270,19 @@ impl Cause {
             414 => Self::UriTooLong,
             431 => Self::HeaderTooLarge,
             _ => Self::BadRequest("the request's head is not valid HTTP"),
+        }
+    }
+}
+
+/// Why an answer broke off.
+impl From<Abort> for Cause {
+    fn from(why: Abort) -> Self {
+        match why {
+            Abort::WorkerDied => Self::WorkerDied,
+            Abort::BrokenOff => Self::BrokenOff,
+            Abort::Timeout => Self::Timeout,
+            Abort::Storage => Self::Storage,
+            Abort::File => Self::FileUnreadable,
         }
     }
 }

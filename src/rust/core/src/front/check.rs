@@ -1,15 +1,15 @@
 //! What must hold for a request before anything is done for it.
 
-use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
 use hyper::{Method, Request, Version};
 
 use super::authority;
 use super::cause::Cause;
+use super::request_body::RequestBody;
 use crate::heads;
 
 /// Whether a request may be served, by its head alone.
-pub fn check(request: &Request<Incoming>) -> Result<(), Cause> {
+pub fn check(request: &Request<RequestBody>) -> Result<(), Cause> {
     if request.method() == Method::CONNECT {
         return Err(Cause::BadRequest("this server is no forward proxy"));
     }
@@ -46,7 +46,7 @@ pub fn check(request: &Request<Incoming>) -> Result<(), Cause> {
 }
 
 /// A path, a whole URL, or `*` for OPTIONS (RFC 9112, 3.2).
-fn check_target(request: &Request<Incoming>) -> Result<(), Cause> {
+fn check_target(request: &Request<RequestBody>) -> Result<(), Cause> {
     let uri = request.uri();
     match (uri.scheme(), uri.authority()) {
         (None, Some(_)) => Err(Cause::BadRequest(
@@ -63,7 +63,7 @@ fn check_target(request: &Request<Incoming>) -> Result<(), Cause> {
 }
 
 /// `:authority`, `Host`, or both if they say the same (RFC 9113, 8.3.1).
-fn check_http2(request: &Request<Incoming>) -> Result<(), Cause> {
+fn check_http2(request: &Request<RequestBody>) -> Result<(), Cause> {
     let authority = request
         .uri()
         .authority()

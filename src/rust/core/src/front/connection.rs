@@ -7,14 +7,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use hyper::body::{Body, Incoming};
 use hyper::header::{HeaderValue, TRANSFER_ENCODING};
 use hyper::server::conn::http1;
 use hyper::service::Service;
 use hyper::Request;
 use hyper_util::rt::TokioIo;
-use tokio::io::Interest;
+use tokio::io::{Interest, ReadBuf};
 
 use super::cause::Cause;
 use super::client_io::ClientIo;
@@ -43,6 +43,9 @@ const QUIET: Duration = Duration::from_millis(100);
 /// at this soon, then ever more rarely: many that send no more would keep us busy with nothing.
 const PREFACE_LOOK: Duration = Duration::from_millis(5);
 const LAST_PREFACE_LOOK: Duration = Duration::from_millis(500);
+
+/// With what the preface of HTTP/2 begins, and no method of HTTP/1 does.
+const HTTP2: &[u8] = b"PRI";
 
 /// hyper refuses a smaller read buffer.
 const MIN_HEADER: usize = 8192;
@@ -94,7 +97,7 @@ pub async fn serve(stream: ClientStream, address: ClientAddress, entered: Entere
         () = connection.ended() => return,
     };
     match first {
-        Ok(Ok(true)) => http2::serve(peer, (stream, entered)).await,
+        Ok(Ok(true)) => http2::serve(peer, (stream, entered), Bytes::new()).await,
         Ok(Ok(false)) => serve_http1(peer, (stream, entered), Bytes::new()).await,
         // It closed, or said nothing: there is nobody to answer.
         Ok(Err(_)) | Err(_) => {}
@@ -129,7 +132,51 @@ pub async fn serve_dialled(
         turn: ConnectionTurn::default(),
     });
     connection.note_front();
-    serve_http1(peer, (stream, entered), unread).await;
+    if peer.offer().is_some() {
+        // A hub sends one request after the other.
+        return serve_http1(peer, (stream, entered), unread).await;
+    }
+    let first = tokio::select! {
+        first = first_bytes(&stream, unread, peer.front.limits.header_timeout) => first,
+        // Nothing was asked yet.
+        () = connection.ended() => return,
+    };
+    match first {
+        Some(first) if first.starts_with(HTTP2) => {
+            http2::serve(peer, (stream, entered), first).await;
+        }
+        Some(first) => serve_http1(peer, (stream, entered), first).await,
+        None => {}
+    }
+}
+
+/// Reads until it is known which HTTP somebody speaks that was dialled; what was read. `None`: it has closed the connection, or has
+/// taken longer than `patience` for these few bytes.
+async fn first_bytes(stream: &ClientStream, unread: Bytes, patience: Duration) -> Option<Bytes> {
+    let mut first = BytesMut::from(&*unread);
+    let mut late: Option<Pin<Box<tokio::time::Sleep>>> = None;
+    while first.len() < HTTP2.len() && HTTP2.starts_with(&first) {
+        if !first.is_empty() && late.is_none() {
+            late = Some(Box::pin(tokio::time::sleep(patience)));
+        }
+        let mut room = [0; HTTP2.len()];
+        let mut read = ReadBuf::new(&mut room);
+        let outcome = std::future::poll_fn(|cx| {
+            if let Poll::Ready(outcome) = stream.poll_read_shared(cx, &mut read) {
+                return Poll::Ready(outcome.ok());
+            }
+            match late.as_mut().map(|late| late.as_mut().poll(cx)) {
+                Some(Poll::Ready(())) => Poll::Ready(None),
+                _ => Poll::Pending,
+            }
+        });
+        outcome.await?;
+        if read.filled().is_empty() {
+            return None;
+        }
+        first.extend_from_slice(read.filled());
+    }
+    Some(first.freeze())
 }
 
 /// Looks at the first bytes without taking them, unless the handshake has settled it. No method other than the preface's begins with `PRI`.
@@ -147,8 +194,8 @@ pub(super) async fn speaks_http2(stream: &ClientStream) -> io::Result<bool> {
         if seen == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        if seen == 3 || !b"PRI".starts_with(&first[..seen]) || ready.is_read_closed() {
-            return Ok(&first == b"PRI");
+        if seen == 3 || !HTTP2.starts_with(&first[..seen]) || ready.is_read_closed() {
+            return Ok(first == HTTP2);
         }
         tokio::time::sleep(look).await;
         look = (look * 2).min(LAST_PREFACE_LOOK);

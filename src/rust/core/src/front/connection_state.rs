@@ -1,5 +1,6 @@
 //! What a client's connection is doing, so that doing nothing has an end.
 
+use std::ops::Deref;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -63,6 +64,8 @@ pub struct ConnectionState {
     since: AtomicU64,
     /// When the client stopped taking bytes; 0 when it has not.
     stalled: AtomicU64,
+    /// Whether it may do so for as long as it wants to, until its next request.
+    may_stall: AtomicBool,
     /// In HTTP/2, since when the client is in the middle of a frame or a head; 0 when it is not.
     incomplete: AtomicU64,
     requests: AtomicUsize,
@@ -94,6 +97,7 @@ impl Default for ConnectionState {
             phase: AtomicU8::new(Phase::Head as u8),
             since: AtomicU64::new(coarse_millis()),
             stalled: AtomicU64::new(0),
+            may_stall: AtomicBool::new(false),
             incomplete: AtomicU64::new(0),
             requests: AtomicUsize::new(0),
             receiving: AtomicUsize::new(0),
@@ -175,6 +179,7 @@ impl ConnectionState {
     /// A head is complete.
     pub fn request_started(&self) {
         self.requests.fetch_add(1, Ordering::Relaxed);
+        self.may_stall.store(false, Ordering::Relaxed);
         self.asked.store(true, Ordering::Relaxed);
         self.phase.store(Phase::Busy as u8, Ordering::Relaxed);
         self.all_written.store(false, Ordering::Relaxed);
@@ -206,11 +211,21 @@ impl ConnectionState {
     }
 
     /// A request's body begins to arrive; it has arrived, or does so no more, when the guard is dropped.
-    pub fn receive(&self) -> Receiving<'_> {
+    pub fn receive(&self) -> Receiving<&Self> {
+        self.begin_to_receive();
+        Receiving(self)
+    }
+
+    /// The same for a guard that does not borrow.
+    pub fn receive_shared(self: &Arc<Self>) -> Receiving<Arc<Self>> {
+        self.begin_to_receive();
+        Receiving(self.clone())
+    }
+
+    fn begin_to_receive(&self) {
         if self.receiving.fetch_add(1, Ordering::Relaxed) == 0 {
             self.made_progress();
         }
-        Receiving(self)
     }
 
     fn made_progress(&self) {
@@ -239,7 +254,7 @@ impl ConnectionState {
         let after = |since: u64, patience: Duration| since + patience.as_millis() as u64;
         let stalled = self.stalled.load(Ordering::Relaxed);
         let since = self.since.load(Ordering::Relaxed);
-        if stalled != 0 {
+        if stalled != 0 && !self.may_stall.load(Ordering::Relaxed) {
             return limits.idle_timeout.map(|patience| after(stalled, patience));
         }
         match self.phase() {
@@ -347,6 +362,12 @@ impl ConnectionState {
         }
     }
 
+    /// Whoever takes the answer is a stage of a chain, which may compute for long before it reads on. Whoever calls the chain is
+    /// looked after where the chain is run.
+    pub fn let_stall(&self) {
+        self.may_stall.store(true, Ordering::Relaxed);
+    }
+
     /// The client is another faucet's front.
     pub fn note_front(&self) {
         self.front.store(true, Ordering::Relaxed);
@@ -424,9 +445,9 @@ impl ConnectionState {
 }
 
 /// A body on its way.
-pub struct Receiving<'a>(&'a ConnectionState);
+pub struct Receiving<C: Deref<Target = ConnectionState>>(C);
 
-impl Receiving<'_> {
+impl<C: Deref<Target = ConnectionState>> Receiving<C> {
     /// So many bytes of it came.
     pub fn received(&self, bytes: usize) {
         let arrived = self.0.arrived.fetch_add(bytes, Ordering::Relaxed) + bytes;
@@ -436,7 +457,7 @@ impl Receiving<'_> {
     }
 }
 
-impl Drop for Receiving<'_> {
+impl<C: Deref<Target = ConnectionState>> Drop for Receiving<C> {
     fn drop(&mut self) {
         self.0.receiving.fetch_sub(1, Ordering::Relaxed);
     }

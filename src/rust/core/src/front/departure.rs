@@ -11,6 +11,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicU8, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use super::direct::KeptProgress;
 use crate::body::SpoolProgress;
 use crate::client_stream::ClientStream;
 use crate::clock::coarse_millis;
@@ -32,6 +33,22 @@ enum Answer {
     Coming = 2,
 }
 
+/// How far a body is that is on its way.
+pub enum Progress {
+    Spool(SpoolProgress),
+    Kept(KeptProgress),
+}
+
+impl Progress {
+    /// Whether it has still to come to its end.
+    pub fn is_open(&self) -> bool {
+        match self {
+            Self::Spool(progress) => progress.is_open(),
+            Self::Kept(progress) => progress.is_open(),
+        }
+    }
+}
+
 /// What is known of one client's leaving.
 pub struct Departure {
     /// Whether [`departed`] has to be polled.
@@ -41,7 +58,7 @@ pub struct Departure {
     /// An [`Answer`].
     answer: AtomicU8,
     /// Of an answer that is coming.
-    progress: Mutex<Option<SpoolProgress>>,
+    progress: Mutex<Option<Progress>>,
     /// Whether all that was to be written is written.
     drained: AtomicBool,
     /// How many bytes of the next answer have been sent.
@@ -83,7 +100,7 @@ impl Departure {
     }
 
     /// The answer's head is there; its body has `progress` if a worker is not done with it.
-    pub fn answered(&self, progress: Option<SpoolProgress>) {
+    pub fn answered(&self, progress: Option<Progress>) {
         let answer = match progress {
             None => Answer::Ready,
             Some(progress) => {
@@ -100,7 +117,7 @@ impl Departure {
             return false;
         }
         let progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
-        progress.as_ref().is_some_and(SpoolProgress::is_open)
+        progress.as_ref().is_some_and(Progress::is_open)
     }
 
     /// Bytes are being written.

@@ -16,13 +16,13 @@ use hyper::{Method, Response, StatusCode};
 use super::cause::Cause;
 use super::in_flight::InFlight;
 use super::pump::{pump, Deadline, Pace, Patience};
-use super::sendable::Sendable;
+use super::sendable::{Onward, Sendable};
 use crate::body::{is_shortage, spool, FileBody, Pieces, SpoolReader, Store};
 use crate::environment::SystemError;
-use crate::lock::Ticket;
+use crate::lock::{Lease, Ticket};
 use crate::sessions::Hold;
 use crate::worker::native::{FILE, STREAM};
-use crate::worker::remote::{is_refusal, skip};
+use crate::worker::remote::{is_refusal, is_without_source, skip, KEPT, SOURCE};
 use crate::worker::{Connection, Remote, Report, SendFailed, Silent, TunnelGuard, Worker};
 
 /// What applies to an exchange.
@@ -70,6 +70,9 @@ pub enum Failed {
     Unreachable(Ticket, Box<Sendable>),
     /// The faucet there has refused it without working on it, and is set aside: the same.
     Occupied(Ticket, Box<Sendable>),
+    /// The faucet there cannot have its body from where it was told to, for the reason in these headers, and has worked on nothing.
+    /// The worker is still this request's.
+    Unsourced(Lease<Worker>, Box<Sendable>, Box<HeaderMap>),
     /// The worker may have worked on it: the client has to know.
     Lost(Cause),
 }
@@ -84,20 +87,34 @@ pub async fn exchange(
 ) -> Result<Answer, Failed> {
     let may_switch = request.headers.contains_key(UPGRADE);
     request.tell(&mut in_flight);
-    let (mut connection, response) =
-        match send(&in_flight, &mut request, store, terms.patience).await {
-            Ok(sent) => sent,
-            Err(None) => {
-                in_flight.report(Report::Unreachable);
-                request.untell(&in_flight);
-                return Err(Failed::Unreachable(in_flight.suspend(), request));
-            }
-            Err(Some(Cause::WorkerDied)) => return Err(died(in_flight)),
-            Err(Some(cause)) => return Err(doubtful(in_flight, cause)),
-        };
+    // A worker takes of what comes when it wants some.
+    let patience = terms.patience.filter(|_| request.flow().is_none());
+    let (mut connection, response) = match send(&in_flight, &mut request, store, patience).await {
+        Ok(sent) => sent,
+        Err(None) => {
+            in_flight.report(Report::Unreachable);
+            request.untell(&in_flight);
+            return Err(Failed::Unreachable(in_flight.suspend(), request));
+        }
+        Err(Some(cause)) => {
+            return Err(match (request.failed(), cause) {
+                (Some(failed), _) => undone(in_flight, failed),
+                (None, Cause::WorkerDied) => died(in_flight),
+                (None, cause) => doubtful(in_flight, cause),
+            });
+        }
+    };
 
     if in_flight.remote.is_some() {
         in_flight.note(response.headers());
+        // Only who was told of a source can lack it.
+        if request.headers.contains_key(SOURCE) && is_without_source(response.headers()) {
+            request.untell(&in_flight);
+            let why = Box::new(response.into_parts().0.headers);
+            // Its body has no end: nothing else is sent on that connection.
+            drop(connection);
+            return Err(Failed::Unsourced(in_flight.into_lease(), request, why));
+        }
         if is_refusal(response.status(), response.headers()) {
             return Err(Box::pin(refused(in_flight, connection, response, request)).await);
         }
@@ -160,7 +177,13 @@ pub async fn exchange(
             return Err(Failed::Lost(Cause::Storage));
         }
         let (pace, answer) = if streamed {
-            let pace = Pace::Client(terms.deadline.map(Deadline::renewed));
+            let kept = request.onward == Some(Onward::Kept) && parts.headers.contains_key(KEPT);
+            let deadline = terms.deadline.and_then(|deadline| match kept {
+                // Its bytes are none of ours: the agent sees to their time.
+                true => deadline.without_own(),
+                false => Some(deadline.renewed()),
+            });
+            let pace = Pace::Client(deadline);
             (pace, AnswerBody::Streaming(reader))
         } else {
             (Pace::Worker(terms.deadline), AnswerBody::Coming(reader))
@@ -207,8 +230,16 @@ async fn send(
                 connection
             }
         };
-        match attempt(&mut connection, request, worker.remote.is_some(), patience).await {
+        let is_remote = worker.remote.is_some();
+        if is_remote && request.flow().is_some() {
+            // Whoever does not read would not see an end behind what waits to be read.
+            connection.reset_on_close(true);
+        }
+        match attempt(&mut connection, request, is_remote, patience).await {
             Ok(response) => return Ok((connection, response)),
+            Err(SendFailed::Unsent | SendFailed::Stale) if !request.is_whole() => {
+                return Err(Some(Cause::WorkerDied));
+            }
             Err(SendFailed::Unsent) if reused => {}
             Err(SendFailed::Unsent) => return Err(lost),
             // Either the worker closed an idle connection, or it died at work. Only if it takes a new
@@ -239,8 +270,9 @@ async fn attempt(
     let headers = std::mem::take(&mut request.headers);
     let (why, unsent) = match connection.send(request.request(headers), patience).await {
         Ok(response) => {
-            if let Some(spare) = spare.filter(|_| is_refusal(response.status(), response.headers()))
-            {
+            let (status, headers) = (response.status(), response.headers());
+            let again = |_: &HeaderMap| is_refusal(status, headers) || is_without_source(headers);
+            if let Some(spare) = spare.filter(again) {
                 request.headers = spare;
             }
             return Ok(response);
@@ -270,7 +302,8 @@ async fn refused(
     let had_turn = connection.has_turn();
     let mut body = response.into_body();
     let skipped = tokio::time::timeout(SKIP, skip(&mut connection, &mut body)).await;
-    if matches!(skipped, Ok(true)) {
+    // One that waits to have the request's body has no end.
+    if matches!(skipped, Ok(true)) && request.flow().is_none() {
         in_flight.keep_connection(connection);
     }
     request.untell(&in_flight);
@@ -407,6 +440,18 @@ async fn from_file(
 fn doubtful(in_flight: InFlight, cause: Cause) -> Failed {
     in_flight.doubtful();
     Failed::Lost(cause)
+}
+
+/// The request's body broke off, and the connection with it: that was not the worker's fault.
+fn undone(in_flight: InFlight, cause: Cause) -> Failed {
+    if in_flight.breaks_off() {
+        in_flight.left();
+        return Failed::Lost(cause);
+    }
+    match died(in_flight) {
+        Failed::Lost(Cause::BrokenOff) => Failed::Lost(cause),
+        failed => failed,
+    }
 }
 
 /// The connection ended before the answer did; so has the worker, or it has thrown the request out.

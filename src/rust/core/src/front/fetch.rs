@@ -3,25 +3,23 @@
 use std::sync::Arc;
 
 use http_body::Body;
-use hyper::body::Incoming;
 use hyper::header::{self, HeaderName, HeaderValue};
-use hyper::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
+use hyper::{HeaderMap, Method, Request, Response, StatusCode, Version};
 
 use super::answers::rejection;
 use super::cause::Cause;
 use super::check::check;
 use super::headers::{self, X_REQUEST_ID};
-use super::record::{Call, Record};
+use super::one_time::recorded;
+use super::record::Call;
 use super::redirects::Redirects;
 use super::reply::Reply;
+use super::request_body::RequestBody;
 use super::request_id::new_request_id;
 use super::service::Peer;
 use super::Front;
 use crate::ops::Ops;
 use crate::worker::native::STREAM;
-
-/// How much of an address is logged, in characters with its slash.
-const SHOWN: usize = 9;
 
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 const NO_REFERRER: HeaderValue = HeaderValue::from_static("no-referrer");
@@ -132,21 +130,11 @@ fn share(method: &Method, asked: &HeaderMap, headers: &mut HeaderMap) {
     }
 }
 
-/// What is logged of a request: whoever reads it must not be able to come first.
-fn shown(uri: &Uri) -> Uri {
-    let path = uri.path();
-    let end = path.len().min(SHOWN);
-    // It is ASCII, as hyper has read it, but for what nobody can ask for.
-    let part = path.get(..end).unwrap_or("/");
-    let more = if end < path.len() { "..." } else { "" };
-    Uri::try_from(format!("{part}{more}")).unwrap_or_default()
-}
-
 /// Answers a client that comes for an answer.
 pub fn fetch(
     peer: &Peer,
     redirects: &Redirects,
-    mut request: Request<Incoming>,
+    mut request: Request<RequestBody>,
     doubtful: Option<Cause>,
     call: &Arc<Call>,
 ) -> Response<Reply> {
@@ -163,29 +151,15 @@ pub fn fetch(
             worker: None,
         },
     };
-    let mut record = Box::new(Record::new(
-        whose.ops,
-        peer.connection.clone(),
-        call.clone(),
-        peer.address,
-        whose.id,
-    ));
+    let mut record = recorded(peer, &mut request, call, (whose.ops, whose.id), "/");
     record.worker = whose.worker;
-    if front.ops.access.is_on() {
-        record.line = Some((method.clone(), shown(request.uri())));
-    }
-    record.client = headers::forward(
-        request.headers_mut(),
-        &front.trusted,
-        false,
-        peer.address,
-        &peer.address_text,
-        &peer.scheme,
-    );
     let http2 = request.version() == Version::HTTP_2;
     let (mut response, cause) = match found {
         Ok((_, response)) => (response, None),
-        Err(cause) => (rejection(cause, method == Method::HEAD, http2), Some(cause)),
+        Err(cause) => {
+            let head = method == Method::HEAD;
+            (rejection(cause, "", head, http2), Some(cause))
+        }
     };
     let headers = response.headers_mut();
     headers.insert(X_REQUEST_ID, record.id.clone());
@@ -202,22 +176,4 @@ pub fn fetch(
     }
     record.answered(response.status(), cause);
     response.map(|reply| reply.recorded(record, http2))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_address_is_logged_in_full() {
-        for (uri, logged) in [
-            ("/", "/"),
-            ("/0123456", "/0123456"),
-            ("/0123456789abcdef0123456789abcdef", "/01234567..."),
-            ("http://worker:8081/0123456789abcdef?a=b", "/01234567..."),
-            ("*", "*"),
-        ] {
-            assert_eq!(shown(&Uri::from_static(uri)).to_string(), logged);
-        }
-    }
 }

@@ -95,6 +95,7 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
         header::CONNECTION | header::TE | header::TRANSFER_ENCODING | header::UPGRADE
     ) || *name == KEEP_ALIVE
         || *name == PROXY_CONNECTION
+        || *name == header::PROXY_AUTHORIZATION
 }
 
 /// Removes what `Connection` names.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::Service;
@@ -37,6 +38,10 @@ const SEND_BUFFER: usize = 64 * 1024;
 /// Between two looks, at least.
 const SHORTEST_LOOK: Duration = Duration::from_millis(10);
 
+/// How much another front may send of one request before it is read, in bytes: what it has to keep of a call by gRPC until it knows
+/// that the call is not refused.
+pub(super) const WINDOW_OF_FRONTS: u32 = 64 * 1024;
+
 struct Handler {
     peer: Arc<Peer>,
     streams: Streams,
@@ -55,11 +60,13 @@ impl Service<Request<Incoming>> for Handler {
 }
 
 /// Serves a client until either side ends it. However it ends, the client is told by a `GOAWAY`, by h2 or else by the IO.
-pub async fn serve(peer: Arc<Peer>, stream: (ClientStream, Entered)) {
+/// `unread` has come already.
+pub async fn serve(peer: Arc<Peer>, stream: (ClientStream, Entered), unread: Bytes) {
+    let is_front = peer.is_front;
     let (front, connection) = (peer.front.clone(), peer.connection.clone());
     let limits = &front.limits;
     let streams = Streams::default();
-    let io = Http2Io::new(stream, peer.clone(), streams.clone());
+    let io = Http2Io::new(stream, unread, peer.clone(), streams.clone());
     let handler = Handler {
         peer,
         streams: streams.clone(),
@@ -74,6 +81,9 @@ pub async fn serve(peer: Arc<Peer>, stream: (ClientStream, Entered)) {
         .max_header_list_size(limits.max_header as u32)
         // A peer that vanished without a word is noticed, also while a worker works for it.
         .keep_alive_interval(limits.idle_timeout);
+    if is_front {
+        builder.initial_stream_window_size(WINDOW_OF_FRONTS);
+    }
     let mut http = pin!(builder.serve_connection(TokioIo::new(io), handler));
 
     let mut clock = Clock::new(&connection, limits, streams);
@@ -86,6 +96,10 @@ pub async fn serve(peer: Arc<Peer>, stream: (ClientStream, Entered)) {
             registered = true;
         }
         if connection.shutdown() == Shutdown::Immediate {
+            if connection.phase() == Phase::Idle && !connection.is_flushed() {
+                // What streams have handed over last is written by this alone.
+                let _ = http.as_mut().poll(cx);
+            }
             return Poll::Ready(());
         }
         if !told && connection.is_ending() {

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::client_io::{join, JOINED};
@@ -18,6 +19,8 @@ use crate::clock::coarse_millis;
 pub struct Http2Io {
     /// Until it is dropped.
     stream: Option<ClientStream>,
+    /// What was read of it before.
+    unread: Bytes,
     peer: Arc<Peer>,
     streams: Streams,
     /// The client has closed the connection, or it broke.
@@ -29,11 +32,13 @@ pub struct Http2Io {
 impl Http2Io {
     pub fn new(
         (stream, entered): (ClientStream, Entered),
+        unread: Bytes,
         peer: Arc<Peer>,
         streams: Streams,
     ) -> Self {
         Self {
             stream: Some(stream),
+            unread,
             peer,
             streams,
             over: false,
@@ -78,7 +83,14 @@ impl AsyncRead for Http2Io {
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let before = buf.filled().len();
-        let polled = this.stream()?.poll_read(cx, buf);
+        let polled = match this.unread.is_empty() {
+            true => this.stream()?.poll_read(cx, buf),
+            false => {
+                let length = this.unread.len().min(buf.remaining());
+                buf.put_slice(&this.unread.split_to(length));
+                Poll::Ready(Ok(()))
+            }
+        };
         let read = &buf.filled()[before..];
         if !read.is_empty() {
             let incomplete = this

@@ -7,7 +7,7 @@ use std::time::Duration;
 use hyper::HeaderMap;
 use tokio::time::Instant;
 
-use crate::body::Rest;
+use crate::body::{Flow, Rest};
 use crate::gates::Job;
 use crate::lock::{Lease, Suspender, Ticket};
 use crate::ops::Ops;
@@ -41,6 +41,8 @@ pub struct InFlight {
     crowded: bool,
     /// What the worker reads of the request's body, only kept open.
     _body: Option<Rest>,
+    /// The request's body, if that comes meanwhile.
+    flow: Option<Flow>,
     /// The request's session, if it has one.
     session: Option<Hold>,
     /// What it has reserved of the machine, if a hub has sent it.
@@ -96,6 +98,7 @@ impl InFlight {
             far,
             crowded: false,
             _body: None,
+            flow: None,
             session: None,
             job: None,
         }
@@ -160,6 +163,23 @@ impl InFlight {
         self._body = Some(body);
     }
 
+    /// The request's body comes meanwhile.
+    pub fn hand_on(&mut self, flow: Flow) {
+        self.flow = Some(flow);
+    }
+
+    /// Whether its body came meanwhile, and broke off.
+    pub fn is_undone(&self) -> bool {
+        let failed = self.flow.as_ref().and_then(Flow::failed);
+        failed.is_some()
+    }
+
+    /// Nothing is in flight after all, and the worker is still to be used.
+    pub fn into_lease(self) -> Lease<Worker> {
+        drop(self.numbered);
+        self.lease
+    }
+
     /// Gives the lease back and sets its worker aside.
     pub fn suspend(self) -> Ticket {
         drop(self.numbered);
@@ -196,9 +216,9 @@ impl InFlight {
 
     /// The worker broke its connection off. It is set aside until its source has looked after it: whoever
     /// waits must not be handed a worker that is about to be gone.
-    pub fn broke_off(self) {
+    pub fn broke_off(self) -> Ticket {
         self.report(Report::Unreachable);
-        self.suspend();
+        self.suspend()
     }
 
     /// The worker passed its deadline, or does not give up what nobody wants.
@@ -223,7 +243,7 @@ impl InFlight {
         tokio::spawn(async move {
             match self.outlived().await {
                 Outlived::Free => self.served(),
-                Outlived::Gone => self.broke_off(),
+                Outlived::Gone => drop(self.broke_off()),
                 Outlived::Frozen => self.frozen(),
             }
         });
@@ -258,9 +278,23 @@ impl InFlight {
         Outlived::Gone
     }
 
+    /// A call by gRPC was answered: its connection is everybody's.
+    pub fn passed_through(self) {
+        self.answered(self.number);
+        if self.crowded && self.lease.anyone_waits() {
+            self.occupied(false);
+        }
+    }
+
     /// The worker has answered: keep the connection if it can be used again, then give the lease back.
-    pub async fn finish(self, mut connection: Connection, spoilt: bool) {
-        if !spoilt && connection.is_reusable().await {
+    pub async fn finish(mut self, mut connection: Connection, spoilt: bool) {
+        // A worker may answer before it has read what comes.
+        let flow = self.flow.take();
+        let unread = flow.as_ref().is_some_and(|flow| !flow.is_over());
+        if !spoilt && !unread && connection.is_reusable().await {
+            if flow.is_some() {
+                connection.reset_on_close(false);
+            }
             self.keep_connection(connection);
         }
         self.answered(self.number);

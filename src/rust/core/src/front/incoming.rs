@@ -1,35 +1,41 @@
 //! A client's request as a worker will see it.
 
 use std::borrow::Cow;
-use std::error::Error;
-use std::io;
 use std::pin::Pin;
 use std::task::{ready, Context, Poll};
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Frame, SizeHint};
 use hyper::header::{self, HeaderValue};
 use hyper::upgrade::OnUpgrade;
 use hyper::{HeaderMap, Method, Request, Uri, Version};
+use tokio::time::Instant;
 
 use super::cause::Cause;
-use super::connection_state::Receiving;
+use super::connection_state::{ConnectionState, Receiving};
+use super::draining::Draining;
 use super::headers::{self, X_REQUEST_ID};
 use super::limits::Limits;
 use super::record::{Call, Record};
-use super::sendable::Sendable;
+use super::request_body::{RequestBody, RequestBodyError};
+use super::sendable::{Sendable, SendableBody};
 use super::service::Peer;
-use crate::body::{is_shortage, BufferError, Buffered};
+use crate::body::{is_shortage, BufferError, Buffered, Inflow, Pieces};
 use crate::environment::SystemError;
 use crate::pool::Pool;
 use crate::sources::replicas::Destination;
+use crate::traces::drop_unsound;
+use crate::worker::native::FLOW;
+
+/// Up to this length, in bytes, a body that is there is taken as it is.
+const LITTLE: u64 = 16 * 1024;
 
 /// The client's wish to switch protocols, if it is one that can be tunnelled.
 ///
 /// Anything but a WebSocket's handshake (RFC 6455, 4.1) is an offer, not a need: such a client is served over HTTP/1.1
 /// (RFC 9110, 7.8). httpuv would hang up on it.
-pub fn take_upgrade(request: &mut Request<Incoming>) -> Option<(OnUpgrade, HeaderValue)> {
+pub fn take_upgrade(request: &mut Request<RequestBody>) -> Option<(OnUpgrade, HeaderValue)> {
     let wanted = request.headers().get(header::UPGRADE)?.clone();
     let switches = request.version() == Version::HTTP_11
         && *request.method() == Method::GET
@@ -40,16 +46,29 @@ pub fn take_upgrade(request: &mut Request<Incoming>) -> Option<(OnUpgrade, Heade
     switches.then(|| (hyper::upgrade::on(request), wanted))
 }
 
-/// The request as the worker will see it, its body complete. `prefix` is how much of its path leads to the pool.
+/// What a request asks for besides its answer.
+pub struct Wishes<'a> {
+    /// To switch protocols, and to which.
+    pub upgrade: Option<&'a (OnUpgrade, HeaderValue)>,
+    pub flow: Option<Flowing>,
+    pub deadline: Option<Instant>,
+}
+
+/// The request as the worker will see it, its body complete unless it [flows](Flowing). `prefix` is how much of its path leads to the pool.
 pub async fn sendable(
     peer: &Peer,
     pool: &Pool,
-    request: &mut Request<Incoming>,
+    request: &mut Request<RequestBody>,
     prefix: usize,
     record: &mut Record,
     call: &Call,
-    upgrade: Option<&(OnUpgrade, HeaderValue)>,
-) -> Result<Box<Sendable>, Cause> {
+    wishes: Wishes<'_>,
+) -> Result<Prepared, Cause> {
+    let Wishes {
+        upgrade,
+        flow,
+        deadline,
+    } = wishes;
     let mut headers = std::mem::take(request.headers_mut());
     headers::strip_request(&mut headers, peer.front.limits.underscores_in_headers);
     if let Some(authority) = request.uri().authority() {
@@ -74,6 +93,10 @@ pub async fn sendable(
         headers::add_prefix(&mut headers, prefix);
     }
     headers.insert(X_REQUEST_ID, record.id.clone());
+    match &record.span {
+        Some(span) => span.tell(&mut headers),
+        None => drop_unsound(&mut headers),
+    }
     if let Some(destination) = pool.destination() {
         headers.insert(header::HOST, destination.host.clone());
     }
@@ -81,7 +104,14 @@ pub async fn sendable(
         headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(header::UPGRADE, protocol.clone());
     }
+    let mut inflow = None;
     let body = if request.body().is_end_stream() {
+        Buffered::default()
+    } else if let Some(all) = little(peer, pool, request.body_mut(), flow) {
+        all
+    } else if let Some(flow) = flow {
+        let body = std::mem::replace(request.body_mut(), RequestBody::empty());
+        inflow = Some(inflow_of(peer, body, flow).await?);
         Buffered::default()
     } else {
         let http2 = request.version() == Version::HTTP_2;
@@ -97,6 +127,7 @@ pub async fn sendable(
     };
     let target = origin_form(request.uri(), prefix, pool.destination())?;
     if body.is_empty()
+        && inflow.is_none()
         && matches!(
             *request.method(),
             Method::POST | Method::PUT | Method::PATCH
@@ -105,36 +136,102 @@ pub async fn sendable(
         // RFC 9110 (8.6): where a body is expected, its absence is said.
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
     }
-    Ok(Box::new(Sendable {
+    let request = Box::new(Sendable {
         method: request.method().clone(),
         target,
         headers,
-        body,
-    }))
+        body: SendableBody::Complete(body),
+        deadline,
+        onward: None,
+    });
+    Ok(Prepared { request, inflow })
+}
+
+/// A request as the worker will see it.
+pub struct Prepared {
+    pub request: Box<Sendable>,
+    /// Its body, if that comes meanwhile.
+    pub inflow: Option<Inflow>,
+}
+
+/// How a request's body is handed on while it comes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Flowing {
+    /// A worker is asked for once something has come.
+    Begun,
+    /// A worker is asked for first: who sends it does not send anything before.
+    Awaited,
+    /// The same, as something has come, and is kept elsewhere.
+    Kept,
+}
+
+impl Flowing {
+    /// Whether and how it is, for a request to a pool whose workers read bodies as they come.
+    pub fn of(request: &Request<RequestBody>, is_front: bool) -> Option<Self> {
+        let own = request.extensions().get::<Self>().copied();
+        own.or_else(|| {
+            let told = is_front && request.headers().contains_key(FLOW);
+            told.then_some(Self::Awaited)
+        })
+    }
+}
+
+/// All of a body of this server's own, if it is there, and so little that nothing has to be waited for, or refused.
+fn little(
+    peer: &Peer,
+    pool: &Pool,
+    body: &mut RequestBody,
+    flow: Option<Flowing>,
+) -> Option<Buffered> {
+    let (limits, store) = (&peer.front.limits, &peer.front.store);
+    // One that flows has no limit.
+    let max = flow.map_or(pool.limits.max_body, |_| u64::MAX);
+    let most = LITTLE.min(max).min(limits.body_memory);
+    if store.is_full() {
+        return None;
+    }
+    let mut pieces = Pieces::default();
+    pieces.force(body.take_within(most)?, store);
+    Some(pieces.into())
+}
+
+async fn inflow_of(peer: &Peer, body: RequestBody, flow: Flowing) -> Result<Inflow, Cause> {
+    let front = &peer.front;
+    // A stage has limits of its own, and may compute for long; and a front looks after its client.
+    let is_clients = !body.is_within() && flow == Flowing::Begun;
+    let patience = front.limits.idle_timeout.filter(|_| is_clients);
+    let body = Draining::new(body);
+    let source = BodyExt::map_err(body, |error| BufferError::Broken(error.to_string()));
+    let mut inflow = Inflow::new(Box::pin(source), patience);
+    if flow == Flowing::Begun {
+        let begun = inflow.begin(&front.store, front.limits.body_memory);
+        begun.await.map_err(cause_of)?;
+    }
+    Ok(inflow)
 }
 
 /// A body that is seen to arrive.
 struct Watched<'a> {
-    body: &'a mut Incoming,
-    receiving: Receiving<'a>,
+    body: &'a mut RequestBody,
+    receiving: Receiving<&'a ConnectionState>,
     /// Set when it ends with its connection or its stream.
     left: &'a mut bool,
 }
 
 impl Body for Watched<'_> {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = RequestBodyError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
         let frame = ready!(Pin::new(&mut *self.body).poll_frame(cx));
         match &frame {
             Some(Ok(frame)) => self
                 .receiving
                 .received(frame.data_ref().map_or(0, Bytes::len)),
-            Some(Err(error)) => *self.left = is_departure(error),
+            Some(Err(error)) => *self.left = error.is_departure(),
             None => {}
         }
         Poll::Ready(frame)
@@ -161,7 +258,7 @@ fn size_of(headers: &HeaderMap) -> u64 {
 pub async fn read_body(
     peer: &Peer,
     max: u64,
-    body: &mut Incoming,
+    body: &mut RequestBody,
     call: &Call,
     head: Option<u64>,
 ) -> Result<Buffered, Cause> {
@@ -172,27 +269,30 @@ pub async fn read_body(
     }
     let mut charge = store.charge();
     charge.force(head.unwrap_or(0));
+    // A stage has limits of its own, and may compute for long.
+    let patience = limits.idle_timeout.filter(|_| !body.is_within());
     let mut left = false;
     let watched = Watched {
         body: &mut *body,
         receiving: peer.connection.receive(),
         left: &mut left,
     };
-    let read = Buffered::read_from(watched, store, limits.body_memory, max, limits.idle_timeout);
+    let read = Buffered::read_from(watched, store, limits.body_memory, max, patience);
     let read = tokio::select! {
         biased;
         read = read => read,
         () = peer.connection.evicted() => return Err(Cause::TooManyConnections),
     };
-    if read.is_ok() && head.is_some() && !body.is_end_stream() {
-        // The stream was reset with `CANCEL`, which hyper takes for an end.
-        left = true;
-    }
     if left {
         call.client_left();
         return Err(BROKEN_OFF);
     }
-    read.map_err(|error| match error {
+    read.map_err(cause_of)
+}
+
+/// What a client is told of a body that could not be had.
+pub fn cause_of(error: BufferError) -> Cause {
+    match error {
         BufferError::TooLarge(_) => Cause::BodyTooLarge,
         BufferError::Stalled(_) => Cause::BodyTimeout,
         BufferError::Broken(_) => Cause::BadRequest("the request's body is not valid HTTP"),
@@ -202,23 +302,12 @@ pub async fn read_body(
             tracing::error!("a request's body cannot be kept: {}", SystemError(&error));
             Cause::Storage
         }
-    })
-}
-
-/// Whether a body ended with its connection or its stream, and not with bytes that are no body.
-fn is_departure(error: &hyper::Error) -> bool {
-    let cause = error.source().and_then(|cause| cause.downcast_ref());
-    !cause.is_some_and(|cause: &io::Error| {
-        matches!(
-            cause.kind(),
-            io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData
-        )
-    })
+    }
 }
 
 /// Reads a body for nothing: a connection that is closed with bytes unread is reset, and a front that is still sending
 /// would not learn that its request can go elsewhere.
-pub async fn discard(body: &mut Incoming, limits: &Limits) {
+pub async fn discard(body: &mut RequestBody, limits: &Limits) {
     let patience = limits.header_timeout;
     while let Ok(Some(Ok(_))) = tokio::time::timeout(patience, body.frame()).await {}
 }

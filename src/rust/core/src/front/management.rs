@@ -5,7 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 
 use bytes::Bytes;
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
 use hyper::header::{self, HeaderValue};
 use hyper::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use serde_json::Value;
@@ -16,8 +16,9 @@ use super::cause::{Cause, FAUCET_ERROR};
 use super::incoming::read_body;
 use super::record::Call;
 use super::reply::Reply;
+use super::request_body::RequestBody;
 use super::service::Peer;
-use crate::body::{spool, Buffered};
+use crate::body::{spool, Buffered, FileBody};
 use crate::client_address::ClientAddress;
 use crate::pool::Pool;
 
@@ -47,6 +48,10 @@ pub enum Admission {
 pub enum Told {
     /// `Faucet-Error` is set if there is a cause.
     Json(StatusCode, Option<&'static str>, Value),
+    /// With headers of its own.
+    Headed(StatusCode, Box<HeaderMap>, Value),
+    /// A file, with headers of its own.
+    File(Box<HeaderMap>, Box<FileBody>),
     /// Status alone.
     Nothing(StatusCode),
     /// Text that goes on while its writer has some.
@@ -86,6 +91,12 @@ pub trait Management: Send + Sync {
     /// Answers it.
     fn manage(&self, request: Managed) -> Pin<Box<dyn Future<Output = Told> + Send + '_>>;
 
+    /// Whether a chain of functions may be called.
+    ///
+    /// # Errors
+    /// It may not.
+    fn admit_invocation(&self, headers: &HeaderMap, client: ClientAddress) -> Result<(), Cause>;
+
     /// Whether a call of a pool's function may be made; takes from the headers what is not for the function.
     ///
     /// # Errors
@@ -97,15 +108,27 @@ pub trait Management: Send + Sync {
         client: ClientAddress,
     ) -> Result<(), Cause>;
 
+    /// A worker says that it has refused something of a call.
+    fn refused_in_worker(&self, pool: &Pool, what: &HeaderValue, client: ClientAddress);
+
     /// The server is about to end: answers that go on end.
     fn close(&self);
+
+    /// Resolves when nothing is in flight that no client waits for. To be awaited after [`close`](Self::close).
+    fn idle(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
+
+    /// What is in flight is ended now.
+    fn cut(&self);
+
+    /// No worker is left.
+    fn end(&self);
 }
 
 /// Serves a request for management.
 pub async fn manage(
     peer: &Peer,
     management: &dyn Management,
-    request: &mut Request<Incoming>,
+    request: &mut Request<RequestBody>,
     call: &Call,
 ) -> Result<Response<Reply>, Cause> {
     let admission = management.admit(
@@ -156,6 +179,22 @@ pub async fn manage(
     };
     Ok(match told {
         Told::Json(status, cause, value) => written(status, cause, value),
+        Told::Headed(status, headers, value) => {
+            let mut response = written(status, None, value);
+            response.headers_mut().extend(*headers);
+            response
+        }
+        Told::File(headers, file) => {
+            let length = file.rest();
+            let mut response = Response::new(match head {
+                true => Reply::empty(),
+                false => Reply::file(*file),
+            });
+            *response.headers_mut() = *headers;
+            let headers = response.headers_mut();
+            headers.insert(header::CONTENT_LENGTH, length.into());
+            response
+        }
         Told::WrongMethod(allowed) => {
             let message = format!("this cannot be asked by that method, but by {allowed}");
             let value = serde_json::json!({ "error": message });
@@ -204,7 +243,7 @@ fn text(peer: &Peer, mut lines: mpsc::Receiver<Bytes>) -> Response<Reply> {
 }
 
 /// How the client has called this server.
-fn base_of(peer: &Peer, request: &Request<Incoming>) -> String {
+fn base_of(peer: &Peer, request: &Request<RequestBody>) -> String {
     let scheme = peer.scheme.to_str().unwrap_or("http");
     let authority = match request.uri().authority() {
         Some(authority) => Some(authority.as_str()),

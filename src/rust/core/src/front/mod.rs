@@ -2,6 +2,7 @@
 //! as responses.
 
 mod answers;
+mod arriving;
 mod authority;
 mod cause;
 mod check;
@@ -11,48 +12,64 @@ mod connection;
 mod connection_state;
 mod deadline;
 mod departure;
+mod direct;
+mod draining;
 mod exchange;
 mod fetch;
+mod forward;
 mod frames;
 mod fronts;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
+mod grpc;
 mod handshake;
 mod headers;
 mod http2;
 mod http2_io;
 mod in_flight;
 mod incoming;
+mod invoke;
 mod limits;
 mod listener;
 mod listening;
 mod management;
 mod networks;
 mod offer;
+mod one_time;
+mod pass_through;
 mod pump;
 mod queue;
 mod raw_head;
 mod record;
 mod redirects;
 mod reply;
+mod request_body;
 mod request_id;
 mod route;
+mod rpc;
 mod sendable;
 mod service;
 mod session_request;
 mod streams;
 mod tunnel;
 mod turn;
+mod within;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
+pub(crate) use arriving::Arriving;
 pub use cause::{Cause, FAUCET_ERROR};
 pub use connection::serve_dialled;
 pub use connection_state::{ConnectionState, Phase, Shutdown};
+pub(crate) use deadline::{deadline_value, DEADLINE};
+pub use direct::Direct;
 pub use fronts::Fronts;
+pub(crate) use grpc::timeout as grpc_timeout;
 pub use headers::TrustedProxies;
+pub(crate) use headers::X_REQUEST_ID;
+pub(crate) use invoke::refusal;
 pub use limits::Limits;
 pub use listener::{
     accept, accept_fetchers, enter_dialled, is_the_other_sides, Connections, Entered,
@@ -63,6 +80,11 @@ pub use networks::{Networks, NotAnAddress};
 pub use offer::Offer;
 pub use queue::expire;
 pub use redirects::Redirects;
+pub(crate) use reply::Reply;
+pub(crate) use request_body::RequestBody;
+pub use rpc::RpcSeat;
+pub(crate) use rpc::{Answering, Caller, Rpc};
+pub(crate) use within::Origin;
 
 use crate::body::Store;
 use crate::client_address::ClientAddress;
@@ -72,6 +94,7 @@ use crate::ops::status::{PoolStatus, ServerStatus};
 use crate::ops::Ops;
 use crate::pool::{Pool, Pools};
 use crate::tls::ServerTls;
+use crate::traces::Traces;
 
 /// One front door: everything that its connections share.
 pub struct Front {
@@ -90,6 +113,12 @@ pub struct Front {
     pub lifecycle: Lifecycle,
     /// If functions are deployed here.
     pub management: OnceLock<Arc<dyn Management>>,
+    /// If functions are called and deployed by gRPC, too.
+    pub rpc: RpcSeat,
+    /// What flows between agents past their proxy.
+    pub direct: Direct,
+    /// If requests are told a collector as spans.
+    pub traces: Option<Arc<Traces>>,
 }
 
 /// What readiness has to know of the server as a whole.
@@ -116,6 +145,7 @@ impl Front {
             pools: self.pools.all().iter().map(|pool| look(pool)).collect(),
             starting: self.lifecycle.starting.load(Ordering::Relaxed),
             draining: self.lifecycle.draining.load(Ordering::Relaxed),
+            manages: self.management.get().is_some(),
         }
     }
 
@@ -142,6 +172,8 @@ impl Front {
             queue: Duration::ZERO,
             in_worker: None,
             worker: None,
+            input: None,
+            grpc_status: None,
         });
         response
     }

@@ -20,22 +20,47 @@ const LATE_ANSWER: Duration = Duration::from_secs(3600);
 /// When a worker is late.
 #[derive(Clone, Copy)]
 pub struct Deadline {
-    pub at: Instant,
-    timeout: Duration,
+    /// The pool's. What does not keep it is at fault.
+    own: Option<Instant>,
+    /// Its time, which each part of what is written bit by bit has.
+    timeout: Option<Duration>,
+    /// The request's: from then on nobody waits, as if its client had left.
+    last: Option<Instant>,
 }
 
 impl Deadline {
-    /// `timeout` from now on.
-    pub fn new(timeout: Duration) -> Self {
-        Self {
-            at: Instant::now() + timeout,
-            timeout,
-        }
+    /// `timeout` from now on, and `last`. None if there is neither.
+    pub fn new(timeout: Option<Duration>, last: Option<Instant>) -> Option<Self> {
+        let own = timeout.map(|timeout| Instant::now() + timeout);
+        (own.is_some() || last.is_some()).then_some(Self { own, timeout, last })
+    }
+
+    /// The earlier of the two.
+    pub fn at(self) -> Instant {
+        let both = self.own.into_iter().chain(self.last);
+        // There is one.
+        both.min().unwrap_or_else(Instant::now)
+    }
+
+    /// Whether the pool's is the earlier one.
+    pub fn is_own(self) -> bool {
+        self.own
+            .is_some_and(|own| self.last.map_or(true, |last| own <= last))
+    }
+
+    /// The pool's, once nobody waits any more.
+    pub fn own(self) -> Option<Self> {
+        self.own.map(|_| Self { last: None, ..self })
+    }
+
+    /// The request's alone, if there is one.
+    pub fn without_own(self) -> Option<Self> {
+        Self::new(None, self.last)
     }
 
     /// The same time again, from now on.
     pub fn renewed(self) -> Self {
-        Self::new(self.timeout)
+        Self::new(self.timeout, self.last).unwrap_or(self)
     }
 }
 
@@ -100,6 +125,18 @@ pub async fn pump(
             writer.abort(why);
             in_flight.doubtful();
         }
+        // A faucet there looks after its workers itself, and breaks an answer off when one of them does. If it is gone, the next
+        // to connect learns that.
+        Err(Stopped::Aborted(Abort::WorkerDied)) if in_flight.breaks_off() => {
+            drop(connection);
+            let lives = in_flight.is_undone();
+            drop(in_flight);
+            writer.abort(if lives {
+                Abort::BrokenOff
+            } else {
+                Abort::WorkerDied
+            });
+        }
         Err(Stopped::Aborted(why)) => {
             drop(connection);
             let outlived = match why {
@@ -145,9 +182,9 @@ async fn copy(
     patience: Patience,
 ) -> Result<Option<HeaderMap>, Stopped> {
     let breaks_off = in_flight.breaks_off();
-    let (Pace::Worker(deadline) | Pace::Client(deadline)) = pace;
+    let (Pace::Worker(mut deadline) | Pace::Client(mut deadline)) = pace;
     let mut timer = pin!(tokio::time::sleep_until(
-        deadline.map_or_else(Instant::now, |deadline| deadline.at)
+        deadline.map_or_else(Instant::now, Deadline::at)
     ));
     let mut late = false;
     let (mut heard, mut unheard) = (true, 0);
@@ -160,6 +197,21 @@ async fn copy(
                 frame.map_err(|Silent| Stopped::Doubtful(Abort::BrokenOff))?
             }
             () = timer.as_mut(), if deadline.is_some() => {
+                if let Some(passed) = deadline.filter(|deadline| !late && !deadline.is_own()) {
+                    writer.abort(Abort::Timeout);
+                    deadline = passed.own();
+                    if let Some(own) = deadline {
+                        timer.as_mut().reset(own.at());
+                    }
+                    if std::mem::replace(&mut heard, false) {
+                        match cancellation.take() {
+                            Some(cancellation) => cancellation.client_left(),
+                            None if breaks_off => return Err(Stopped::Left),
+                            None => {}
+                        }
+                    }
+                    continue;
+                }
                 if breaks_off {
                     return Err(Stopped::Late);
                 }
@@ -190,11 +242,14 @@ async fn copy(
         };
         let frame = frame.map_err(|_| Stopped::Aborted(Abort::WorkerDied))?;
         match (frame.into_data(), pace) {
-            (Ok(chunk), Pace::Client(deadline)) => {
+            (Ok(chunk), Pace::Client(_)) => {
                 writer.hand_over(chunk);
                 writer.room().await;
-                if let (Some(deadline), false) = (deadline, late) {
-                    timer.as_mut().reset(deadline.renewed().at);
+                if !late {
+                    deadline = deadline.map(Deadline::renewed);
+                    if let Some(deadline) = deadline {
+                        timer.as_mut().reset(deadline.at());
+                    }
                 }
             }
             (Ok(chunk), Pace::Worker(_)) if heard => {

@@ -5,14 +5,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use hyper::header::HeaderValue;
-use hyper::{Method, StatusCode, Uri};
+use hyper::{HeaderMap, Method, StatusCode, Uri};
 
 use super::cause::Cause;
 use super::connection_state::ConnectionState;
+use super::grpc::CallStatus;
 use crate::body::Abort;
 use crate::client_address::ClientAddress;
 use crate::ops::access::Entry;
-use crate::ops::Ops;
+use crate::ops::{self, Ops};
+use crate::traces::{Ended, Span};
 
 /// nginx's code for a client that left before it was answered; never sent.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
@@ -70,6 +72,14 @@ pub struct Record {
     pub worker: Option<u32>,
     /// Whether it counts as a request: what fronts ask each other does not.
     pub counts: bool,
+    /// Which way its input comes, of a stage of a chain at an agent.
+    pub input: Option<&'static str>,
+    /// Why its body could not be had from where it is.
+    pub no_source: Option<HeaderValue>,
+    /// If it is told a collector.
+    pub span: Option<Box<Span>>,
+    /// If it is a call by gRPC.
+    pub grpc: Option<CallStatus>,
     status: u16,
     cause: Option<Cause>,
     bytes: u64,
@@ -95,6 +105,10 @@ impl Record {
             in_worker: None,
             worker: None,
             counts: true,
+            input: None,
+            no_source: None,
+            span: None,
+            grpc: None,
             // Stands until an answer is known: only a client that left sees none.
             status: CLIENT_CLOSED_REQUEST,
             cause: None,
@@ -127,13 +141,36 @@ impl Record {
 
     /// The response broke off after its head.
     pub fn aborted(&mut self, why: Abort) {
-        self.cause = Some(match why {
-            Abort::WorkerDied => Cause::WorkerDied,
-            Abort::BrokenOff => Cause::BrokenOff,
-            Abort::Timeout => Cause::Timeout,
-            Abort::Storage => Cause::Storage,
-            Abort::File => Cause::FileUnreadable,
-        });
+        self.cause = Some(why.into());
+        if let Some(status) = &mut self.grpc {
+            status.broken_off();
+        }
+    }
+
+    /// All of the response was taken.
+    pub fn ended(&mut self) {
+        if let Some(status) = &mut self.grpc {
+            status.ended();
+        }
+    }
+
+    /// Trailers, or the head of an answer that may have no others.
+    pub fn note_trailers(&mut self, trailers: &HeaderMap) {
+        if let Some(status) = &mut self.grpc {
+            status.note(trailers);
+        }
+    }
+}
+
+impl Record {
+    /// Tells the function's own log, where an endless loop says nothing itself.
+    fn say_timeout(&self, total: Duration) {
+        let _entered = ops::pool_span(&self.ops.pool).entered();
+        let (id, seconds) = (self.id.to_str().unwrap_or_default(), total.as_secs_f64());
+        let function = self.ops.pool.trim_start_matches("/functions/");
+        tracing::warn!(
+            "call {id} of {function} has passed its deadline and is ended after {seconds:.3} s"
+        );
     }
 }
 
@@ -147,12 +184,37 @@ impl Drop for Record {
             self.status = CLIENT_CLOSED_REQUEST;
             // What became of the request after that is no answer's cause.
             self.cause = None;
+            if let Some(status) = &mut self.grpc {
+                status.cancelled();
+            }
         }
+        let grpc_status = self.grpc.map(CallStatus::code);
         let total = self.started.elapsed();
+        if self.cause == Some(Cause::Timeout) && self.ops.log.keeps_history_of_its_pool() {
+            self.say_timeout(total);
+        }
         let cause = self.cause.map_or("", Cause::name);
         self.ops
             .metrics
             .request(self.status, cause, total, self.queue);
+        if let Some(way) = self.input {
+            self.ops.metrics.chain_input(way);
+        }
+        if let Some(code) = grpc_status {
+            self.ops.metrics.call(code);
+        }
+        if let Some(span) = self.span.take() {
+            span.end(&Ended {
+                id: &self.id,
+                pool: &self.ops.pool,
+                status: self.status,
+                cause,
+                queue: self.queue,
+                total,
+                worker: self.worker,
+                grpc_status,
+            });
+        }
         if let Some((method, uri)) = &self.line {
             self.ops.access.write(&Entry {
                 time: SystemTime::now() - total,
@@ -168,6 +230,8 @@ impl Drop for Record {
                 queue: self.queue,
                 in_worker: self.in_worker,
                 worker: self.worker,
+                input: self.input,
+                grpc_status,
             });
         }
     }

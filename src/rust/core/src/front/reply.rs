@@ -1,14 +1,17 @@
 //! The body of a response to a client, and the record that ends with it.
 
 use std::pin::Pin;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::HeaderMap;
 
+use super::departure::Progress;
+use super::direct::KeptProgress;
 use super::record::Record;
-use crate::body::{Abort, FileBody, Pieces, SpoolProgress, SpoolReader};
+use crate::body::{Abort, FileBody, Pieces, SpoolReader};
 use crate::clock::coarse_millis;
 
 /// What is offered to a client of HTTP/2 at a time, in bytes. hyper asks for the next piece when h2 has room for it in the
@@ -20,12 +23,25 @@ const PIECE: usize = 16 * 1024;
 const SLOW: u64 = 5000;
 const SMALL_PIECE: usize = 1024;
 
+/// A body of any kind.
+type Within = Pin<Box<dyn Body<Data = Bytes, Error = Abort> + Send>>;
+
+fn look_at(body: &Mutex<Within>) -> MutexGuard<'_, Within> {
+    body.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 enum Kind {
     Empty,
     Whole(Bytes),
     Pieces(Box<Pieces>, Option<HeaderMap>),
     Spool(SpoolReader),
     File(FileBody),
+    /// Written in this process. Never contended: the lock makes it one that threads may share.
+    Within(Mutex<Within>),
+    /// The same on its way from a worker, and how far it is.
+    Coming(Mutex<Within>, KeptProgress),
+    /// The answer to a request of our own, with a record of its own.
+    Nested(Box<Reply>),
     /// Broken off; the connection is closed next.
     Broken(Abort),
 }
@@ -96,6 +112,28 @@ impl Reply {
         Self::of(Kind::File(file))
     }
 
+    /// What somebody in this process writes, as fast as the client takes it.
+    pub fn within(body: impl Body<Data = Bytes, Error = Abort> + Send + 'static) -> Self {
+        Self::of(if body.is_end_stream() {
+            Kind::Empty
+        } else {
+            Kind::Within(Mutex::new(Box::pin(body)))
+        })
+    }
+
+    /// The same of what a worker writes.
+    pub fn coming(
+        body: impl Body<Data = Bytes, Error = Abort> + Send + 'static,
+        progress: KeptProgress,
+    ) -> Self {
+        Self::of(Kind::Coming(Mutex::new(Box::pin(body)), progress))
+    }
+
+    /// The answer to a request that this server has made of itself.
+    pub fn nested(reply: Reply) -> Self {
+        Self::of(Kind::Nested(Box::new(reply)))
+    }
+
     fn of(kind: Kind) -> Self {
         Self {
             kind,
@@ -104,15 +142,35 @@ impl Reply {
         }
     }
 
+    /// All of it, if it is there in one piece: then nothing is left here.
+    pub fn take_whole(&mut self) -> Option<Bytes> {
+        let bytes = match &mut self.kind {
+            Kind::Empty => Bytes::new(),
+            Kind::Whole(bytes) => std::mem::take(bytes),
+            _ => return None,
+        };
+        self.kind = Kind::Empty;
+        if let Some(record) = &mut self.record {
+            record.sent(bytes.len());
+        }
+        Some(bytes)
+    }
+
     /// Whether it is still on its way from a worker.
     pub fn is_coming(&self) -> bool {
-        matches!(self.kind, Kind::Spool(_))
+        match &self.kind {
+            Kind::Spool(_) | Kind::Coming(..) | Kind::Within(_) => true,
+            Kind::Nested(reply) => reply.is_coming(),
+            _ => false,
+        }
     }
 
     /// How far the worker is, of one that is still on its way.
-    pub fn progress(&self) -> Option<SpoolProgress> {
+    pub fn progress(&self) -> Option<Progress> {
         match &self.kind {
-            Kind::Spool(reader) => Some(reader.progress()),
+            Kind::Spool(reader) => Some(Progress::Spool(reader.progress())),
+            Kind::Coming(_, progress) => Some(Progress::Kept(progress.clone())),
+            Kind::Nested(reply) => reply.progress(),
             _ => None,
         }
     }
@@ -150,6 +208,11 @@ impl Reply {
             },
             Kind::Spool(reader) => std::task::ready!(Pin::new(reader).poll_frame(cx)),
             Kind::File(file) => std::task::ready!(Pin::new(file).poll_frame(cx)),
+            Kind::Within(body) | Kind::Coming(body, _) => {
+                let body = body.get_mut().unwrap_or_else(PoisonError::into_inner);
+                std::task::ready!(body.as_mut().poll_frame(cx))
+            }
+            Kind::Nested(reply) => std::task::ready!(Pin::new(reply.as_mut()).poll_frame(cx)),
             Kind::Broken(abort) => Some(Err(*abort)),
         };
         Poll::Ready(frame)
@@ -181,7 +244,9 @@ impl Body for Reply {
                 (frame, _) => frame,
             },
         };
-        if let (Some(Err(abort)), Kind::Spool(_) | Kind::File(_)) = (&frame, &this.kind) {
+        if let (Some(Err(abort)), Kind::Spool(_) | Kind::File(_) | Kind::Coming(..)) =
+            (&frame, &this.kind)
+        {
             // On an error hyper drops what it has not yet written, maybe even the head, and
             // the client would see a bare closed connection: let it write first.
             this.kind = Kind::Broken(*abort);
@@ -197,9 +262,12 @@ impl Body for Reply {
                             record.offer(coarse_millis());
                         }
                     }
+                    if let Some(trailers) = frame.trailers_ref() {
+                        record.note_trailers(trailers);
+                    }
                 }
                 Some(Err(abort)) => record.aborted(*abort),
-                None => {}
+                None => record.ended(),
             }
         }
         Poll::Ready(frame)
@@ -210,6 +278,8 @@ impl Body for Reply {
             _ if self.rest() > 0 => false,
             Kind::Empty => true,
             Kind::File(file) => file.is_end_stream(),
+            Kind::Within(body) | Kind::Coming(body, _) => look_at(body).is_end_stream(),
+            Kind::Nested(reply) => reply.is_end_stream(),
             _ => false,
         }
     }
@@ -222,11 +292,38 @@ impl Body for Reply {
             Kind::Pieces(pieces, _) => SizeHint::with_exact(pieces.len()),
             Kind::Spool(reader) => reader.size_hint(),
             Kind::File(file) => file.size_hint(),
+            Kind::Within(body) | Kind::Coming(body, _) => look_at(body).size_hint(),
+            Kind::Nested(reply) => reply.size_hint(),
             Kind::Broken(_) => SizeHint::default(),
         };
         match body.exact() {
             Some(length) => SizeHint::with_exact(length + rest),
             None => body,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+
+    use super::*;
+    use crate::body::{spool, Store};
+
+    #[tokio::test]
+    async fn only_what_is_there_in_one_piece_is_had_at_once() {
+        let mut whole = Reply::whole(Bytes::from_static(b"all"));
+        assert_eq!(whole.take_whole().expect("all of it"), "all");
+        assert!(whole.is_end_stream());
+        assert_eq!(Reply::empty().take_whole().expect("all of it"), "");
+
+        let (writer, reader) = spool(&Store::default(), 10, None);
+        writer.hand_over(Bytes::from_static(b"half"));
+        let mut reply = Reply::spool(reader);
+        assert_eq!(reply.take_whole(), None);
+        writer.hand_over(Bytes::from_static(b" and half"));
+        writer.finish(None);
+        let rest = reply.collect().await;
+        assert_eq!(rest.expect("complete").to_bytes(), "half and half");
     }
 }

@@ -1,11 +1,11 @@
 //! From a request to its pool.
 
-use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 
 use super::headers;
 use super::reply::Reply;
+use super::request_body::RequestBody;
 use super::Front;
 use crate::pool::{Pool, Visit};
 use crate::sessions::{cookie_values, Page, Sessions};
@@ -15,7 +15,7 @@ use crate::worker::remote;
 /// one does, or none. What is faucet's own (`own`) goes by that, or else by the whole host's.
 pub fn find_pool(
     front: &Front,
-    request: &Request<Incoming>,
+    request: &Request<RequestBody>,
     own: bool,
     from_front: bool,
 ) -> Option<(Visit, usize)> {
@@ -43,7 +43,11 @@ pub fn find_pool(
     let pools = &front.pools;
     let (visit, prefix) = pools
         .find_leaving(authority, path, is_its)
-        .or_else(|| pools.find(authority, path))?;
+        .or_else(|| pools.find(authority, path))
+        .or_else(|| match super::grpc::is_call(request) {
+            true => pools.find_service(path).map(|visit| (visit, 0)),
+            false => None,
+        })?;
     // It would be another function's, or nobody's, that has the same beginning.
     if named.is_some_and(|named| *named != **visit.name()) {
         return None;
@@ -53,21 +57,21 @@ pub fn find_pool(
 }
 
 /// Whether a browser asks for a page.
-fn opens_page(request: &Request<Incoming>) -> bool {
+fn opens_page(request: &Request<RequestBody>) -> bool {
     matches!(*request.method(), Method::GET | Method::HEAD)
         && headers::accepts_page(request.headers())
         && !request.headers().contains_key(header::UPGRADE)
 }
 
 /// The page that a browser asks for, if it does.
-pub fn page_of(request: &Request<Incoming>) -> Option<Page> {
+pub fn page_of(request: &Request<RequestBody>) -> Option<Page> {
     opens_page(request).then(|| Page::at(request.uri().path()))
 }
 
 /// Sends a browser from `/sales` to `/sales/`, where the page's links lead to what is meant. Only browsers ask for pages.
 pub fn slash_added(
     pool: &Pool,
-    request: &Request<Incoming>,
+    request: &Request<RequestBody>,
     prefix: usize,
 ) -> Option<Response<Reply>> {
     let path = request.uri().path();

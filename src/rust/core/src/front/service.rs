@@ -1,49 +1,45 @@
 //! A client's request, from its head to the head of its response.
 
 use std::future::Future;
-use std::pin::{pin, Pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use hyper::body::{Body, Incoming};
-use hyper::header::HeaderValue;
+use hyper::body::Body;
+use hyper::header::{HeaderValue, EXPECT};
 use hyper::{Method, Request, Response, StatusCode, Version};
 
 use super::answers::{
-    json, option_refused, own_answer, rejection, respond, tell_elsewhere, tell_front,
+    called, json, option_refused, own_answer, rejection, tell_elsewhere, tell_front,
 };
-use super::cause::Cause;
+use super::cause::{Cause, FAUCET_ERROR};
 use super::check::check;
 use super::connection_state::ConnectionState;
-use super::deadline::exchange_within;
-use super::exchange::Failed;
-use super::fetch::{fetch, may_be_redirected, redirect, Whose};
+use super::fetch::fetch;
+use super::forward::forward;
+use super::grpc::CallStatus;
 use super::headers::{self, X_REQUEST_ID};
-use super::in_flight::{BreakOff, Cancellation, InFlight};
-use super::incoming::{discard, sendable, take_upgrade};
+use super::incoming::{discard, Flowing};
+use super::invoke::{self, invoke};
 use super::management::manage;
 use super::offer::Offer;
-use super::queue;
+use super::pass_through::pass_through;
 use super::record::{Call, Record};
 use super::redirects::Redirects;
 use super::reply::Reply;
+use super::request_body::RequestBody;
 use super::request_id::new_request_id;
 use super::route::{find_pool, slash_added};
-use super::session_request::SessionRequest;
+use super::rpc::Caller;
 use super::turn::{self, ConnectionTurn};
-use super::Front;
+use super::within::Origin;
+use super::{direct, grpc, Front};
 use crate::client_address::ClientAddress;
-use crate::heads;
 use crate::ops;
-use crate::ops::status::Kind;
 use crate::pool::Pool;
-use crate::sessions::take_cookies;
-use crate::worker::{is_known_to_http_workers, remote};
-
-/// How many workers of this machine may turn out unreachable before a request gives up. Elsewhere, it is looked for
-/// until it has waited for too long.
-const MAX_ATTEMPTS: usize = 5;
+use crate::traces::{self, Span, Traces};
+use crate::worker::remote;
 
 /// Who is at the other end of a connection.
 pub enum Party {
@@ -94,7 +90,18 @@ pub struct Serving {
 
 impl Serving {
     /// Starts to serve. `doubtful` says what the raw head showed that its headers do not.
-    pub fn new(peer: Arc<Peer>, request: Request<Incoming>, doubtful: Option<Cause>) -> Self {
+    pub fn new<B>(peer: Arc<Peer>, request: Request<B>, doubtful: Option<Cause>) -> Self
+    where
+        B: Into<RequestBody>,
+    {
+        let http2 = request.version() == Version::HTTP_2;
+        let request = request.map(|body| {
+            let body: RequestBody = body.into();
+            match http2 {
+                true => body.of_stream(),
+                false => body,
+            }
+        });
         peer.connection.request_started();
         let call = Arc::new(Call::default());
         Self {
@@ -146,7 +153,7 @@ impl Drop for Serving {
 
 async fn serve(
     peer: Arc<Peer>,
-    mut request: Request<Incoming>,
+    mut request: Request<RequestBody>,
     doubtful: Option<Cause>,
     call: Arc<Call>,
 ) -> Response<Reply> {
@@ -157,13 +164,26 @@ async fn serve(
     let id = headers::given_request_id(request.headers()).unwrap_or_else(new_request_id);
     let turn = peer.is_front && asks_for_turn(&request);
     let own = request.uri().path().starts_with(ops::PREFIX);
+    if own && direct::is_for(&request) {
+        return direct::give(&peer, request, doubtful, &call);
+    }
+    let invoked = request.uri().path() == invoke::PATH;
+    let http2 = request.version() == Version::HTTP_2;
     let management = front
         .management
         .get()
-        .filter(|management| management.is_for(request.uri().path()));
-    let found = match management {
-        None => find_pool(front, &request, own, peer.is_front),
-        Some(_) => None,
+        .filter(|management| invoked || management.is_for(request.uri().path()));
+    let call_by_grpc = http2 && grpc::is_call(&request);
+    let rpc = match http2 {
+        true => front
+            .rpc
+            .get()
+            .filter(|rpc| rpc.is_for(request.uri().path())),
+        false => None,
+    };
+    let found = match (management, rpc) {
+        (None, None) => find_pool(front, &request, own, peer.is_front),
+        _ => None,
     };
     let pool = found.as_ref().map(|(visit, _)| &***visit);
     // Where slots are for sessions, no lease is kept for the next request of a connection.
@@ -176,10 +196,14 @@ async fn serve(
         peer.address,
         id,
     ));
+    record.grpc = call_by_grpc.then(CallStatus::default);
     if front.ops.access.is_on() {
         record.line = Some((request.method().clone(), request.uri().clone()));
     }
-    let http2 = request.version() == Version::HTTP_2;
+    if let Some(traces) = &front.traces {
+        let traced = !turn && !own && (invoked || found.is_some());
+        record.span = traced.then(|| begin_span(traces, &request)).flatten();
+    }
     let head = *request.method() == Method::HEAD;
     let mut no_wait = request.headers().get(remote::WAIT) == Some(&remote::NO_WAIT);
     if no_wait && !peer.is_front {
@@ -210,18 +234,38 @@ async fn serve(
             }
             Ok(own_answer(&peer, &request))
         }
-        (Ok(()), None) => match management {
+        (Ok(()), None) => match (management, rpc) {
             // Boxed: it would make every other request larger.
-            Some(management) => Box::pin(manage(&peer, &**management, &mut request, &call)).await,
-            None => {
-                if names_pool && !request.body().is_end_stream() {
+            (Some(management), _) if invoked => {
+                let span = record.span.as_deref_mut();
+                Box::pin(invoke(&peer, &**management, &mut request, &record.id, span)).await
+            }
+            (Some(management), _) => {
+                Box::pin(manage(&peer, &**management, &mut request, &call)).await
+            }
+            (None, Some(rpc)) => {
+                let id = record.id.clone();
+                request.headers_mut().insert(X_REQUEST_ID, id);
+                let caller = Caller {
+                    front: front.clone(),
+                    connection: peer.connection.clone(),
+                    origin: Origin::of(&peer),
+                };
+                let call = std::mem::replace(&mut request, Request::new(RequestBody::empty()));
+                Ok(rpc.serve(caller, call).await)
+            }
+            (None, None) => {
+                if names_pool && is_sending(&request) {
                     Box::pin(discard(request.body_mut(), &front.limits)).await;
                 }
-                Err(Cause::NoRoute)
+                match front.management.get().and(called(request.uri().path())) {
+                    Some(_) => Err(Cause::NoFunction),
+                    None => Err(Cause::NoRoute),
+                }
             }
         },
         (Ok(()), Some((visit, _))) if visit.roster.is_draining() => {
-            if no_wait && !request.body().is_end_stream() {
+            if no_wait && is_sending(&request) {
                 Box::pin(discard(request.body_mut(), &front.limits)).await;
             }
             Err(Cause::Draining)
@@ -239,11 +283,16 @@ async fn serve(
             match answered {
                 Err(cause) => Err(cause),
                 Ok(Some(response)) => {
-                    if no_wait && !request.body().is_end_stream() {
+                    if no_wait && is_sending(&request) {
                         // Its front goes on with the connection.
                         Box::pin(discard(request.body_mut(), &front.limits)).await;
                     }
                     Ok(response)
+                }
+                Ok(None) if visit.is_grpc() => {
+                    let passed =
+                        pass_through(&peer, visit, &mut request, *prefix, &mut record, no_wait);
+                    Box::pin(passed).await
                 }
                 Ok(None) => {
                     forward(
@@ -268,20 +317,37 @@ async fn serve(
 
     let (mut response, cause) = match outcome {
         Ok(response) => (response, None),
-        Err(cause) => (rejection(cause, head, http2), Some(cause)),
+        Err(cause) => {
+            let rpc = front.rpc.get().filter(|_| call_by_grpc);
+            let response = match rpc {
+                Some(rpc) => rpc.refuse(cause),
+                None => rejection(cause, request.uri().path(), head, http2),
+            };
+            (response, Some(cause))
+        }
     };
     if turn || no_wait {
         let worked = cause.is_none() && record.worker.is_some();
         if let Some(pool) = pool {
             tell_front(pool, &mut response, cause, worked);
-        } else if names_pool && cause == Some(Cause::NoRoute) {
+        } else if names_pool && matches!(cause, Some(Cause::NoRoute | Cause::NoFunction)) {
             // It knows that others have it.
             tell_elsewhere(&mut response);
         }
     }
-    if cause == Some(Cause::Busy) {
+    if let Some(why) = record.no_source.take() {
+        response.headers_mut().insert(remote::SOURCE, why);
+    }
+    if matches!(cause, Some(Cause::Busy | Cause::NoSource)) {
         // Nothing came of it here, and it is no news to those who read the log.
         record.line = None;
+        record.span = None;
+        record.grpc = None;
+    }
+    // Otherwise it is no gRPC that it is answered with.
+    record.grpc = record.grpc.filter(|_| response.status() == StatusCode::OK);
+    if let Some(span) = &mut record.span {
+        span.note_cause(response.headers().get(FAUCET_ERROR));
     }
     response
         .headers_mut()
@@ -289,12 +355,30 @@ async fn serve(
     // It is nobody's fault then, and nobody hears of it.
     let cause = cause.filter(|_| !call.has_client_left());
     record.answered(response.status(), cause);
+    record.note_trailers(response.headers());
     response.map(|reply| reply.recorded(record, http2))
+}
+
+/// What a collector is told of a request, unless that is in a trace that nobody records.
+fn begin_span(traces: &Arc<Traces>, request: &Request<RequestBody>) -> Option<Box<Span>> {
+    let kind = match request.extensions().get::<Flowing>() {
+        Some(_) => traces::Kind::Internal,
+        None => traces::Kind::Server,
+    };
+    traces.begin(request.headers(), request.method(), kind)
+}
+
+/// Whether its client is sending its body, and goes on with the connection behind it. One that waits for a word before it does is
+/// not, and needs none.
+fn is_sending(request: &Request<RequestBody>) -> bool {
+    request.version() != Version::HTTP_2
+        && !request.body().is_end_stream()
+        && !request.headers().contains_key(EXPECT)
 }
 
 /// A turn belongs to a connection: in HTTP/2 there is none for one request after the other. And it is for a front itself,
 /// not for whoever stands behind a proxy.
-fn asks_for_turn(request: &Request<Incoming>) -> bool {
+fn asks_for_turn(request: &Request<RequestBody>) -> bool {
     request.uri().path() == remote::TURN
         && *request.method() == Method::GET
         && request.version() == Version::HTTP_11
@@ -309,185 +393,11 @@ async fn take_turn(
     if pool.roster.is_draining() {
         return Err(Cause::Draining);
     }
-    turn::wait(peer, pool, arrived).await?;
+    let name = turn::wait(peer, pool, arrived).await?;
     let body = serde_json::json!({"status": "turn"});
-    Ok(json(StatusCode::OK, body.to_string()))
-}
-
-/// Buffers the body, waits for a worker unless there is `no_wait`, and lets it answer.
-async fn forward(
-    peer: &Arc<Peer>,
-    pool: &Arc<Pool>,
-    request: &mut Request<Incoming>,
-    prefix: usize,
-    record: &mut Record,
-    call: &Call,
-    no_wait: bool,
-) -> Result<Response<Reply>, Cause> {
-    let front = &*peer.front;
-    let limits = &front.limits;
-    // It may be taken away while the body arrives; then there is a place in the queue for it.
-    let had_turn = peer.connection.is_front() && peer.turn.is_for(pool);
-    let mut session = match &pool.sessions {
-        None if front.pools.has_sticky() => {
-            // The cookies of a pool further up.
-            drop(take_cookies(request.headers_mut()));
-            None
-        }
-        None => None,
-        Some(sessions) => Some(Box::new(SessionRequest::new(sessions, request))),
-    };
-    let upgrade = take_upgrade(request);
-    let tunnel = match &upgrade {
-        None => None,
-        // Before anything is sent to the worker, which would have to be left alone with its half of the tunnel.
-        Some(_) => match front.store.descriptors().take_spare() {
-            None => return Err(Cause::TooManyConnections),
-            some => some,
-        },
-    };
-    let mut request =
-        match sendable(peer, pool, request, prefix, record, call, upgrade.as_ref()).await {
-            Ok(sendable) => sendable,
-            Err(Cause::Overloaded) if no_wait => {
-                Box::pin(discard(request.body_mut(), limits)).await;
-                return Err(Cause::Overloaded);
-            }
-            Err(cause) => return Err(cause),
-        };
-    if let Some(session) = &mut session {
-        session.note_terms(&request.headers);
+    let mut response = json(StatusCode::OK, body.to_string());
+    if let Some(name) = name {
+        response.headers_mut().insert(remote::TURN_NAME, name);
     }
-    let common = is_known_to_http_workers(&request.method);
-    let arrived = if request.body.is_empty() {
-        record.started()
-    } else {
-        Instant::now()
-    };
-    let redirects = peer.offer().and_then(Offer::redirects);
-    let redirects = redirects.filter(|_| may_be_redirected(&request.method));
-    let mut job = match peer.offer() {
-        None => None,
-        Some(offer) if had_turn => Some(offer.begin_turn()),
-        Some(offer) => Some(offer.begin(&pool.table)?),
-    };
-    let mut ticket = None;
-    let mut attempts = 0;
-    loop {
-        let turn = if had_turn { peer.turn.take() } else { None };
-        let (lease, waited) = match turn {
-            Some(lease) => (Ok(lease), Duration::ZERO),
-            None if no_wait && !had_turn => {
-                (queue::acquire_now(&pool.table, ticket), Duration::ZERO)
-            }
-            None => match &mut session {
-                None => queue::acquire(&pool.table, ticket, arrived).await,
-                // Boxed: it would make every request to other pools larger.
-                Some(session) => Box::pin(session.acquire(pool, ticket, arrived)).await,
-            },
-        };
-        record.queue = record.queue.max(waited);
-        let lease = lease?;
-        if !common && !matches!(lease.kind(), Some(Kind::Native | Kind::Faucet)) {
-            // It would hang up on it.
-            return Err(Cause::NotImplemented(
-                "the workers do not know the request's method",
-            ));
-        }
-        record.worker = Some(lease.id);
-        let remote = lease.remote.is_some();
-        let mut in_flight = InFlight::new(lease, &pool.ops);
-        if let Some(job) = job.take() {
-            in_flight = in_flight.of_job(job);
-        }
-        if let Some(hold) = session.as_ref().and_then(|session| session.hold()) {
-            in_flight = in_flight.of_session(hold);
-        }
-        let breaks_off = in_flight.breaks_off();
-        call.commit(!breaks_off);
-        // Only the log asks for it.
-        let sent = record.line.is_some().then(Instant::now);
-        let outcome = match in_flight.cancellation() {
-            None => {
-                let unwanted = breaks_off.then(|| BreakOff::new(&pool.ops));
-                let outcome = exchange_within(front, pool, in_flight, request).await;
-                unwanted.into_iter().for_each(BreakOff::unneeded);
-                outcome
-            }
-            // Boxed: it would make every request to other workers larger.
-            Some(cancellation) => {
-                let exchange = exchange_within(front, pool, in_flight, request);
-                Box::pin(cancellable(exchange, cancellation, call)).await
-            }
-        };
-        record.in_worker = sent.map(|sent| sent.elapsed());
-        let (again, unsent) = match outcome {
-            Ok(answer) if heads::has_too_many(&answer.headers) => {
-                let (worker, most) = (record.worker, heads::MAX_HEADERS);
-                tracing::error!(
-                    worker,
-                    "an answer with more than {most} headers is not passed on"
-                );
-                return Err(Cause::BadResponse);
-            }
-            Ok(answer) => {
-                let upgrade = upgrade.map(|(client, _)| client).zip(tunnel);
-                let mut response = respond(answer, upgrade, limits.idle_timeout, no_wait);
-                if let Some(redirects) = redirects {
-                    let whose = Whose {
-                        ops: pool.ops.clone(),
-                        id: record.id.clone(),
-                        worker: record.worker,
-                    };
-                    response = redirect(front, redirects, whose, response);
-                }
-                if let Some(session) = &mut session {
-                    session.tell(response.headers_mut());
-                }
-                return Ok(response);
-            }
-            Err(Failed::Lost(cause)) => return Err(cause),
-            Err(Failed::Occupied(again, unsent)) => (again, unsent),
-            Err(Failed::Unreachable(again, unsent)) => {
-                attempts += usize::from(!remote);
-                (again, unsent)
-            }
-        };
-        // Nothing is in flight any more: a client that leaves now, or has left, just leaves.
-        call.commit(false);
-        if call.has_client_left() || attempts == MAX_ATTEMPTS {
-            return Err(Cause::WorkerUnreachable);
-        }
-        if remote
-            && pool
-                .limits
-                .queue_timeout
-                .is_some_and(|most| arrived.elapsed() >= most)
-        {
-            return Err(Cause::QueueTimeout);
-        }
-        request = unsent;
-        ticket = Some(again);
-    }
-}
-
-/// An exchange that is cancelled when its client leaves.
-async fn cancellable<T>(
-    exchange: impl Future<Output = T>,
-    cancellation: Cancellation,
-    call: &Call,
-) -> T {
-    let mut exchange = pin!(exchange);
-    let mut cancellation = Some(cancellation);
-    std::future::poll_fn(|cx| {
-        let polled = exchange.as_mut().poll(cx);
-        // Whoever leaves has this polled once more, in a task of its own.
-        if polled.is_pending() && call.has_client_left() {
-            if let Some(cancellation) = cancellation.take() {
-                cancellation.client_left();
-            }
-        }
-        polled
-    })
-    .await
+    Ok(response)
 }

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap};
 use hyper::Request;
 
 use super::cause::Cause;
 use super::headers::{X_FORWARDED_PREFIX, X_FORWARDED_PROTO};
 use super::queue::{self, named};
+use super::request_body::RequestBody;
 use super::route::page_of;
 use crate::lock::{Lease, Refused, Ticket};
 use crate::pool::Pool;
@@ -31,7 +31,7 @@ pub struct SessionRequest {
 
 impl SessionRequest {
     /// Takes the session's cookie out of a request. One that is forged, or of a worker that is gone, counts as none.
-    pub fn new(sessions: &Arc<Sessions>, request: &mut Request<Incoming>) -> Self {
+    pub fn new(sessions: &Arc<Sessions>, request: &mut Request<RequestBody>) -> Self {
         let page = page_of(request);
         let authority = request
             .uri()

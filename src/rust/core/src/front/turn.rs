@@ -7,11 +7,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use hyper::header::HeaderValue;
 use tokio::task::AbortHandle;
 
 use super::cause::Cause;
 use super::connection_state::Shutdown;
-use super::fronts::Place;
+use super::fronts::{Named, Place};
 use super::queue;
 use super::service::Peer;
 use crate::lock::Lease;
@@ -30,6 +31,8 @@ struct Turn {
     lease: Lease<Worker>,
     _timer: Timer,
     _place: Place,
+    /// If it may be used on another connection.
+    _named: Option<Named>,
 }
 
 struct Timer(AbortHandle);
@@ -63,8 +66,13 @@ impl ConnectionTurn {
     }
 }
 
-/// Waits for a worker and keeps it for the next request of `peer`. Who stops waiting leaves the queue.
-pub async fn wait(peer: &Arc<Peer>, pool: &Arc<Pool>, arrived: Instant) -> Result<(), Cause> {
+/// Waits for a worker and keeps it for the next request of `peer`, or, if it is for calls by gRPC, for one that has the name which
+/// is returned. Who stops waiting leaves the queue.
+pub async fn wait(
+    peer: &Arc<Peer>,
+    pool: &Arc<Pool>,
+    arrived: Instant,
+) -> Result<Option<HeaderValue>, Cause> {
     // One that was not used would be waited for.
     drop(peer.turn.take());
     let place = Place::take(&peer.front, peer.address).ok_or(Cause::QueueFull)?;
@@ -93,11 +101,20 @@ pub async fn wait(peer: &Arc<Peer>, pool: &Arc<Pool>, arrived: Instant) -> Resul
         })
     })
     .await?;
-    keep(peer, pool, lease, place);
-    Ok(())
+    Ok(keep(peer, pool, lease, place))
 }
 
-fn keep(peer: &Arc<Peer>, pool: &Arc<Pool>, lease: Lease<Worker>, place: Place) {
+fn keep(
+    peer: &Arc<Peer>,
+    pool: &Arc<Pool>,
+    lease: Lease<Worker>,
+    place: Place,
+) -> Option<HeaderValue> {
+    let named = match pool.is_grpc() {
+        true => Named::of(peer),
+        false => None,
+    };
+    let name = named.as_ref().map(|named| named.name().clone());
     // The connection may end before: nothing here keeps it.
     let late = Arc::downgrade(peer);
     let timer = tokio::spawn(async move {
@@ -111,5 +128,7 @@ fn keep(peer: &Arc<Peer>, pool: &Arc<Pool>, lease: Lease<Worker>, place: Place) 
         lease,
         _timer: Timer(timer.abort_handle()),
         _place: place,
+        _named: named,
     }));
+    name
 }

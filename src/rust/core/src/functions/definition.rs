@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::fields::{
-    bytes, command, digest, flag, folder, names, options, replicas, seconds, text, texts, url,
-    variables, workers, wrong, BadDefinition,
+    bytes, command, digest, file_in, flag, folder, names, options, replicas, seconds, services,
+    text, texts, url, variables, workers, wrong, BadDefinition,
 };
 use super::{Name, Signature};
 use crate::sources::local::WorkerRange;
@@ -22,7 +22,7 @@ pub enum Code {
     Folder(PathBuf),
     /// A program and its first arguments, run for each request.
     Command(Vec<String>),
-    /// A service that runs already, `http` or `https`.
+    /// A service that runs already: `http` or `https`, or `grpc`.
     Url(String),
 }
 
@@ -31,7 +31,7 @@ pub enum Code {
 pub struct Definition {
     pub name: Name,
     pub code: Code,
-    /// The file in its folder that is run.
+    /// The file in its folder that is run: a path from there, which does not lead out of it.
     pub file_path: Option<String>,
     /// The only agent that is to have it, as `host:port` or by name.
     pub to_agent: Option<String>,
@@ -54,11 +54,13 @@ pub struct Definition {
     /// The options that callers may give a command, which it has as arguments: `n` is a flag, `e=` takes a value, and with `...`
     /// any others may be given, which is for programs that no option makes dangerous. None unless named.
     pub options: Vec<String>,
+    /// Services of a `grpc` URL that are called by their own names, `/package.Service/Method`, as stock clients do.
+    pub services: Vec<String>,
 }
 
 impl Definition {
-    /// Of the JSON of `POST /deploy`: an array, or one object. Besides our own words, those of RYO-FaaS are understood:
-    /// `packageDir` for `dir`, and `agentAddr` (an array) for `toAgent`.
+    /// Of the JSON of `POST /deploy`: an array, one object, or an array below `deploy`. Besides our own words, those of RYO-FaaS
+    /// are understood: `packageDir` for `dir`, and `agentAddr` (an array) for `toAgent`.
     ///
     /// # Errors
     /// It is no JSON, or something in it is missing, unknown or wrong.
@@ -70,6 +72,19 @@ impl Definition {
         };
         let value = serde_json::from_slice(json)
             .map_err(|error| whole(format!("this is no JSON: {error}")))?;
+        let value = match value {
+            Value::Object(mut file) if file.contains_key("deploy") => {
+                let functions = file.remove("deploy").unwrap_or_default();
+                if let Some(other) = file.keys().next() {
+                    return Err(wrong(other, "is no field beside `deploy`"));
+                }
+                match functions {
+                    Value::Array(_) => functions,
+                    _ => return Err(wrong("deploy", "must be an array of functions")),
+                }
+            }
+            value => value,
+        };
         let values = match value {
             Value::Array(values) => values,
             Value::Object(_) => vec![value],
@@ -95,6 +110,11 @@ impl Definition {
         Ok(definitions)
     }
 
+    /// Whether its workers read what comes as it comes.
+    pub fn streams(&self) -> bool {
+        self.stream || matches!(self.code, Code::Command(_))
+    }
+
     fn of_value(value: Value) -> Result<Self, BadDefinition> {
         let Value::Object(object) = value else {
             return Err(BadDefinition {
@@ -109,10 +129,15 @@ impl Definition {
             .ok_or_else(|| wrong("name", "is missing"))?;
         let name = Name::parse(&text("name", name)?)
             .map_err(|error| wrong("name", format!("is none: {error}")))?;
+        let code = fields.code()?;
+        let folder = match &code {
+            Code::Folder(folder) => Some(folder.as_path()),
+            _ => None,
+        };
         let definition = Self {
             name,
-            code: fields.code()?,
-            file_path: fields.optional("filePath", text)?,
+            file_path: fields.optional("filePath", |field, value| file_in(field, value, folder))?,
+            code,
             to_agent: fields.agent()?,
             workers: fields.optional("workers", workers)?,
             replicas: fields.optional("replicas", replicas)?.unwrap_or(1),
@@ -125,7 +150,14 @@ impl Definition {
             cpu_time: fields.optional("cpuTime", seconds)?,
             stream: fields.optional("stream", flag)?.unwrap_or_default(),
             options: fields.optional("options", options)?.unwrap_or_default(),
+            services: fields.optional("services", services)?.unwrap_or_default(),
         };
+        if !definition.services.is_empty() && !definition.is_grpc() {
+            return Err(wrong(
+                "services",
+                "are for a `url` that begins with grpc://",
+            ));
+        }
         if !definition.options.is_empty() && definition.command_signature().is_none() {
             let message = "are for a `command`: a function's are its arguments";
             return Err(wrong("options", message));
@@ -134,6 +166,11 @@ impl Definition {
             Some((name, _)) => Err(wrong(&name, "is no field of a function")),
             None => Ok(definition),
         }
+    }
+
+    /// Whether it is a service of gRPC.
+    pub fn is_grpc(&self) -> bool {
+        matches!(&self.code, Code::Url(url) if url.starts_with("grpc://"))
     }
 
     /// What callers may give, if it is a command.
@@ -179,6 +216,9 @@ impl Definition {
         put("stream", Some(self.stream.into()));
         if !self.options.is_empty() {
             put("options", Some(self.options.clone().into()));
+        }
+        if !self.services.is_empty() {
+            put("services", Some(self.services.clone().into()));
         }
         object.into()
     }
@@ -277,6 +317,7 @@ mod tests {
             cpu_time: Some(Duration::from_secs(10)),
             stream: true,
             options: vec![],
+            services: Vec::new(),
         };
         assert_eq!(definition, expected);
         assert_eq!(one(&definition.to_json().to_string()), definition);
@@ -309,11 +350,65 @@ mod tests {
         );
         assert_eq!(definition, same);
         assert_eq!(definition.code, Code::Folder("/src/hello".into()));
+        let file = parse(
+            r#"{"deploy": [{"name": "a", "packageDir": "/a", "filePath": "/a/a.R"}, {"name": "b", "command": "cat"}]}"#,
+        );
+        assert_eq!(file.expect("a file").len(), 2);
+        for (json, problem) in [
+            (
+                r#"{"deploy": {}}"#,
+                "`deploy` must be an array of functions",
+            ),
+            (
+                r#"{"deploy": [], "name": "a"}"#,
+                "`name` is no field beside `deploy`",
+            ),
+            (r#"{"deploy": [3]}"#, "a function must be an object"),
+        ] {
+            assert_eq!(parse(json).expect_err(json), problem);
+        }
         let problem = parse(r#"{"name": "a", "dir": "/a", "agentAddr": ["a:1", "b:1"]}"#);
         assert_eq!(
             problem.expect_err("two"),
             "`agentAddr` names several agents: give one, or `replicas`"
         );
+    }
+
+    #[test]
+    fn a_file_is_in_its_folder() {
+        let digest = "0123456789abcdef".repeat(4);
+        let in_bundle =
+            |file: &str| format!(r#"{{"name": "a", "bundle": "{digest}", "filePath": "{file}"}}"#);
+        let in_dir =
+            |file: &str| format!(r#"{{"name": "a", "dir": "/src/a", "filePath": "{file}"}}"#);
+        for (json, file) in [
+            (in_bundle("a.R"), "a.R"),
+            (in_bundle("R/a.R"), "R/a.R"),
+            (in_bundle("..a.R"), "..a.R"),
+            (in_bundle("./a.R"), "a.R"),
+            (in_dir("R/a.R"), "R/a.R"),
+            (in_dir("/src/a/R/a.R"), "R/a.R"),
+        ] {
+            assert_eq!(one(&json).file_path.as_deref(), Some(file), "{json}");
+        }
+        for json in [
+            in_bundle("../a.R"),
+            in_bundle("R/../../a.R"),
+            in_bundle("R/.."),
+            in_bundle("/etc/passwd"),
+            in_bundle("/src/a/a.R"),
+            in_bundle("."),
+            in_bundle(""),
+            in_bundle("a\\u0000.R"),
+            in_dir("/etc/passwd"),
+            in_dir("/src/ab/a.R"),
+            in_dir("/src/a"),
+            in_dir("/src/a/../b.R"),
+            in_dir("../b/a.R"),
+        ] {
+            let problem = parse(&json).expect_err(&json);
+            assert!(problem.starts_with("`filePath` must be "), "{problem}");
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The values of a definition's fields, read from JSON: what each may be.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -109,6 +109,31 @@ pub(super) fn folder(field: &'static str, value: Value) -> Result<PathBuf, BadDe
     }
 }
 
+/// The path of a file in `folder`, from there. RYO-FaaS writes it as an absolute one, which may be if the folder is known.
+pub(super) fn file_in(
+    field: &'static str,
+    value: Value,
+    folder: Option<&Path>,
+) -> Result<String, BadDefinition> {
+    let path = text(field, value)?;
+    let path = Path::new(&path);
+    let inside = match folder {
+        Some(folder) => path.strip_prefix(folder).unwrap_or(path),
+        None => path,
+    };
+    let inside = inside.strip_prefix(".").unwrap_or(inside);
+    let is_name = |part: Component| matches!(part, Component::Normal(_));
+    let mut parts = inside.components().peekable();
+    let is_inside = parts.peek().is_some() && parts.all(is_name);
+    match inside.to_str().filter(|_| is_inside) {
+        Some(inside) => Ok(inside.to_owned()),
+        None => Err(wrong(
+            field,
+            "must be the path of a file in the function's folder, from there, and without `..`",
+        )),
+    }
+}
+
 pub(super) fn digest(field: &'static str, value: Value) -> Result<String, BadDefinition> {
     let digest = text(field, value)?;
     let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
@@ -125,14 +150,30 @@ pub(super) fn url(field: &'static str, value: Value) -> Result<String, BadDefini
     let url = text(field, value)?;
     let parsed = url.parse::<hyper::Uri>();
     let is_web = parsed.is_ok_and(|url| {
-        matches!(url.scheme_str(), Some("http" | "https")) && url.host().is_some()
+        matches!(url.scheme_str(), Some("http" | "https" | "grpc")) && url.host().is_some()
     });
     match is_web {
         true => Ok(url),
         false => Err(wrong(
             field,
-            "must be a URL that begins with http:// or https://",
+            "must be a URL that begins with http://, https:// or grpc://",
         )),
+    }
+}
+
+/// Names of services of gRPC, `package.Service`.
+pub(super) fn services(field: &'static str, value: Value) -> Result<Vec<String>, BadDefinition> {
+    let services = texts(field, value)?;
+    let is_part = |part: &str| {
+        let begins = |byte: u8| byte.is_ascii_alphabetic() || byte == b'_';
+        part.bytes().next().is_some_and(begins)
+            && part
+                .bytes()
+                .all(|byte| begins(byte) || byte.is_ascii_digit())
+    };
+    match services.iter().all(|name| name.split('.').all(is_part)) {
+        true => Ok(services),
+        false => Err(wrong(field, "must be names like `package.Service`")),
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use percent_encoding::{utf8_percent_encode, AsciiSet, NON_ALPHANUMERIC};
+
 /// So many at most: each is looked at for each call.
 pub const MOST: usize = 1000;
 
@@ -72,6 +74,20 @@ impl Options {
     }
 }
 
+/// A letter, a digit, or what needs no escape in a query.
+const PLAIN: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
+/// These options as a URL's query, without `?`.
+pub fn query_of<'a>(options: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    let encoded = |text| utf8_percent_encode(text, PLAIN);
+    let pairs = options.map(|(name, value)| format!("{}={}", encoded(name), encoded(value)));
+    pairs.collect::<Vec<_>>().join("&")
+}
+
 fn decoded(text: &str) -> Result<String, BadOption> {
     let spaced = text.replace('+', " ");
     let decoded = percent_encoding::percent_decode_str(&spaced).decode_utf8();
@@ -93,6 +109,14 @@ mod tests {
         let options = Options::parse(query).expect(query);
         let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
         options.iter().map(owned).collect()
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let given = [("e", "s/h+a t&e/=%/"), ("\u{e9}", ""), ("e", "#?")];
+        let query = query_of(given.into_iter());
+        let options = Options::parse(&query).expect("options");
+        assert_eq!(options.iter().collect::<Vec<_>>(), given);
     }
 
     #[test]

@@ -39,6 +39,10 @@ pub struct Entry<'a> {
     pub queue: Duration,
     pub in_worker: Option<Duration>,
     pub worker: Option<u32>,
+    /// Which way its input comes, of a stage of a chain at an agent.
+    pub input: Option<&'static str>,
+    /// The status of a call by gRPC, whose HTTP status tells nothing.
+    pub grpc_status: Option<u16>,
 }
 
 /// Milliseconds to a tenth: R answers in about one.
@@ -76,14 +80,20 @@ impl Entry<'_> {
                 if let (Some(worker), Some(in_worker)) = (self.worker, self.in_worker) {
                     line.push_str(&format!(" worker={worker} r={}ms", Millis(in_worker)));
                 }
+                if let Some(input) = self.input {
+                    line.push_str(&format!(" input={input}"));
+                }
                 line.push_str(&format!(" bytes={} id={}", self.bytes, word(self.id)));
+                if let Some(status) = self.grpc_status {
+                    line.push_str(&format!(" grpc_status={status}"));
+                }
                 if !self.cause.is_empty() {
                     line.push_str(&format!(" cause={}", self.cause));
                 }
                 line
             }
-            Format::Json => escape::json(
-                json!({
+            Format::Json => {
+                let mut line = json!({
                 "time": time.to_string(),
                 "id": self.id,
                 "client": self.client.to_string(),
@@ -97,9 +107,13 @@ impl Entry<'_> {
                 "queue_ms": Millis(self.queue).number(),
                 "worker_ms": self.in_worker.map(|time| Millis(time).number()),
                 "worker": self.worker,
-                })
-                .to_string(),
-            ),
+                "input": self.input,
+                });
+                if let Some(status) = self.grpc_status {
+                    line["grpc_status"] = status.into();
+                }
+                escape::json(line.to_string())
+            }
         }
     }
 }
@@ -205,6 +219,8 @@ mod tests {
             queue: Duration::ZERO,
             in_worker: Some(Duration::from_millis(11)),
             worker: Some(2),
+            input: None,
+            grpc_status: None,
         }
     }
 

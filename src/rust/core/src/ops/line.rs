@@ -4,8 +4,10 @@ use std::fmt::Write;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tracing::field::{Field, Visit};
+use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
+use tracing_core::span::Current;
 
 use super::escape;
 use super::log::{Kind, Log};
@@ -25,6 +27,7 @@ pub(super) struct EventLine {
 struct Span {
     pool: String,
     handles: usize,
+    metadata: Option<&'static Metadata<'static>>,
 }
 
 impl EventLine {
@@ -77,9 +80,16 @@ impl Visit for PoolName {
     }
 }
 
+/// More is not shown.
+const MOST: Level = Level::INFO;
+
 impl Subscriber for EventLine {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        *metadata.level() <= Level::INFO && metadata.target().starts_with("faucet")
+        *metadata.level() <= MOST && metadata.target().starts_with("faucet")
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(LevelFilter::from_level(MOST))
     }
 
     fn event(&self, event: &Event<'_>) {
@@ -101,6 +111,7 @@ impl Subscriber for EventLine {
         let span = Span {
             pool: name.0,
             handles: 1,
+            metadata: Some(attributes.metadata()),
         };
         let mut spans = self.spans();
         let place = match spans.iter().position(|span| span.handles == 0) {
@@ -139,6 +150,17 @@ impl Subscriber for EventLine {
             .rposition(|entered| *entered == id.into_u64())
         {
             entered.remove(place);
+        }
+    }
+
+    /// Without it, nothing could be said to happen within the span of whoever spawns it.
+    fn current_span(&self) -> Current {
+        let Some(innermost) = self.entered().last().copied() else {
+            return Current::none();
+        };
+        match self.spans()[innermost as usize - 1].metadata {
+            Some(metadata) => Current::new(Id::from_u64(innermost), metadata),
+            None => Current::none(),
         }
     }
 

@@ -132,6 +132,11 @@ impl Log {
         }
     }
 
+    /// Whether this is the log of a pool whose last lines are kept.
+    pub fn keeps_history_of_its_pool(&self) -> bool {
+        self.history.is_some()
+    }
+
     /// Keeps a line of a pool, without the pool's name: all lines there are its own.
     fn keep(pool: &str, history: &History, text: &str) {
         let own = text
@@ -277,6 +282,13 @@ mod tests {
         assert_eq!((lines.len(), dropped), (5, 1));
         log.push(Kind::Worker, Level::INFO, long);
         assert_eq!(log.take().0.len(), 1);
+    }
+
+    #[test]
+    fn what_nobody_is_shown_is_not_looked_at() {
+        let subscriber = Arc::new(Log::default()).subscriber();
+        let most = tracing::level_filters::LevelFilter::INFO;
+        assert_eq!(tracing::Subscriber::max_level_hint(&subscriber), Some(most));
     }
 
     #[test]

@@ -65,9 +65,21 @@ struct ByReason {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByCode {
+    pool: Name,
+    code: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByOutcome {
     pool: Name,
     outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByWay {
+    pool: Name,
+    way: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -108,6 +120,8 @@ struct Counted {
     lookups: Family<ByOutcome, Counter>,
     turns: Family<ByOutcome, Counter>,
     redirects: Family<ByOutcome, Counter>,
+    chain_inputs: Family<ByWay, Counter>,
+    calls: Family<ByCode, Counter>,
 }
 
 /// All metrics of one server.
@@ -125,6 +139,7 @@ pub struct Metrics {
     sessions: Family<ByPool, Gauge>,
     log_dropped: Counter<u64, AtomicU64>,
     log_dropped_seen: AtomicU64,
+    spans_dropped: Counter<u64, AtomicU64>,
     /// What the apps count.
     apps: AppMetrics,
 }
@@ -199,6 +214,18 @@ impl Default for Metrics {
             "Answers that have waited for their clients, past the hub, by outcome",
             redirects.clone(),
         );
+        let chain_inputs = Family::<ByWay, Counter>::default();
+        registry.register(
+            "chain_inputs",
+            "Inputs of stages of chains behind the first, at agents, by the way they have come",
+            chain_inputs.clone(),
+        );
+        let calls = Family::<ByCode, Counter>::default();
+        registry.register(
+            "grpc_calls",
+            "Calls by gRPC, by the status the client got",
+            calls.clone(),
+        );
         let offers = Family::<OfferOutcome, Counter>::default();
         registry.register(
             "offers",
@@ -233,6 +260,12 @@ impl Default for Metrics {
             "Log lines dropped because nobody took them in time",
             log_dropped.clone(),
         );
+        let spans_dropped = Counter::default();
+        registry.register(
+            "spans_dropped",
+            "Spans dropped because the collector did not take them in time, or not at all",
+            spans_dropped.clone(),
+        );
         Self {
             registry,
             counted: Counted {
@@ -245,6 +278,8 @@ impl Default for Metrics {
                 lookups,
                 turns,
                 redirects,
+                chain_inputs,
+                calls,
             },
             queue_length,
             workers,
@@ -257,6 +292,7 @@ impl Default for Metrics {
             sessions,
             log_dropped,
             log_dropped_seen: AtomicU64::new(0),
+            spans_dropped,
             apps: AppMetrics::default(),
         }
     }
@@ -355,6 +391,24 @@ impl PoolMetrics {
         self.counted.turns.get_or_create(&outcome).inc();
     }
 
+    /// A stage of a chain has had its input from another agent's stage, this way.
+    pub fn chain_input(&self, way: &'static str) {
+        let by = ByWay {
+            pool: self.pool.clone(),
+            way,
+        };
+        self.counted.chain_inputs.get_or_create(&by).inc();
+    }
+
+    /// A call by gRPC is over.
+    pub fn call(&self, code: u16) {
+        let pool = self.pool.clone();
+        self.counted
+            .calls
+            .get_or_create(&ByCode { pool, code })
+            .inc();
+    }
+
     /// An answer has waited for its client, or could not.
     pub fn redirect(&self, outcome: &'static str) {
         let outcome = self.by_outcome(outcome);
@@ -395,6 +449,11 @@ impl Metrics {
     /// A client's TLS handshake failed.
     pub fn tls_failure(&self, reason: &'static str) {
         self.tls_failures.get_or_create(&Reason { reason }).inc();
+    }
+
+    /// Where spans are counted that no collector has taken.
+    pub fn spans_dropped(&self) -> Counter<u64, AtomicU64> {
+        self.spans_dropped.clone()
     }
 
     /// What the apps count, which is read where it holds nobody up.

@@ -14,6 +14,7 @@ mod news;
 pub mod outlet;
 pub mod printable;
 mod rotation;
+pub mod routes;
 pub mod status;
 
 pub use admin::{serve_admin, Hosts};

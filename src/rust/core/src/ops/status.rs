@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{json, Value};
 
+use super::routes::AppRoutes;
 use crate::sources::local::WorkerRange;
 
 /// A worker's state.
@@ -188,6 +189,8 @@ pub struct PoolStatus {
     pub draining: bool,
     /// The path of its page of documentation, if its first worker told of one.
     pub docs: Option<String>,
+    /// The routes of its app, if its last worker told of them.
+    pub routes: Option<AppRoutes>,
     /// How long no worker has taken requests; none while one does.
     pub unserved: Option<Duration>,
     /// That has lasted so long that a supervisor should act.
@@ -266,6 +269,8 @@ impl PoolStatus {
             "sleeping": self.sleeping,
             "unserved": self.unserved.map(|unserved| unserved.as_secs_f64()),
             "queue": self.queue,
+            "compiled": self.routes.as_ref().map(AppRoutes::compiled),
+            "routes": self.routes.as_ref().map(AppRoutes::to_json),
             "lookup": self.lookup.as_ref().map(LookupStatus::to_json),
             "template": self.template.map(|template| json!({
                 "pid": template.pid,
@@ -284,6 +289,8 @@ pub struct ServerStatus {
     pub starting: bool,
     /// The server takes no new requests.
     pub draining: bool,
+    /// Functions can be deployed at it.
+    pub manages: bool,
 }
 
 impl ServerStatus {
@@ -297,9 +304,11 @@ impl ServerStatus {
         self.pools.iter().map(|pool| pool.queue).sum()
     }
 
-    /// Whether requests should come here: one pool that does not serve is no reason to take all others away.
+    /// Whether requests should come here: one pool that does not serve is no reason to take all others away, and where functions
+    /// can be deployed there need be none.
     pub fn is_ready(&self) -> bool {
-        !self.draining && !self.starting && self.pools.iter().any(PoolStatus::is_ready)
+        let serves = || self.manages || self.pools.iter().any(PoolStatus::is_ready);
+        !self.draining && !self.starting && serves()
     }
 
     /// Whether the server is worth keeping: while one of its pools is.

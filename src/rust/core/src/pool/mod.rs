@@ -35,6 +35,8 @@ pub struct PoolLimits {
     /// How long a worker may take for a request.
     pub timeout: Option<Duration>,
     pub max_body: u64,
+    /// Whether its workers read requests' bodies as they come: then they are handed on so where that is asked for.
+    pub streams: bool,
 }
 
 impl Default for PoolLimits {
@@ -44,6 +46,7 @@ impl Default for PoolLimits {
             queue_timeout: Some(Duration::from_secs(30)),
             timeout: None,
             max_body: 256 * 1024 * 1024,
+            streams: false,
         }
     }
 }
@@ -63,6 +66,8 @@ pub struct Pool {
     keeps_path: bool,
     /// If its workers are a service that knows nothing of us.
     destination: Option<Destination>,
+    /// If its workers have services of gRPC: those that are found by their own names, `package.Service`.
+    services: Option<Vec<String>>,
     /// Requests that have found it and whose answers have not begun: waiting ones, and those that still arrive.
     requests: AtomicUsize,
     leaving: AtomicBool,
@@ -75,12 +80,19 @@ impl Pool {
         Arc::new(Self::over(route, limits, ops, table, None))
     }
 
-    /// One whose workers see the whole path of its requests: they have the same route themselves.
-    pub fn keeping_path(route: Route, limits: PoolLimits, ops: Arc<Ops>) -> Arc<Self> {
+    /// One whose workers see the whole path of its requests: they have the same route themselves. `services` are those of gRPC
+    /// that they have, if they are such.
+    pub fn keeping_path(
+        route: Route,
+        limits: PoolLimits,
+        ops: Arc<Ops>,
+        services: Option<Vec<String>>,
+    ) -> Arc<Self> {
         let table = Table::new(limits.queue);
         Arc::new(Self {
             prefix: None,
             keeps_path: true,
+            services,
             ..Self::over(route, limits, ops, table, None)
         })
     }
@@ -94,8 +106,10 @@ impl Pool {
     ) -> Arc<Self> {
         let table = Table::new(limits.queue);
         let pool = Self::over(route, limits, ops, table, None);
+        let services = destination.as_ref().and_then(|to| to.grpc.clone());
         Arc::new(Self {
             destination,
+            services,
             ..pool
         })
     }
@@ -131,6 +145,7 @@ impl Pool {
             prefix: route.prefix_header(),
             keeps_path: false,
             destination: None,
+            services: None,
             route,
             roster: Arc::new(roster),
             sessions,
@@ -165,6 +180,16 @@ impl Pool {
     /// What its requests must say, if their workers know nothing of us.
     pub fn destination(&self) -> Option<&Destination> {
         self.destination.as_ref()
+    }
+
+    /// Whether its workers are services of gRPC.
+    pub fn is_grpc(&self) -> bool {
+        self.services.is_some()
+    }
+
+    /// The services of gRPC that are found by their own names, `package.Service`.
+    pub fn services(&self) -> &[String] {
+        self.services.as_deref().unwrap_or_default()
     }
 
     /// How it is, now, but its workers' memory.

@@ -1,7 +1,10 @@
 //! All pools of a server, and the routes to them.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use tokio::sync::watch;
 
 use super::{Matched, Pool, Routes, Visit};
 use crate::sessions::Sessions;
@@ -22,10 +25,14 @@ pub enum Membership {
 pub struct Pools {
     all: Mutex<Vec<(Arc<Pool>, Membership)>>,
     routes: RwLock<Arc<Routes<Pool>>>,
+    /// By the names of services of gRPC.
+    services: RwLock<HashMap<String, Arc<Pool>>>,
     /// The route of each that leaves and has sessions, which find it until then. Several may have the same.
     leaving: RwLock<Vec<Routes<Pool>>>,
     has_leaving: AtomicBool,
     has_sticky: AtomicBool,
+    /// Rings when pools come and go, or how one of them is has changed.
+    changes: watch::Sender<()>,
 }
 
 impl Pools {
@@ -38,6 +45,7 @@ impl Pools {
         let mut all = self.lock();
         self.has_sticky
             .fetch_or(pool.sessions.is_some(), Ordering::Relaxed);
+        pool.roster.ring(self.changes.clone());
         all.push((pool, membership));
         self.route(&all);
     }
@@ -66,6 +74,23 @@ impl Pools {
             .filter(|(_, membership)| *membership == Membership::Routed);
         let routes = Routes::new(routed.map(|(pool, _)| (pool.route(), pool.clone())));
         *self.routes.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(routes);
+        let routed = all
+            .iter()
+            .filter(|(_, membership)| *membership == Membership::Routed);
+        let mut services: HashMap<String, Arc<Pool>> = HashMap::new();
+        for (pool, _) in routed {
+            for name in pool.services() {
+                // The later one of the same function, and otherwise whoever came first.
+                match services.get(name) {
+                    Some(other) if other.name() != pool.name() => {}
+                    _ => drop(services.insert(name.clone(), pool.clone())),
+                }
+            }
+        }
+        *self
+            .services
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = services;
         let leaving = |(pool, membership): &&(Arc<Pool>, Membership)| {
             *membership == Membership::Leaving && pool.sessions.is_some()
         };
@@ -76,6 +101,17 @@ impl Pools {
         self.has_leaving
             .store(!leaving.is_empty(), Ordering::Relaxed);
         *self.leaving.write().unwrap_or_else(PoisonError::into_inner) = leaving;
+        self.changed();
+    }
+
+    /// Rings when pools come and go, or when something has changed that tells how they are.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
+    }
+
+    /// How the server is has changed.
+    pub fn changed(&self) {
+        self.changes.send_replace(());
     }
 
     /// Whether some pool's clients stay with one worker each, or did.
@@ -89,6 +125,14 @@ impl Pools {
         let Matched { pool, prefix } = routes.find(authority, path)?;
         // Before the routes can change: a pool that leaves waits for its visits.
         Some((Visit::new(pool), prefix))
+    }
+
+    /// The pool of the service of gRPC that a path like `/package.Service/Method` names. Of two functions' pools, the one that came first.
+    pub fn find_service(&self, path: &str) -> Option<Visit> {
+        let (name, _) = path.strip_prefix('/')?.split_once('/')?;
+        let services = self.services.read().unwrap_or_else(PoisonError::into_inner);
+        // As in `find()`.
+        services.get(name).cloned().map(Visit::new)
     }
 
     /// The pool of a request whose session is with a pool that leaves; `is_its` says whether one's session it is.

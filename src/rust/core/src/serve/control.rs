@@ -30,6 +30,7 @@ pub(super) async fn serve(
         let answer = match line {
             "docs" => told("docs", terms.docs.as_deref()),
             "signature" => told("signature", terms.signature.as_deref()),
+            "routes" => told("routes", terms.routes.as_deref()),
             _ => execute(handler, line).await.to_owned(),
         };
         writer.write_all(answer.as_bytes()).await?;

@@ -334,6 +334,7 @@ mod tests {
             target: Uri::from_static("/"),
             headers: HeaderMap::new(),
             body: Buffered::default(),
+            inlet: None,
         }
     }
 

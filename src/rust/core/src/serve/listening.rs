@@ -13,6 +13,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
+use tracing::Instrument;
 
 use super::control;
 use super::handler::Handler;
@@ -43,6 +44,8 @@ pub(crate) struct Terms {
     pub docs: Option<String>,
     /// What the function takes that is served, as JSON in one line, for the front to tell.
     pub signature: Option<String>,
+    /// The app's routes, as JSON in one line, for the front to tell.
+    pub routes: Option<Arc<str>>,
 }
 
 impl Listening {
@@ -78,7 +81,9 @@ impl Listening {
         loop {
             tokio::select! {
                 stream = accept(&http) => {
-                    tasks.spawn(converse(handler.clone(), terms.clone(), stream));
+                    let conversation = converse(handler.clone(), terms.clone(), stream);
+                    // What is logged meanwhile is the pool's whose workers these are.
+                    tasks.spawn(conversation.in_current_span());
                 }
                 stream = accept(&control) => {
                     let (handler, terms) = (handler.clone(), terms.clone());

@@ -12,6 +12,7 @@ mod dispatcher;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
 mod handler;
+mod inlet;
 mod listening;
 mod pipe;
 mod request;
@@ -22,6 +23,7 @@ pub use answer::{Answer, Content};
 pub use dispatcher::{Dispatcher, Finished};
 pub(crate) use dispatcher::{Outcome, Why};
 pub(crate) use handler::Handler;
+pub use inlet::{Inlet, Read};
 pub(crate) use listening::{Listening, Terms};
 pub use pipe::{pipe, PipeReader, PipeWriter, Written};
 pub use request::Request;

@@ -10,8 +10,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body, Frame};
 
-/// Bytes that may wait for the reader before the writer has to.
-const ROOM: usize = 64 * 1024;
+/// Bytes that may wait for the reader before the writer has to. Large pieces then do not make both wait for each other in turns.
+const ROOM: usize = 256 * 1024;
 
 /// What became of a chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +40,8 @@ struct State {
     end: End,
     reader_gone: bool,
     reader: Option<Waker>,
+    /// The writer waits, until there is room for half of what may wait: it is not woken for each chunk that is taken.
+    blocked: bool,
 }
 
 struct Shared {
@@ -69,6 +71,7 @@ pub fn pipe() -> (PipeWriter, PipeReader) {
             end: End::Open,
             reader_gone: false,
             reader: None,
+            blocked: false,
         }),
         moved: Condvar::new(),
     });
@@ -76,32 +79,47 @@ pub fn pipe() -> (PipeWriter, PipeReader) {
 }
 
 impl PipeWriter {
-    /// Hands over a chunk; waits at most `patience` for room. A chunk of any size fits an empty pipe.
-    pub fn write(&self, chunk: &Bytes, patience: Duration) -> Written {
-        let full = |state: &mut State| state.waiting >= ROOM && !state.reader_gone;
-        let state = self.0.lock();
-        let (mut state, timeout) = self
-            .0
-            .moved
-            .wait_timeout_while(state, patience, full)
-            .unwrap_or_else(PoisonError::into_inner);
+    /// Hands over a copy of a chunk; waits at most `patience` for room. A chunk of any size fits an empty pipe.
+    pub fn write(&self, chunk: &[u8], patience: Duration) -> Written {
+        // Nobody else writes: what room there is does not get less meanwhile.
+        let room = self.room(patience);
+        // In chunked coding an empty one would be the end.
+        if room != Written::Done || chunk.is_empty() {
+            return room;
+        }
+        let chunk = Bytes::copy_from_slice(chunk);
+        let mut state = self.0.lock();
         if state.reader_gone {
             return Written::Closed;
         }
-        if timeout.timed_out() && full(&mut state) {
-            return Written::Full;
-        }
-        // In chunked coding an empty one would be the end.
-        if !chunk.is_empty() {
-            state.waiting += chunk.len();
-            state.chunks.push_back(chunk.clone());
-        }
+        state.waiting += chunk.len();
+        state.chunks.push_back(chunk);
         let waker = state.reader.take();
         drop(state);
         if let Some(waker) = waker {
             waker.wake();
         }
         Written::Done
+    }
+
+    fn room(&self, patience: Duration) -> Written {
+        let full = |state: &mut State| {
+            state.blocked = state.waiting >= ROOM && !state.reader_gone;
+            state.blocked
+        };
+        let state = self.0.lock();
+        let (mut state, _) = self
+            .0
+            .moved
+            .wait_timeout_while(state, patience, full)
+            .unwrap_or_else(PoisonError::into_inner);
+        if state.reader_gone {
+            Written::Closed
+        } else if std::mem::take(&mut state.blocked) {
+            Written::Full
+        } else {
+            Written::Done
+        }
     }
 
     /// Whether somebody still reads.
@@ -144,8 +162,11 @@ impl Body for PipeReader {
         let mut state = self.0.lock();
         if let Some(chunk) = state.chunks.pop_front() {
             state.waiting -= chunk.len();
+            let wanted = state.waiting <= ROOM / 2 && std::mem::take(&mut state.blocked);
             drop(state);
-            self.0.moved.notify_all();
+            if wanted {
+                self.0.moved.notify_one();
+            }
             return Poll::Ready(Some(Ok(Frame::data(chunk))));
         }
         match state.end {
@@ -171,7 +192,7 @@ impl Drop for PipeReader {
         state.reader_gone = true;
         state.chunks.clear();
         drop(state);
-        self.0.moved.notify_all();
+        self.0.moved.notify_one();
     }
 }
 
@@ -186,7 +207,7 @@ mod tests {
     async fn what_is_written_is_read_in_order() {
         let (writer, reader) = pipe();
         for text in ["a", "", "bc"] {
-            assert_eq!(writer.write(&text.into(), SHORT), Written::Done);
+            assert_eq!(writer.write(text.as_bytes(), SHORT), Written::Done);
         }
         writer.finish();
         let read = reader.collect().await.expect("complete").to_bytes();
@@ -196,7 +217,7 @@ mod tests {
     #[tokio::test]
     async fn a_writer_waits_for_a_slow_reader() {
         let (writer, mut reader) = pipe();
-        let chunk = Bytes::from(vec![0; ROOM]);
+        let chunk = vec![0; ROOM];
         assert_eq!(writer.write(&chunk, SHORT), Written::Done);
         assert_eq!(writer.write(&chunk, SHORT), Written::Full);
         assert!(reader.frame().await.is_some());
@@ -206,7 +227,7 @@ mod tests {
     #[test]
     fn a_reader_that_leaves_wakes_a_waiting_writer() {
         let (writer, reader) = pipe();
-        let chunk = Bytes::from(vec![0; ROOM]);
+        let chunk = vec![0; ROOM];
         assert_eq!(writer.write(&chunk, SHORT), Written::Done);
         let waiting = std::thread::spawn(move || writer.write(&chunk, Duration::from_secs(3600)));
         drop(reader);
@@ -216,7 +237,7 @@ mod tests {
     #[tokio::test]
     async fn a_writer_that_fails_breaks_the_response_off() {
         let (writer, reader) = pipe();
-        assert_eq!(writer.write(&"half".into(), SHORT), Written::Done);
+        assert_eq!(writer.write(b"half", SHORT), Written::Done);
         drop(writer);
         assert!(reader.collect().await.is_err());
     }

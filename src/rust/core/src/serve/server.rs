@@ -28,6 +28,8 @@ pub struct Settings {
     pub docs: Option<String>,
     /// What the function takes that is served, as JSON in one line, for the front to tell.
     pub signature: Option<String>,
+    /// The app's routes, as JSON in one line, for the front to tell.
+    pub routes: Option<Arc<str>>,
 }
 
 /// A running server. Dropping it ends the thread and removes the sockets.
@@ -52,6 +54,7 @@ impl Server {
             body_memory: settings.body_memory,
             docs: settings.docs,
             signature: settings.signature,
+            routes: settings.routes,
         };
         let thread = signals::start_thread("faucet-serve", signals::STACK, move || {
             let dispatcher = Closing(served);

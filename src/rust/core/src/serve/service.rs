@@ -15,11 +15,12 @@ use hyper::{HeaderMap, Request as HttpRequest, Response, StatusCode};
 use super::answer::{Answer, Coming};
 use super::compress;
 use super::handler::Handler;
+use super::inlet::Inlet;
 use super::pipe::PipeReader;
 use super::request::Request;
 use crate::body::{Buffered, Store};
 use crate::environment::SystemError;
-use crate::worker::native::{BODY_FILE, REQUEST_NUMBER};
+use crate::worker::native::{BODY_FILE, FLOW, REQUEST_NUMBER};
 
 /// What clients are told of a failure whose reason is none of their business: in httpuv's words.
 const EXCEPTION: &str = "An exception occurred.";
@@ -78,8 +79,12 @@ pub(super) async fn serve<H: Handler>(
     let number = take_number(&mut parts.headers);
     let id = parts.headers.get(REQUEST_ID).cloned();
     let rest = parts.headers.remove(BODY_FILE);
+    let flows = parts.headers.remove(FLOW).is_some();
     // Its sender has seen to limits and times.
     let read = async {
+        if flows {
+            return Ok((Buffered::default(), Some(Inlet::new(body))));
+        }
         // What comes before a file has been in the sender's memory, and is in ours: a body has one file.
         let memory = if rest.is_some() {
             u64::MAX
@@ -93,10 +98,10 @@ pub(super) async fn serve<H: Handler>(
             let (file, length) = store.run(move || open_rest(rest.as_bytes())).await?;
             body.append_file(file, length, &store);
         }
-        Ok::<_, io::Error>(body)
+        Ok::<_, io::Error>((body, None))
     };
-    let body = match read.await {
-        Ok(body) => body,
+    let (body, inlet) = match read.await {
+        Ok(read) => read,
         Err(error) => return Ok(unreadable(&error, id.as_ref())),
     };
     let method = parts.method.clone();
@@ -106,6 +111,7 @@ pub(super) async fn serve<H: Handler>(
         target: parts.uri,
         headers: parts.headers,
         body,
+        inlet,
     };
     let answer = handler.handle(number, request).await;
     Ok(answer

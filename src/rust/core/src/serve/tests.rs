@@ -17,6 +17,8 @@ const LONG: Duration = Duration::from_secs(60);
 const SIGNATURE: &str =
     r#"{"parameters":[{"name":"e","type":"character","required":true}],"open":true}"#;
 
+const ROUTES: &str = r#"[{"method":"GET","path":"/a","compiled":true,"why":null}]"#;
+
 struct House {
     server: Server,
     folder: tempfile::TempDir,
@@ -24,12 +26,17 @@ struct House {
 
 impl House {
     fn new() -> Self {
+        Self::with(ROUTES)
+    }
+
+    fn with(routes: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let settings = Settings {
             socket: folder.path().join("1"),
             body_memory: 1024,
             docs: Some("/__docs__/".into()),
             signature: Some(SIGNATURE.into()),
+            routes: Some(routes.into()),
         };
         let server = Server::start(settings, Arc::new(Dispatcher::new(|| {}))).expect("it starts");
         Self { server, folder }
@@ -124,7 +131,7 @@ fn a_stream_arrives_bit_by_bit() {
     };
     until("faucet-stream: 1");
     for text in ["one", "two"] {
-        assert_eq!(writer.write(&text.into(), LONG), Written::Done);
+        assert_eq!(writer.write(text.as_bytes(), LONG), Written::Done);
         until(text);
     }
     writer.finish();
@@ -148,6 +155,20 @@ async fn the_front_is_told_what_a_function_takes() {
     assert_eq!(signature.to_json().to_string().len(), SIGNATURE.len());
     assert_eq!(signature.parameters[0].name, "e");
     assert!(signature.open);
+}
+
+#[tokio::test]
+async fn the_front_is_told_which_routes_are_compiled() {
+    let house = House::new();
+    let routes = crate::worker::native::routes(&house.socket()).await;
+    assert_eq!(routes.flatten().expect("what was said").summary(), "1 of 1");
+    // What is beyond all bounds is not even read to its end.
+    let many = vec![ROUTES.trim_matches(['[', ']']); 20_000].join(",");
+    for bad in [format!("[{many}]").as_str(), "nonsense"] {
+        let house = House::with(bad);
+        let routes = crate::worker::native::routes(&house.socket()).await;
+        assert_eq!(routes.flatten(), None);
+    }
 }
 
 #[test]

@@ -4,9 +4,10 @@ use std::sync::atomic::Ordering;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::execute::keep_first;
 use super::request::{not_running, PreparedPool};
 use super::running::Progress;
-use super::task::{keep_first, named, ServerTask};
+use super::task::{named, ServerTask};
 use super::{check_max_workers, PoolSettings};
 use crate::lock::Refused;
 use crate::ops;

@@ -25,6 +25,9 @@ impl ServerTask {
         if let Some(management) = self.front.management.get() {
             management.close();
         }
+        if let Some(rpc) = self.front.rpc.get() {
+            rpc.close();
+        }
     }
 
     /// Waits until nothing is in flight; whether that was reached in time.
@@ -52,8 +55,13 @@ impl ServerTask {
                 pool.table.idle().await;
             }
         };
+        let unawaited = async {
+            if let Some(management) = self.front.management.get() {
+                management.idle().await;
+            }
+        };
         let idle = async {
-            tokio::join!(tables, parting);
+            tokio::join!(tables, parting, unawaited);
             // A slot is gone only when its hub knows that.
             let known = async {
                 while connections.any_parting() {

@@ -21,7 +21,7 @@ use crate::body::{self, Store};
 use crate::descriptors::Descriptors;
 use crate::endpoint::Endpoint;
 use crate::environment::{Environment, SystemError};
-use crate::front::{Connections, Front, Fronts, Lifecycle};
+use crate::front::{Connections, Direct, Front, Fronts, Lifecycle, RpcSeat};
 use crate::gates::Gates;
 use crate::offers::{HubStatus, HubsStatus, PreparedOffers};
 use crate::ops::access::AccessLog;
@@ -34,9 +34,13 @@ use crate::signals;
 use crate::sources::local::Resources;
 use crate::sources::{Counts, Failure};
 use crate::tls::ServerTls;
+use crate::traces::Exporter;
 
 /// How long the last lines of the access log may take to be written.
 const LAST_LINES: Duration = Duration::from_millis(500);
+
+/// How long a collector may take for the last spans.
+const LAST_SPANS: Duration = Duration::from_millis(500);
 
 /// A server on a thread of its own. Dropping it kills its workers.
 pub struct Server {
@@ -157,6 +161,11 @@ impl Server {
             }
         };
         let metrics = Metrics::default();
+        let traces = settings.otlp.map(|otlp| {
+            let dropped = metrics.spans_dropped();
+            Exporter::new(otlp, &environment, dropped)
+        });
+        let (traces, exporter) = traces.transpose()?.unzip();
         let ops = Arc::new(Ops {
             pool: Arc::default(),
             metrics: metrics.of_pool(&Arc::default()),
@@ -173,6 +182,8 @@ impl Server {
             .map(|pool| pool.source.workers().max)
             .fold(0, u32::saturating_add)
             .min(settings.max_workers.unwrap_or(u32::MAX));
+        let ca = settings.agent.as_ref().and_then(|agent| agent.ca.clone());
+        let known = environment.clone();
         let mut server = Self {
             shared: shared.clone(),
             pools: pools.clone(),
@@ -261,6 +272,9 @@ impl Server {
                 tls,
                 lifecycle: Lifecycle::default(),
                 management: OnceLock::new(),
+                rpc: RpcSeat::default(),
+                direct: Direct::new(ca, known),
+                traces: traces.clone(),
             });
             if is_passed.0 {
                 for endpoint in endpoints {
@@ -288,7 +302,16 @@ impl Server {
                 fetches,
             };
             let keepers = Keepers { agent, proxy };
-            runtime.block_on(task.run(prepared, events, asked, sockets, offers, keepers));
+            runtime.block_on(async {
+                let exporter = exporter.map(|exporter| tokio::spawn(exporter.run()));
+                task.run(prepared, events, asked, sockets, offers, keepers)
+                    .await;
+                if let Some((traces, exporter)) = traces.zip(exporter) {
+                    traces.close();
+                    // A collector that hangs must not, either.
+                    let _ = tokio::time::timeout(LAST_SPANS, exporter).await;
+                }
+            });
             // A connection that hangs must not keep the server from ending.
             runtime.shutdown_timeout(Duration::from_millis(100));
             finished.access.finish(LAST_LINES);

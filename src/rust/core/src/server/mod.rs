@@ -4,6 +4,7 @@ mod activation;
 mod agent;
 mod changes;
 mod drain;
+mod execute;
 mod handle;
 mod hub;
 mod kept;
@@ -39,6 +40,7 @@ use crate::sessions::SessionLimits;
 use crate::sources::hub::HubSettings;
 use crate::sources::{Failure, Source};
 use crate::tls::TlsSettings;
+use crate::traces::TraceSettings;
 
 /// Everything that a server is told at its start.
 #[derive(Clone, Debug)]
@@ -64,6 +66,8 @@ pub struct Settings {
     pub log_file: Option<LogFile>,
     /// Whether it holds health checks.
     pub log_health: bool,
+    /// The collector that is told of requests, as spans.
+    pub otlp: Option<TraceSettings>,
     /// Workers of all pools together, on this machine; `None` is what memory allows.
     pub max_workers: Option<u32>,
     /// The file that R has read all this from, if it is to read it again when it changes.
@@ -95,6 +99,7 @@ impl Default for Settings {
             access_log: None,
             log_file: None,
             log_health: false,
+            otlp: None,
             max_workers: None,
             config: None,
             tls: None,
@@ -126,7 +131,10 @@ impl PoolSettings {
         let ops = ops.of_pool(self.route.name(), metrics);
         let (route, limits) = (self.route.clone(), self.limits.clone());
         match &self.sessions {
-            None if self.source.keeps_path() => Ok(Pool::keeping_path(route, limits, ops)),
+            None if self.source.keeps_path() => {
+                let services = self.source.services().map(<[String]>::to_vec);
+                Ok(Pool::keeping_path(route, limits, ops, services))
+            }
             None => {
                 let destination = self.source.destination().cloned();
                 Ok(Pool::toward(route, limits, ops, destination))

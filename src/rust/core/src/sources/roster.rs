@@ -5,8 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use tokio::sync::watch;
+
 use crate::functions::Signature;
 use crate::lock::{MemberView, Table};
+use crate::ops::routes::AppRoutes;
 use crate::ops::status::{LookupStatus, PoolStatus, State, TemplateStatus, WorkerStatus};
 use crate::sources::local::{resident_memory, WorkerRange};
 use crate::worker::Worker;
@@ -48,6 +51,7 @@ pub struct Roster {
     lookup: Mutex<Option<LookupStatus>>,
     docs: OnceLock<String>,
     signature: Mutex<Option<Arc<Signature>>>,
+    routes: Mutex<Option<AppRoutes>>,
     draining: AtomicBool,
     /// How many workers there may be, and whether there are none because none are needed.
     size: Mutex<(Option<WorkerRange>, bool)>,
@@ -55,6 +59,8 @@ pub struct Roster {
     unserved: Mutex<Option<Instant>>,
     /// How long that may last before the pool counts as lost.
     give_up_after: OnceLock<Duration>,
+    /// Rings when something here has changed, for those who watch the server.
+    changes: OnceLock<watch::Sender<()>>,
 }
 
 impl Roster {
@@ -76,10 +82,23 @@ impl Roster {
             lookup: Mutex::default(),
             docs: OnceLock::new(),
             signature: Mutex::default(),
+            routes: Mutex::default(),
             draining: AtomicBool::new(false),
             size: Mutex::default(),
             unserved: Mutex::new(Some(Instant::now())),
             give_up_after: OnceLock::new(),
+            changes: OnceLock::new(),
+        }
+    }
+
+    /// Has this ring whenever something here changes. To be said once.
+    pub fn ring(&self, changes: watch::Sender<()>) {
+        let _ = self.changes.set(changes);
+    }
+
+    fn changed(&self) {
+        if let Some(changes) = self.changes.get() {
+            changes.send_replace(());
         }
     }
 
@@ -104,6 +123,7 @@ impl Roster {
         self.look(&now);
         drop(now);
         *self.template() = template;
+        self.changed();
     }
 
     /// Replaces what is known of one worker, or adds it.
@@ -115,6 +135,8 @@ impl Roster {
             Err(at) => entries.insert(at, entry),
         }
         self.look(&entries);
+        drop(entries);
+        self.changed();
     }
 
     /// Forgets one worker.
@@ -124,6 +146,8 @@ impl Roster {
             entries.remove(at);
         }
         self.look(&entries);
+        drop(entries);
+        self.changed();
     }
 
     /// Sees whether anything serves.
@@ -165,6 +189,7 @@ impl Roster {
     /// How many workers the source may have, and whether there are none because none are needed.
     pub fn set_size(&self, workers: WorkerRange, sleeping: bool) {
         *self.size() = (Some(workers), sleeping);
+        self.changed();
     }
 
     fn size(&self) -> MutexGuard<'_, (Option<WorkerRange>, bool)> {
@@ -183,6 +208,13 @@ impl Roster {
             Some(workers) if workers.is_elastic() => now.max(workers.max),
             _ => now,
         }
+    }
+
+    /// Whether any worker is such.
+    pub fn any(&self, is_such: impl Fn(&Worker) -> bool) -> bool {
+        let entries = self.lock();
+        let workers = entries.iter().filter_map(|entry| entry.worker.as_deref());
+        workers.into_iter().any(is_such)
     }
 
     /// How many workers there are, for those who ask often.
@@ -204,6 +236,7 @@ impl Roster {
     /// The pool takes no new requests from now on.
     pub fn set_draining(&self) {
         self.draining.store(true, Ordering::Relaxed);
+        self.changed();
     }
 
     /// Where the app has its documentation.
@@ -226,6 +259,15 @@ impl Roster {
         self.signature
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The routes of the app that is served here, if they are known: the last worker's word counts, as its code is the newest.
+    pub fn set_routes(&self, routes: Option<AppRoutes>) {
+        *self.known_routes() = routes;
+    }
+
+    fn known_routes(&self) -> MutexGuard<'_, Option<AppRoutes>> {
+        self.routes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn is_draining(&self) -> bool {
@@ -293,6 +335,7 @@ impl Roster {
             sticky: self.sticky,
             draining: self.is_draining(),
             docs: self.docs.get().cloned(),
+            routes: self.known_routes().clone(),
         }
     }
 }

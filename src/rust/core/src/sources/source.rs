@@ -139,6 +139,14 @@ impl Source {
         }
     }
 
+    /// The services of gRPC that its workers have, if they are such.
+    pub fn services(&self) -> Option<&[String]> {
+        match self {
+            Self::Agents(settings) => settings.services.as_deref(),
+            other => other.destination()?.grpc.as_deref(),
+        }
+    }
+
     /// The directory whose changes lead to a reload, if any do.
     pub fn watched(&self) -> Option<&Path> {
         match self {

@@ -35,6 +35,8 @@ const BUNDLES: [&str; 6] = [
 #[derive(Debug)]
 pub struct ClientTls {
     config: Arc<ClientConfig>,
+    /// The same for connections that speak HTTP/2.
+    http2: Arc<ClientConfig>,
 }
 
 impl ClientTls {
@@ -82,8 +84,11 @@ impl ClientTls {
             .map_err(|error| Failure::new("system", format!("There is no TLS: {error}.")))?;
         let mut config = builder.with_root_certificates(roots).with_no_client_auth();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let mut http2 = config.clone();
+        http2.alpn_protocols = vec![b"h2".to_vec()];
         Ok(Self {
             config: Arc::new(config),
+            http2: Arc::new(http2),
         })
     }
 
@@ -93,14 +98,22 @@ impl ClientTls {
     /// # Errors
     /// It is somebody else, or nobody that is believed (`InvalidData`), or the connection fails.
     pub async fn connect(&self, host_name: &str, socket: TcpStream) -> io::Result<ClientStream> {
-        let name = host_name.trim_matches(['[', ']']).to_owned();
-        let name = ServerName::try_from(name)
-            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-        let session = ClientConnection::new(self.config.clone(), name).map_err(io::Error::other)?;
-        let stream = TlsStream::new(socket, session.into());
-        stream.handshake().await?;
-        Ok(ClientStream::Tls(Box::new(stream)))
+        shake_hands(&self.config, host_name, socket).await
     }
+}
+
+async fn shake_hands(
+    config: &Arc<ClientConfig>,
+    host_name: &str,
+    socket: TcpStream,
+) -> io::Result<ClientStream> {
+    let name = host_name.trim_matches(['[', ']']).to_owned();
+    let name = ServerName::try_from(name)
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+    let session = ClientConnection::new(config.clone(), name).map_err(io::Error::other)?;
+    let stream = TlsStream::new(socket, session.into());
+    stream.handshake().await?;
+    Ok(ClientStream::Tls(Box::new(stream)))
 }
 
 /// Two are the same if they were loaded at once: what a file held then is not compared.
@@ -126,12 +139,29 @@ impl Peer {
         }
     }
 
+    /// The name that its certificate must have.
+    pub fn host_name(&self) -> &str {
+        &self.host_name
+    }
+
     /// Shakes hands; see [`ClientTls::connect`].
     ///
     /// # Errors
     /// As there.
     pub async fn connect(&self, socket: TcpStream) -> io::Result<ClientStream> {
         self.tls.connect(&self.host_name, socket).await
+    }
+
+    /// The same, for HTTP/2.
+    ///
+    /// # Errors
+    /// As there; and the other side may not speak it.
+    pub async fn connect_http2(&self, socket: TcpStream) -> io::Result<ClientStream> {
+        let stream = shake_hands(&self.tls.http2, &self.host_name, socket).await?;
+        match stream.has_agreed_on_http2() {
+            true => Ok(stream),
+            false => Err(io::ErrorKind::Unsupported.into()),
+        }
     }
 }
 

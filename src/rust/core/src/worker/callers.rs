@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::io;
+use std::sync::atomic::{self, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 
@@ -18,13 +19,22 @@ use crate::descriptors::Descriptor;
 /// So many wait at most; for one more, the oldest is closed. A machine keeps far fewer.
 const MOST: usize = 64;
 
-type Waiting = VecDeque<(ClientStream, Descriptor)>;
+/// Counts them, so that none is taken for one before it whose machine had the same name.
+static NUMBERS: AtomicU64 = AtomicU64::new(0);
+
+#[derive(Default)]
+struct Waiting {
+    connections: VecDeque<(ClientStream, Descriptor)>,
+    /// No more come.
+    over: bool,
+}
 
 /// The connections of one machine that nothing was sent on yet.
 #[derive(Clone)]
 pub struct Callers(Arc<Inner>);
 
 struct Inner {
+    number: u64,
     name: Arc<str>,
     waiting: Mutex<Waiting>,
     came: Notify,
@@ -34,6 +44,7 @@ impl Callers {
     /// None yet, of a machine by this name.
     pub fn new(name: impl Into<Arc<str>>) -> Self {
         Self(Arc::new(Inner {
+            number: NUMBERS.fetch_add(1, atomic::Ordering::Relaxed),
             name: name.into(),
             waiting: Mutex::default(),
             came: Notify::new(),
@@ -50,33 +61,58 @@ impl Callers {
         )
     }
 
-    /// One more waits. The descriptor is its own.
+    /// One more waits, unless this is [over](Self::end). The descriptor is its own.
     pub fn push(&self, stream: ClientStream, descriptor: Descriptor) {
-        let oldest = self.with(|waiting| {
-            waiting.push_back((stream, descriptor));
-            (waiting.len() > MOST).then(|| waiting.pop_front())
+        let unused = self.with(|waiting| {
+            if waiting.over {
+                return Some((stream, descriptor));
+            }
+            waiting.connections.push_back((stream, descriptor));
+            match waiting.connections.len() > MOST {
+                true => waiting.connections.pop_front(),
+                false => None,
+            }
         });
-        drop(oldest);
+        drop(unused);
         self.0.came.notify_one();
     }
 
     /// How many wait.
     pub fn count(&self) -> usize {
-        self.with(|waiting| waiting.len())
+        self.with(|waiting| waiting.connections.len())
+    }
+
+    /// Closes those that wait, and takes no more: the machine is done with. What was taken goes on.
+    pub fn end(&self) {
+        let unused = self.with(|waiting| {
+            waiting.over = true;
+            std::mem::take(&mut waiting.connections)
+        });
+        drop(unused);
+        self.0.came.notify_waiters();
     }
 
     /// The one that came last, or the next that comes: there is no limit to that here. What was closed meanwhile is passed over.
-    pub(crate) async fn take(&self) -> ClientStream {
+    ///
+    /// # Errors
+    /// None comes any more.
+    pub(crate) async fn take(&self) -> io::Result<ClientStream> {
         loop {
             let came = self.0.came.notified();
-            while let Some((stream, _)) = self.with(VecDeque::pop_back) {
+            tokio::pin!(came);
+            // Before the look, so that an end between look and wait is not missed.
+            came.as_mut().enable();
+            while let Some((stream, _)) = self.with(|waiting| waiting.connections.pop_back()) {
                 if !is_over(&stream).await {
                     if self.count() > 0 {
                         // Others may wait who were not told of each.
                         self.0.came.notify_one();
                     }
-                    return stream;
+                    return Ok(stream);
                 }
+            }
+            if self.with(|waiting| waiting.over) {
+                return Err(io::ErrorKind::NotConnected.into());
             }
             came.await;
         }
@@ -105,10 +141,9 @@ impl fmt::Display for Callers {
     }
 }
 
-/// Two are the same if their machines have the same name: there is one for each.
 impl PartialEq for Callers {
     fn eq(&self, other: &Self) -> bool {
-        self.0.name == other.0.name
+        self.0.number == other.0.number
     }
 }
 
@@ -122,12 +157,12 @@ impl PartialOrd for Callers {
 
 impl Ord for Callers {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.0.name.cmp(&other.0.name)
+        self.0.number.cmp(&other.0.number)
     }
 }
 
 impl Hash for Callers {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.name.hash(state);
+        self.0.number.hash(state);
     }
 }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, Parts, SendRequest};
-use hyper::header::UPGRADE;
+use hyper::header::{HeaderValue, UPGRADE};
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 
@@ -19,7 +19,7 @@ use super::dialled::InUse;
 use super::silence::Silence;
 use super::stream::{Handle, Stream, Wire};
 use super::Address;
-use crate::body::BufferedBody;
+use crate::body::{BufferedBody, Flow};
 use crate::client_stream::ClientStream;
 use crate::clock::coarse_millis;
 use crate::descriptors::{Descriptor, Descriptors};
@@ -33,6 +33,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 pub enum Outgoing {
     Empty,
     Buffered(Box<BufferedBody>),
+    /// What comes meanwhile.
+    Flowing(Flow),
 }
 
 impl Body for Outgoing {
@@ -46,6 +48,7 @@ impl Body for Outgoing {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
             Self::Buffered(body) => Pin::new(body.as_mut()).poll_frame(cx),
+            Self::Flowing(body) => Pin::new(body).poll_frame(cx),
         }
     }
 
@@ -53,6 +56,7 @@ impl Body for Outgoing {
         match self {
             Self::Empty => true,
             Self::Buffered(body) => body.is_end_stream(),
+            Self::Flowing(_) => false,
         }
     }
 
@@ -60,6 +64,7 @@ impl Body for Outgoing {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Buffered(body) => body.size_hint(),
+            Self::Flowing(_) => SizeHint::default(),
         }
     }
 }
@@ -124,6 +129,8 @@ pub struct Connection {
     used: bool,
     /// Whether a worker on the other side waits for its next request.
     turn: bool,
+    /// What that turn is called, if it is.
+    turn_name: Option<HeaderValue>,
     /// Since when it is not in use, on the coarse clock; 0 if nobody wants to know.
     resting: u64,
     /// If a worker has dialled it.
@@ -171,6 +178,7 @@ impl Connection {
             silence: Silence::default(),
             used: false,
             turn: false,
+            turn_name: None,
             resting: 0,
             slot: None,
         })
@@ -184,6 +192,11 @@ impl Connection {
     /// Has the system notice when the machine on the other side has vanished without a word.
     pub(super) fn watch_other_side(&self) {
         self.handle.watch_other_side();
+    }
+
+    /// Whether the other side learns of a close at once, and not behind what is still unsent.
+    pub fn reset_on_close(&self, reset: bool) {
+        self.handle.reset_on_close(reset);
     }
 
     /// Counts what it has open, for as long as it has.
@@ -210,8 +223,14 @@ impl Connection {
     }
 
     /// A worker on the other side waits for its next request.
-    pub(super) fn give_turn(&mut self) {
+    pub(super) fn give_turn(&mut self, name: Option<HeaderValue>) {
         self.turn = true;
+        self.turn_name = name;
+    }
+
+    /// What the turn is called that it has.
+    pub fn turn_name(&self) -> Option<&HeaderValue> {
+        self.turn_name.as_ref()
     }
 
     /// Whether one does, or did when the request was sent that is answered now.
@@ -356,6 +375,16 @@ impl Connection {
         polled
     }
 
+    /// The next of a body that this connection carries.
+    pub fn poll_frame(
+        &mut self,
+        body: &mut Incoming,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+        let frame = std::future::poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx));
+        self.poll_work(pin!(frame), cx)
+    }
+
     /// Resolves when it ends while nothing is asked of it.
     pub(super) fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.driver.poll(cx);
@@ -378,6 +407,7 @@ impl Connection {
         }
         self.used = true;
         self.turn = false;
+        self.turn_name = None;
         !matches!(self.driver, Driver::Over(_)) && self.sender.is_ready()
     }
 }

@@ -9,6 +9,7 @@ mod interim;
 mod methods;
 pub mod native;
 pub mod remote;
+mod service;
 mod silence;
 mod stream;
 mod tunnels;
@@ -30,6 +31,7 @@ pub use dialled::Dialled;
 pub use methods::is_known_to_http_workers;
 pub use native::Native;
 pub use remote::Remote;
+pub use service::{CallBody, CallSender, Service};
 pub(crate) use stream::{watch_slot, widen};
 pub use tunnels::{TunnelGuard, Tunnels};
 
@@ -120,6 +122,8 @@ pub struct Worker {
     concurrent: bool,
     /// WebSocket and other upgraded connections through this worker.
     pub tunnels: Tunnels,
+    /// If it is a service of gRPC, or an agent that has one.
+    pub service: Service,
     /// Kept alive, at most one for each slot.
     connections: Mutex<Vec<Connection>>,
     lines: Mutex<Lines>,
@@ -151,6 +155,7 @@ impl Worker {
             dialled: None,
             concurrent: false,
             tunnels: Tunnels::default(),
+            service: Service::default(),
             connections: Mutex::default(),
             lines: Mutex::default(),
             begun: AtomicU64::new(0),

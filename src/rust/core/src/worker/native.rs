@@ -10,10 +10,12 @@
 //! tell <number>                  -> told | over
 //! docs                           -> docs <path> | none
 //! signature                      -> signature <json> | none
+//! routes                         -> routes <json> | none
 //! ```
 //!
 //! `left` waits for the answer until the worker is past what it shields; `deadline` does not; `tell` only lets
-//! the worker know that the client has gone. `docs` asks where the app has its page of documentation, `signature` what a function takes.
+//! the worker know that the client has gone. `docs` asks where the app has its page of documentation, `signature` what a function takes,
+//! `routes` which routes the app has, and which of them are compiled.
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -28,6 +30,7 @@ use tokio::net::UnixStream;
 use tokio::sync::Notify;
 
 use crate::functions::Signature;
+use crate::ops::routes::AppRoutes;
 
 /// On a request: its number on this worker, decimal, rising. Taken off by the worker.
 pub const REQUEST_NUMBER: HeaderName = HeaderName::from_static("faucet-request");
@@ -36,11 +39,18 @@ pub const REQUEST_NUMBER: HeaderName = HeaderName::from_static("faucet-request")
 /// number of bytes, a space, and the path. What comes over the socket is the beginning.
 pub const BODY_FILE: HeaderName = HeaderName::from_static("faucet-body-file");
 
+/// On a request: its body comes bit by bit, and is to be read as it comes. Fronts say it to each other, too.
+pub const FLOW: HeaderName = HeaderName::from_static("faucet-flow");
+
 /// On a response: it is written bit by bit for a client that listens, and waits for a slow one.
 pub const STREAM: HeaderName = HeaderName::from_static("faucet-stream");
 
 /// On a response without a body: its body is the file with this absolute path.
 pub const FILE: HeaderName = HeaderName::from_static("faucet-file");
+
+/// On a response: what was refused in the worker, for who keeps functions: see
+/// [`refusals`](crate::functions::management::refusals).
+pub const REFUSED: HeaderName = HeaderName::from_static("faucet-refused");
 
 /// The control socket beside a worker's socket.
 pub fn control_path(socket: &Path) -> PathBuf {
@@ -98,11 +108,14 @@ const LONGEST: u64 = 64;
 /// The longest signature, in bytes: a function has many arguments at times, but no book.
 const LONGEST_SIGNATURE: u64 = 256 * 1024;
 
+/// The longest list of routes, in bytes. A worker leaves out what does not fit.
+const LONGEST_ROUTES: u64 = 1024 * 1024;
+
 /// How long a worker may take to tell of itself: a thread of faucet's own answers.
 const ABOUT: Duration = Duration::from_secs(2);
 
-/// What the worker at `socket` answers to a question about itself, if it has an answer and says so in time.
-async fn about(socket: &Path, question: &str, longest: u64) -> Option<String> {
+/// What the worker at `socket` answers to a question about itself, if it says so in time.
+async fn ask(socket: &Path, question: &str, longest: u64) -> Option<String> {
     let ask = async {
         let mut stream = UnixStream::connect(control_path(socket)).await?;
         stream.write_all(format!("{question}\n").as_bytes()).await?;
@@ -112,8 +125,14 @@ async fn about(socket: &Path, question: &str, longest: u64) -> Option<String> {
         Ok::<_, io::Error>(answer)
     };
     let answer = tokio::time::timeout(ABOUT, ask).await.ok()?.ok()?;
-    let answer = answer.strip_prefix(question)?.strip_prefix(' ')?;
     Some(answer.strip_suffix('\n')?.to_owned())
+}
+
+/// The same, if it has an answer.
+async fn about(socket: &Path, question: &str, longest: u64) -> Option<String> {
+    let answer = ask(socket, question, longest).await?;
+    let answer = answer.strip_prefix(question)?.strip_prefix(' ')?;
+    Some(answer.to_owned())
 }
 
 /// What the function takes that the worker at `socket` serves; `None` for other apps.
@@ -128,6 +147,16 @@ pub async fn docs(socket: &Path) -> Option<String> {
     // The app has a say in it, and it is shown to people.
     let is_path = path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic());
     is_path.then_some(path)
+}
+
+/// The routes of the app that the worker at `socket` serves, none if it is no router; `None` if it does not say, or too much.
+pub async fn routes(socket: &Path) -> Option<Option<AppRoutes>> {
+    let answer = ask(socket, "routes", LONGEST_ROUTES).await?;
+    Some(
+        answer
+            .strip_prefix("routes ")
+            .and_then(AppRoutes::from_json),
+    )
 }
 
 /// An answer on the control socket.

@@ -29,8 +29,25 @@ pub const POOL: HeaderName = HeaderName::from_static("faucet-pool");
 /// there, or have it by now, and whoever comes next should ask for a turn.
 pub const BUSY: HeaderName = HeaderName::from_static("faucet-busy");
 
+/// In the answer to a [`TURN`]: its name. In a call by gRPC, which has a connection of its own: the turn that it is for.
+pub const TURN_NAME: HeaderName = HeaderName::from_static("faucet-turn");
+
 /// In a response: how many requests are served at a time there.
 pub const WORKERS: HeaderName = HeaderName::from_static("faucet-workers");
+
+/// In a request whose answer is the input of a chain's next stage: [`KEEP_IT`] if what is streamed is to be kept there, for somebody
+/// else to take, or [`PASS_IT_ON`].
+pub const KEEP: HeaderName = HeaderName::from_static("faucet-keep");
+pub const KEEP_IT: HeaderValue = HeaderValue::from_static("1");
+pub const PASS_IT_ON: HeaderValue = HeaderValue::from_static("0");
+
+/// In a response: the body has no bytes, and ends or breaks off as those do that are kept; they are had once, by this token. In the
+/// response to whoever takes them it is said again.
+pub const KEPT: HeaderName = HeaderName::from_static("faucet-kept");
+
+/// In a request: the body has no bytes, and those that are meant are kept at this URL, or here if it is but a path. In a response
+/// that says [`NO_SOURCE`]: why they cannot be had.
+pub const SOURCE: HeaderName = HeaderName::from_static("faucet-source");
 
 /// In a response: why a faucet answered in place of a worker.
 pub const ERROR: HeaderName = HeaderName::from_static("faucet-error");
@@ -40,6 +57,9 @@ pub const FUNCTION_ERROR: &str = "function_error";
 
 /// The same for options that a function does not take.
 pub const BAD_OPTION: &str = "bad_option";
+
+/// The value of [`ERROR`] when a request's bytes could not be had from where they are. Nothing was worked on.
+pub const NO_SOURCE: &str = "no_source";
 
 /// Why a function has refused a call, or failed: of all causes those that workers may name.
 const OF_FUNCTIONS: [&str; 5] = [
@@ -99,9 +119,12 @@ impl Remote {
         self
     }
 
-    /// The pool there that requests are for, if it may have several.
-    pub fn pool(&self) -> Option<&HeaderValue> {
-        self.pool.as_ref()
+    /// Adds to a request what a faucet there wants to know.
+    pub fn tell(&self, headers: &mut HeaderMap) {
+        headers.insert(WAIT, NO_WAIT);
+        if let Some(pool) = &self.pool {
+            headers.insert(POOL, pool.clone());
+        }
     }
 
     /// The same, reached with TLS if there is a peer.
@@ -192,6 +215,11 @@ pub fn is_refusal(status: StatusCode, headers: &HeaderMap) -> bool {
             || headers.contains_key(ERROR) && error_of_function(headers).is_none())
 }
 
+/// Whether the request was not worked on, as its bytes could not be had from where they are.
+pub fn is_without_source(headers: &HeaderMap) -> bool {
+    says(headers, ERROR, NO_SOURCE) && headers.contains_key(WORKERS)
+}
+
 /// What a function, in place of a faucet, says that is wrong.
 pub fn error_of_function(headers: &HeaderMap) -> Option<HeaderValue> {
     let error = headers.get(ERROR)?;
@@ -269,9 +297,10 @@ async fn ask_for_turn(worker: &Worker, authority: &str) -> io::Result<TurnOutcom
     } else {
         TurnOutcome::Denied
     };
+    let name = response.headers().get(TURN_NAME).cloned();
     let reusable = skip(&mut connection, &mut response.into_body()).await;
     if granted && reusable {
-        connection.give_turn();
+        connection.give_turn(name);
         return Ok(TurnOutcome::Granted(Box::new(connection)));
     }
     if reusable {
@@ -370,9 +399,9 @@ async fn get(
         .or_else(|_| HeaderValue::from_str(&worker.address.to_string()))
         .map_err(io::Error::other)?;
     request.headers_mut().insert(HOST, host);
-    request.headers_mut().insert(WAIT, NO_WAIT);
-    if let Some(pool) = worker.remote.as_ref().and_then(Remote::pool) {
-        request.headers_mut().insert(POOL, pool.clone());
+    match &worker.remote {
+        Some(remote) => remote.tell(request.headers_mut()),
+        None => drop(request.headers_mut().insert(WAIT, NO_WAIT)),
     }
     connection
         .send(request, None)

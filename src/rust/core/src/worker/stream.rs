@@ -141,6 +141,12 @@ impl Handle {
         let _ = self.socket.set_tcp_user_timeout(Some(VANISHED));
     }
 
+    /// Whether the other side learns of an early close at once, by a reset, and not behind what is still unsent.
+    pub(super) fn reset_on_close(&self, reset: bool) {
+        // Without, it learns of it later.
+        let _ = self.socket.set_linger(reset.then_some(Duration::ZERO));
+    }
+
     /// Ends the connection, whoever else has the other side open.
     pub(super) fn cut(&self) {
         // What is no longer connected needs no end.
@@ -221,7 +227,7 @@ impl Stream {
                 Socket::Unix(stream)
             }
             // It dials itself.
-            Address::Callers(callers) => Socket::Client(callers.take().await),
+            Address::Callers(callers) => Socket::Client(callers.take().await?),
             Address::Dialled(_) => return Err(io::ErrorKind::NotConnected.into()),
         };
         Self::over(socket)

@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 
+use faucet_core::functions::calls;
 use faucet_core::functions::management::Access;
 use faucet_core::pool::PoolLimits;
 use faucet_core::server::{AgentSettings, Request, Server, Settings};
@@ -144,7 +145,9 @@ fn serve(
         limits: PoolLimits::default(),
         drain_timeout: Some(PATIENCE),
         calls: None,
+        ca: None,
         run_as: None,
+        async_calls: calls::Settings::default(),
     };
     change(&mut agent);
     let mut settings = Settings {

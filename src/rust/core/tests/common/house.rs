@@ -6,7 +6,8 @@ use std::sync::Arc;
 use faucet_core::body::Store;
 use faucet_core::descriptors::Descriptors;
 use faucet_core::front::{
-    accept, bind, expire, Connections, Front, Fronts, Lifecycle, Limits, Networks, TrustedProxies,
+    accept, bind, expire, Connections, Direct, Front, Fronts, Lifecycle, Limits, Networks,
+    TrustedProxies,
 };
 use faucet_core::lock::MemberId;
 use faucet_core::ops::access::{AccessLog, Format};
@@ -140,6 +141,9 @@ impl House {
             tls: plan.tls,
             lifecycle: Lifecycle::default(),
             management: std::sync::OnceLock::new(),
+            rpc: faucet_core::front::RpcSeat::default(),
+            direct: Direct::default(),
+            traces: None,
         });
         let count = addresses.len();
         match plan.remote {

@@ -5,13 +5,17 @@
 
 pub mod agent;
 mod client;
+pub mod collector;
 pub mod dns;
+pub mod grpc;
 mod house;
 pub mod hub;
 pub mod local;
+mod local_worker;
 pub mod machine;
 pub mod native;
 pub mod pod;
+pub mod proxy;
 pub mod replicas;
 pub mod template;
 pub mod tls;

@@ -132,7 +132,19 @@ fn parse(bytes: Vec<u8>, sizes: Vec<usize>) -> Vec<Found> {
     found
 }
 
-const PARTS: [&str; 18] = [
+/// As hyper has a target: what is behind a `#` is none of a server's business.
+fn without_fragment(head: &str) -> String {
+    let mut parts = head.splitn(3, ' ');
+    match (parts.next(), parts.next(), parts.next()) {
+        (Some(method), Some(target), Some(rest)) => {
+            let target = target.split('#').next().unwrap_or_default();
+            format!("{method} {target} {rest}")
+        }
+        _ => head.to_owned(),
+    }
+}
+
+const PARTS: [&str; 19] = [
     "GET /a HTTP/1.1\r\nHost: a\r\n\r\n",
     "GET /a HTTP/1.1\nHost: a\n\n",
     "\r\n\r\nGET /b HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -149,6 +161,7 @@ const PARTS: [&str; 18] = [
     "5\r\nhello\r\n",
     "0\r\nX: y\nZ: w\r\n\r\n",
     "000A;\r\n0123456789\r\n",
+    "GET /#j HTTP/1.1\r\nHost: a\r\n\r\n",
     "\r\n",
     "x",
 ];
@@ -179,7 +192,7 @@ proptest! {
         sizes in vec(1usize..80, 1..6),
     ) {
         for found in parse(bytes.clone(), sizes) {
-            let ours = found.ours.clone().unwrap_or_default();
+            let ours = without_fragment(&found.ours.clone().unwrap_or_default());
             prop_assert!(ours.starts_with(&found.hypers), "{:?} in {:?}", found, bytes);
             let both = (found.has_length && found.chunked).then_some(Doubt::Both);
             prop_assert_eq!(found.doubt, both, "{:?}", found);

@@ -139,6 +139,8 @@ pub enum Standing {
 /// One agent.
 #[derive(Clone, Debug)]
 pub struct Agent {
+    /// Of all that were added, none has the same.
+    pub number: u64,
     pub standing: Standing,
     /// What is there, as far as it has told.
     pub functions: BTreeMap<Name, Seen>,
@@ -161,8 +163,9 @@ pub struct Agent {
 }
 
 impl Agent {
-    pub(super) fn new(now: Instant) -> Self {
+    pub(super) fn new(number: u64, now: Instant) -> Self {
         Self {
+            number,
             standing: Standing::Unknown(now),
             functions: BTreeMap::new(),
             refused: BTreeMap::new(),

@@ -8,6 +8,9 @@ use serde_json::{json, Value};
 use super::AgentName;
 use crate::functions::Definition;
 
+/// Of what is kept.
+const FORMAT: u64 = 2;
+
 /// A place for one replica.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seat {
@@ -24,14 +27,44 @@ impl Seat {
     }
 }
 
+/// One version of a function.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Version {
+    pub number: u64,
+    pub definition: Definition,
+}
+
+/// What serves until another version does, and goes on if that one fails.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Good {
+    pub version: Version,
+    pub previous: Option<Version>,
+    pub deployed: SystemTime,
+    pub seats: Vec<Seat>,
+}
+
+/// How far a version has come.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Trial {
+    /// It has not served from all of its seats yet. `Some` serves meanwhile.
+    Open(Option<Box<Good>>),
+    /// It has.
+    Passed,
+}
+
 /// A function, as it was deployed here.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Function {
     pub definition: Definition,
-    /// Counted from 1, one more each time that it is deployed.
+    /// That of the definition. Each time that the function is deployed, it is a number that no version of it has had.
     pub version: u64,
+    /// The highest number that a version had.
+    pub last: u64,
+    pub trial: Trial,
+    /// Why what was deployed last has failed, if what was there before goes on.
+    pub failure: Option<String>,
     /// What it was before, to go back to.
-    pub previous: Option<Definition>,
+    pub previous: Option<Version>,
     /// Otherwise it was stopped.
     pub wanted: bool,
     /// It was stopped and is to be forgotten, once no agent has it any more.
@@ -47,12 +80,95 @@ impl Function {
         Self {
             definition,
             version: 1,
+            last: 1,
+            trial: Trial::Open(None),
+            failure: None,
             previous: None,
             wanted: true,
             forgotten: false,
             deployed: now,
             seats: Vec::new(),
             leaving: BTreeSet::new(),
+        }
+    }
+
+    /// The same function, as it is to be from now on.
+    pub(super) fn replaced_by(self, definition: Definition, now: SystemTime) -> Self {
+        let number = self.last + 1;
+        let is_served = self.wanted && !self.forgotten;
+        let before = Version {
+            number: self.version,
+            definition: self.definition,
+        };
+        let (previous, good) = match self.trial {
+            _ if self.forgotten => (None, None),
+            Trial::Passed if is_served => {
+                let good = Good {
+                    version: before.clone(),
+                    previous: self.previous,
+                    deployed: self.deployed,
+                    seats: self.seats.clone(),
+                };
+                (Some(before), Some(Box::new(good)))
+            }
+            // What was not served yet is left out.
+            Trial::Open(Some(good)) if is_served => (Some(good.version.clone()), Some(good)),
+            _ => (Some(before), None),
+        };
+        Self {
+            definition,
+            version: number,
+            last: number,
+            trial: Trial::Open(good),
+            failure: None,
+            previous,
+            wanted: true,
+            forgotten: false,
+            deployed: now,
+            seats: self.seats,
+            leaving: self.leaving,
+        }
+    }
+
+    /// What serves while this version does not.
+    pub fn good(&self) -> Option<&Good> {
+        match &self.trial {
+            Trial::Open(good) => good.as_deref(),
+            Trial::Passed => None,
+        }
+    }
+
+    /// All that may be wanted of it again.
+    pub fn definitions(&self) -> impl Iterator<Item = &Definition> {
+        let good = self.good().into_iter();
+        let good = good.flat_map(|good| std::iter::once(&good.version).chain(&good.previous));
+        let versions = self.previous.iter().chain(good);
+        std::iter::once(&self.definition).chain(versions.map(|version| &version.definition))
+    }
+
+    /// It serves from all of its seats; whether that is news.
+    pub(super) fn pass(&mut self) -> bool {
+        let before = std::mem::replace(&mut self.trial, Trial::Passed);
+        before != Trial::Passed
+    }
+
+    /// This version has failed: what was there before goes on, if there was something; whether there was.
+    pub(super) fn give_up(&mut self, why: String) -> bool {
+        match std::mem::replace(&mut self.trial, Trial::Open(None)) {
+            Trial::Open(Some(good)) => {
+                self.leaving
+                    .extend(self.seats.iter().flat_map(Seat::agents).cloned());
+                (self.version, self.definition) = (good.version.number, good.version.definition);
+                (self.previous, self.deployed) = (good.previous, good.deployed);
+                self.seats = good.seats;
+                self.trial = Trial::Passed;
+                self.failure = Some(why);
+                true
+            }
+            other => {
+                self.trial = other;
+                false
+            }
         }
     }
 
@@ -72,21 +188,28 @@ impl Function {
 
     /// What is kept of it.
     pub fn to_json(&self) -> Value {
-        let seats = self.seats.iter();
-        let seats: Vec<Value> = seats
-            .map(|seat| json!({"home": seat.home.as_str(), "standIn": seat.stand_in.as_ref().map(AgentName::as_str)}))
-            .collect();
         let leaving: Vec<&str> = self.leaving.iter().map(AgentName::as_str).collect();
-        let deployed = self.deployed.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let good = self.good().map(|good| {
+            json!({
+                "version": good.version.to_json(),
+                "previous": good.previous.as_ref().map(Version::to_json),
+                "deployed": seconds(good.deployed),
+                "seats": seats_to_json(&good.seats),
+            })
+        });
         json!({
-            "format": 1,
+            "format": FORMAT,
             "definition": self.definition.to_json(),
             "version": self.version,
-            "previous": self.previous.as_ref().map(Definition::to_json),
+            "last": self.last,
+            "passed": self.trial == Trial::Passed,
+            "good": good,
+            "failure": self.failure,
+            "previous": self.previous.as_ref().map(Version::to_json),
             "wanted": self.wanted,
             "forgotten": self.forgotten,
-            "deployed": deployed.as_secs_f64(),
-            "seats": seats,
+            "deployed": seconds(self.deployed),
+            "seats": seats_to_json(&self.seats),
             "leaving": leaving,
         })
     }
@@ -97,56 +220,112 @@ impl Function {
     /// It is not what this writes.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
         let value: Value = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
-        if value["format"] != 1 {
+        if value["format"] != FORMAT {
             return Err("it is of another format".into());
         }
-        let definition = |value: &Value| {
-            let parsed = Definition::parse_all(value.to_string().as_bytes());
-            let mut all = parsed.map_err(|error| error.to_string())?;
-            all.pop().ok_or_else(|| "it has no definition".to_owned())
+        let good = match &value["good"] {
+            Value::Null => None,
+            good => Some(Box::new(Good {
+                version: Version::of_json(&good["version"])?,
+                previous: optional(&good["previous"], Version::of_json)?,
+                deployed: time(&good["deployed"]),
+                seats: seats_of(good)?,
+            })),
         };
-        let agent = |value: &Value| {
-            AgentName::parse(value.as_str().unwrap_or_default()).map_err(|error| error.to_string())
-        };
-        let optional = |value: &Value| match value {
-            Value::Null => Ok(None),
-            value => agent(value).map(Some),
-        };
-        let array = |field: &str| {
-            value[field]
-                .as_array()
-                .ok_or_else(|| format!("`{field}` is missing"))
-        };
-        let flag = |field: &str| {
-            value[field]
-                .as_bool()
-                .ok_or_else(|| format!("`{field}` is missing"))
-        };
-        let seats = array("seats")?.iter().map(|seat| {
-            Ok(Seat {
-                home: agent(&seat["home"])?,
-                stand_in: optional(&seat["standIn"])?,
-            })
-        });
-        let deployed = value["deployed"].as_f64().unwrap_or_default();
-        let deployed = Duration::try_from_secs_f64(deployed).unwrap_or_default();
+        let leaving = array(&value, "leaving")?.iter().map(agent);
         Ok(Self {
             definition: definition(&value["definition"])?,
-            version: value["version"].as_u64().ok_or("`version` is missing")?,
-            previous: match &value["previous"] {
-                Value::Null => None,
-                previous => Some(definition(previous)?),
+            version: number(&value, "version")?,
+            last: number(&value, "last")?,
+            trial: match flag(&value, "passed")? {
+                true => Trial::Passed,
+                false => Trial::Open(good),
             },
-            wanted: flag("wanted")?,
-            forgotten: flag("forgotten")?,
-            deployed: UNIX_EPOCH.checked_add(deployed).unwrap_or(UNIX_EPOCH),
-            seats: seats.collect::<Result<_, String>>()?,
-            leaving: array("leaving")?
-                .iter()
-                .map(agent)
-                .collect::<Result<_, _>>()?,
+            failure: value["failure"].as_str().map(str::to_owned),
+            previous: optional(&value["previous"], Version::of_json)?,
+            wanted: flag(&value, "wanted")?,
+            forgotten: flag(&value, "forgotten")?,
+            deployed: time(&value["deployed"]),
+            seats: seats_of(&value)?,
+            leaving: leaving.collect::<Result<_, _>>()?,
         })
     }
+}
+
+impl Version {
+    fn to_json(&self) -> Value {
+        json!({"number": self.number, "definition": self.definition.to_json()})
+    }
+
+    fn of_json(value: &Value) -> Result<Self, String> {
+        Ok(Self {
+            number: number(value, "number")?,
+            definition: definition(&value["definition"])?,
+        })
+    }
+}
+
+/// In seconds since 1970.
+fn seconds(time: SystemTime) -> f64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    since.as_secs_f64()
+}
+
+fn time(value: &Value) -> SystemTime {
+    let seconds = value.as_f64().unwrap_or_default();
+    let since = Duration::try_from_secs_f64(seconds).unwrap_or_default();
+    UNIX_EPOCH.checked_add(since).unwrap_or(UNIX_EPOCH)
+}
+
+fn seats_to_json(seats: &[Seat]) -> Value {
+    let one = |seat: &Seat| json!({"home": seat.home.as_str(), "standIn": seat.stand_in.as_ref().map(AgentName::as_str)});
+    seats.iter().map(one).collect()
+}
+
+fn seats_of(value: &Value) -> Result<Vec<Seat>, String> {
+    let seats = array(value, "seats")?.iter().map(|seat| {
+        Ok(Seat {
+            home: agent(&seat["home"])?,
+            stand_in: optional(&seat["standIn"], agent)?,
+        })
+    });
+    seats.collect()
+}
+
+fn definition(value: &Value) -> Result<Definition, String> {
+    let parsed = Definition::parse_all(value.to_string().as_bytes());
+    let mut all = parsed.map_err(|error| error.to_string())?;
+    all.pop().ok_or_else(|| "it has no definition".to_owned())
+}
+
+fn agent(value: &Value) -> Result<AgentName, String> {
+    AgentName::parse(value.as_str().unwrap_or_default()).map_err(|error| error.to_string())
+}
+
+fn optional<T>(
+    value: &Value,
+    read: impl Fn(&Value) -> Result<T, String>,
+) -> Result<Option<T>, String> {
+    match value {
+        Value::Null => Ok(None),
+        value => read(value).map(Some),
+    }
+}
+
+fn missing(field: &str) -> String {
+    format!("`{field}` is missing")
+}
+
+fn array<'a>(value: &'a Value, field: &str) -> Result<&'a Vec<Value>, String> {
+    value[field].as_array().ok_or_else(|| missing(field))
+}
+
+fn flag(value: &Value, field: &str) -> Result<bool, String> {
+    value[field].as_bool().ok_or_else(|| missing(field))
+}
+
+fn number(value: &Value, field: &str) -> Result<u64, String> {
+    value[field].as_u64().ok_or_else(|| missing(field))
 }
 
 #[cfg(test)]
@@ -160,12 +339,19 @@ mod tests {
             all.remove(0)
         };
         let agent = |text| AgentName::parse(text).expect("an agent");
-        let function = Function {
+        let tac = Version {
+            number: 6,
+            definition: definition(r#"{"name": "f", "command": "tac"}"#),
+        };
+        let mut function = Function {
             definition: definition(
                 r#"{"name": "f", "command": "cat", "replicas": 2, "timeout": 1.5}"#,
             ),
             version: 7,
-            previous: Some(definition(r#"{"name": "f", "command": "tac"}"#)),
+            last: 9,
+            trial: Trial::Passed,
+            failure: Some("at a:1: no".into()),
+            previous: Some(tac.clone()),
             wanted: true,
             forgotten: false,
             deployed: UNIX_EPOCH + Duration::from_millis(1_500),
@@ -186,7 +372,15 @@ mod tests {
         for cut in 0..kept.len() {
             assert!(Function::parse(&kept.as_bytes()[..cut]).is_err(), "{cut}");
         }
-        let other = kept.replace("\"format\":1", "\"format\":2");
+        function.trial = Trial::Open(Some(Box::new(Good {
+            version: tac,
+            previous: None,
+            deployed: UNIX_EPOCH,
+            seats: function.seats.clone(),
+        })));
+        let open = function.to_json().to_string();
+        assert_eq!(Function::parse(open.as_bytes()).expect("kept"), function);
+        let other = kept.replace("\"format\":2", "\"format\":3");
         assert_eq!(
             Function::parse(other.as_bytes()).expect_err("another"),
             "it is of another format"

@@ -3,12 +3,13 @@
 
 mod agent;
 mod function;
+mod outcome;
 mod plan;
 mod state;
 #[cfg(test)]
 mod tests;
 
 pub use agent::{Agent, AgentName, BadAgentName, Seen, Standing, Status};
-pub use function::{Function, Seat};
+pub use function::{Function, Good, Seat, Trial, Version};
 pub use plan::Action;
 pub use state::{Fleet, Refusal, Trouble};

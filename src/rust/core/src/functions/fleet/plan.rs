@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::agent::{Agent, AgentName, Status};
 use super::function::{Function, Seat};
 use super::Fleet;
-use crate::functions::{Definition, Name};
+use crate::functions::{check_services, Definition, Name};
 
 /// Something to be done. What it comes to is to be told by [`Fleet::done`] or [`Fleet::secret_done`], if it has an agent.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,6 +42,9 @@ impl Fleet {
         let names: Vec<Name> = self.functions.keys().cloned().collect();
         for name in &names {
             self.place(name, now);
+            if self.judge(name) {
+                self.place(name, now);
+            }
             self.choose_members(name);
         }
         let mut actions = self.announce();
@@ -83,6 +86,26 @@ impl Fleet {
         self.agents.get(agent).is_some_and(|agent| {
             !agent.is_up() || agent.busy.contains(name) || agent.functions.contains_key(name)
         })
+    }
+
+    /// Gives up all seats at an agent that is gone, and does not know it any more: it may be added again before the next plan.
+    pub(super) fn vacate(&mut self, agent: &AgentName) {
+        let mut functions = std::mem::take(&mut self.functions);
+        for (name, function) in &mut functions {
+            let had: BTreeSet<AgentName> = function.agents().cloned().collect();
+            if function.leaving.remove(agent) | had.contains(agent) {
+                self.tidy(function);
+                let has: BTreeSet<&AgentName> = function.agents().collect();
+                // Who loses a seat with it has the function still.
+                let lose = had
+                    .iter()
+                    .filter(|lose| *lose != agent && !has.contains(lose));
+                let lose: Vec<AgentName> = lose.cloned().collect();
+                function.leaving.extend(lose);
+                self.unsaved.insert(name.clone());
+            }
+        }
+        self.functions = functions;
     }
 
     /// Gives up seats at agents that are gone, and those that are too many.
@@ -212,7 +235,18 @@ impl Fleet {
                 }
             })
         };
-        let members: BTreeSet<AgentName> = function.agents().filter(serves).cloned().collect();
+        // While a version has not come so far, those that serve the one before go on.
+        let until_then = match function.good() {
+            Some(_) => function.leaving.iter(),
+            None => Default::default(),
+        };
+        let until_then = until_then.filter(|agent| was_one(agent));
+        let members: BTreeSet<AgentName> = function
+            .agents()
+            .chain(until_then)
+            .filter(serves)
+            .cloned()
+            .collect();
         // Once it was served, its requests wait.
         if before.is_some() || !members.is_empty() {
             self.members.insert(name.clone(), members);
@@ -292,7 +326,21 @@ impl Fleet {
             return;
         };
         let (definition, version) = (function.for_agent(), function.version);
+        // Who has one of its services still is to be gone first.
+        let others = self.functions.values();
+        let clashing: Vec<&Function> = others
+            .filter(|other| check_services(&definition, [&other.definition]).is_err())
+            .collect();
+        let is_clashing = |to| clashing.iter().any(|other| other.leaving.contains(to));
+        let waiting: BTreeSet<AgentName> = function
+            .agents()
+            .filter(|to| is_clashing(to))
+            .cloned()
+            .collect();
         for to in function.agents() {
+            if waiting.contains(to) {
+                continue;
+            }
             let Some(agent) = self.agents.get_mut(to) else {
                 continue;
             };
@@ -313,7 +361,12 @@ impl Fleet {
                 });
             }
         }
+        let until_then = function.good().is_some();
         for from in &function.leaving {
+            let serves = |members: &BTreeSet<AgentName>| members.contains(from);
+            if until_then && self.members.get(name).is_some_and(serves) {
+                continue;
+            }
             let Some(agent) = self.agents.get_mut(from) else {
                 continue;
             };
@@ -338,7 +391,7 @@ impl Fleet {
 }
 
 /// The only agent that a function may be at, if that is said.
-fn only(function: &Function) -> Option<AgentName> {
+pub(super) fn only(function: &Function) -> Option<AgentName> {
     let wanted = function.definition.to_agent.as_ref()?;
     AgentName::parse(wanted).ok()
 }

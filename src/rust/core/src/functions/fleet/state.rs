@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant, SystemTime};
 
-use super::agent::{Agent, AgentName, Seen, Standing, Status};
+use super::agent::{Agent, AgentName, Seen, Standing};
 use super::function::Function;
-use crate::functions::{Definition, Name};
+use crate::functions::{check_services, Definition, Name, ServiceTaken};
 
 /// The edition of a secret that an agent was given, and may have no more.
 const LOST: u64 = 0;
@@ -19,6 +19,8 @@ pub enum Refusal {
     NoAgent(String),
     #[error("`{0}` was deployed once only: there is nothing to go back to")]
     NoPrevious(Name),
+    #[error(transparent)]
+    ServiceTaken(#[from] ServiceTaken),
 }
 
 /// The agents of a proxy, its functions, and who serves what.
@@ -37,6 +39,8 @@ pub struct Fleet {
     /// Functions that are not on disk as they are here.
     pub(super) unsaved: BTreeSet<Name>,
     next_edition: u64,
+    /// How many agents were added.
+    added: u64,
     /// Counts what was done at agents.
     moment: u64,
 }
@@ -51,7 +55,12 @@ impl Fleet {
         // They serve until they tell otherwise.
         let members = functions.iter().filter(|(_, function)| function.wanted);
         let members = members
-            .map(|(name, function)| (name.clone(), function.agents().cloned().collect()))
+            .map(|(name, function)| {
+                // And so do those that are left only when another version serves.
+                let until_then = function.good().map(|_| &function.leaving);
+                let agents = function.agents().chain(until_then.into_iter().flatten());
+                (name.clone(), agents.cloned().collect())
+            })
             .collect();
         Self {
             grace,
@@ -62,6 +71,7 @@ impl Fleet {
             announced: BTreeMap::new(),
             unsaved: BTreeSet::new(),
             next_edition: 1,
+            added: 0,
             moment: 0,
         }
     }
@@ -94,18 +104,27 @@ impl Fleet {
     /// There is this agent from now on; whether it is new.
     pub fn add_agent(&mut self, name: AgentName, now: Instant) -> bool {
         let new = !self.agents.contains_key(&name);
-        self.agents.entry(name).or_insert_with(|| Agent::new(now));
+        if new {
+            self.added += 1;
+            self.agents.insert(name, Agent::new(self.added, now));
+        }
         new
     }
 
-    /// There is no such agent any more. What it has it keeps, also if it is added again: it may be somebody else's by then.
+    /// There is no such agent any more, and it has no seat. What it has it keeps, also if it is added again: it may be somebody
+    /// else's by then.
     ///
     /// # Errors
     /// There was none.
     pub fn remove_agent(&mut self, name: &AgentName) -> Result<(), Refusal> {
-        let gone = self.agents.remove(name);
-        gone.map(|_| ())
-            .ok_or_else(|| Refusal::NoAgent(name.to_string()))
+        if self.agents.remove(name).is_none() {
+            return Err(Refusal::NoAgent(name.to_string()));
+        }
+        self.vacate(name);
+        for members in self.members.values_mut() {
+            members.remove(name);
+        }
+        Ok(())
     }
 
     /// When it is now, for [`agent_told`](Self::agent_told): an agent is about to be asked.
@@ -175,7 +194,7 @@ impl Fleet {
     /// A function is to be as this says, and where it says.
     ///
     /// # Errors
-    /// It is to be at an agent that is not known.
+    /// It is to be at an agent that is not known, or has a service of gRPC that is another function's.
     pub fn deploy(&mut self, definition: Definition, now: SystemTime) -> Result<u64, Refusal> {
         if let Some(wanted) = &definition.to_agent {
             let known = AgentName::parse(wanted).is_ok_and(|name| self.agents.contains_key(&name));
@@ -183,18 +202,11 @@ impl Fleet {
                 return Err(Refusal::NoAgent(wanted.clone()));
             }
         }
+        self.check_services(&definition)?;
         let name = definition.name.clone();
         let function = match self.functions.remove(&name) {
             None => Function::new(definition, now),
-            Some(before) => Function {
-                version: before.version + 1,
-                previous: Some(before.definition).filter(|_| !before.forgotten),
-                definition,
-                wanted: true,
-                forgotten: false,
-                deployed: now,
-                ..before
-            },
+            Some(before) => before.replaced_by(definition, now),
         };
         let version = function.version;
         self.functions.insert(name.clone(), function);
@@ -202,16 +214,25 @@ impl Fleet {
         Ok(version)
     }
 
+    /// # Errors
+    /// A function that serves, or is to serve, has a service of gRPC that this one is to have.
+    pub fn check_services(&self, definition: &Definition) -> Result<(), ServiceTaken> {
+        let wanted = self.functions.values().filter(|other| other.wanted);
+        let others = wanted.flat_map(|other| {
+            let good = other.good().map(|good| &good.version.definition);
+            std::iter::once(&other.definition).chain(good)
+        });
+        check_services(definition, others)
+    }
+
     /// A function is to be what it was before.
     ///
     /// # Errors
-    /// There is none, or it was nothing before.
+    /// There is none, or it was nothing before; or as [`deploy`](Self::deploy).
     pub fn roll_back(&mut self, name: &Name, now: SystemTime) -> Result<u64, Refusal> {
         let previous = self.function(name.as_str())?.previous.clone();
-        self.deploy(
-            previous.ok_or_else(|| Refusal::NoPrevious(name.clone()))?,
-            now,
-        )
+        let previous = previous.ok_or_else(|| Refusal::NoPrevious(name.clone()))?;
+        self.deploy(previous.definition, now)
     }
 
     /// A function is to run nowhere, and to be forgotten if that is said.
@@ -288,74 +309,6 @@ impl Fleet {
             Ok(Some(edition)) => drop(agent.secrets.insert(name.clone(), edition)),
             Ok(None) => drop(agent.secrets.remove(name)),
             Err(why) => agent.leave_alone(why, now),
-        }
-    }
-
-    /// How a function stands at one of its agents.
-    pub fn status_at(&self, agent: &AgentName, function: &Function) -> (Status, Option<String>) {
-        let name = &function.definition.name;
-        let Some(agent) = self.agents.get(agent) else {
-            return (
-                Status::Failed,
-                Some("there is no such agent any more".into()),
-            );
-        };
-        if let Some((version, why)) = agent.refused.get(name) {
-            if *version == function.version {
-                return (Status::Failed, Some(why.clone()));
-            }
-        }
-        match agent.functions.get(name) {
-            Some(seen)
-                if agent.is_up()
-                    && seen.definition == function.for_agent()
-                    && agent.has_version(name, function.version) =>
-            {
-                (seen.status, seen.message.clone())
-            }
-            _ => (Status::Deploying, agent.trouble.clone()),
-        }
-    }
-
-    /// How a function stands as a whole, and why, if there is something to say.
-    pub fn status(&self, function: &Function) -> (Status, Option<String>) {
-        if !function.wanted {
-            return (Status::Stopped, None);
-        }
-        let mut serving = 0;
-        let mut trouble = None;
-        for seat in &function.seats {
-            let at = |agent| (agent, self.status_at(agent, function));
-            let serves = |agent| at(agent).1 .0 == Status::Deployed;
-            if seat.agents().any(serves) {
-                serving += 1;
-            } else {
-                // Whoever stands in is the one to look at.
-                trouble = trouble.or_else(|| seat.agents().last().map(at));
-            }
-        }
-        let missing = function.definition.replicas as usize;
-        let missing = missing.saturating_sub(function.seats.len());
-        match trouble {
-            Some((agent, (Status::Failed, why))) => {
-                let why = why.unwrap_or_else(|| "it failed".into());
-                (Status::Failed, Some(format!("at {agent}: {why}")))
-            }
-            Some((agent, (_, why))) => (
-                Status::Deploying,
-                why.map(|why| format!("at {agent}: {why}")),
-            ),
-            None if serving == 0 => (Status::Deploying, Some("no agent is there for it".into())),
-            None if missing > 0 => {
-                let wanted = function.definition.replicas;
-                (
-                    Status::Deployed,
-                    Some(format!(
-                        "it is on {serving} of {wanted} agents: there are no more"
-                    )),
-                )
-            }
-            None => (Status::Deployed, None),
         }
     }
 

@@ -98,7 +98,7 @@ pub(super) const PATHS: [&str; 11] = [
 ];
 
 /// The first segment of a path, and what is behind it.
-fn split(path: &str) -> (&str, Option<&str>) {
+pub(in crate::functions) fn split(path: &str) -> (&str, Option<&str>) {
     let end = path.get(1..).and_then(|rest| rest.find('/'));
     match end {
         None => (path, None),
@@ -116,7 +116,7 @@ pub fn is_management(path: &str) -> bool {
     }
 }
 
-fn bad(message: impl Into<String>) -> Told {
+pub(in crate::functions) fn bad(message: impl Into<String>) -> Told {
     Told::refused(StatusCode::BAD_REQUEST, "bad_request", message)
 }
 
@@ -127,10 +127,12 @@ fn name_in(text: &str) -> Result<Name, Told> {
 }
 
 /// The query of a request: only what is known may be in it, once.
-struct Query(Vec<(String, String)>);
+pub(in crate::functions) struct Query(Vec<(String, String)>);
 
 impl Query {
-    fn of(uri: &Uri) -> Result<Self, Told> {
+    /// # Errors
+    /// What it is answered with, as of all methods here.
+    pub(in crate::functions) fn of(uri: &Uri) -> Result<Self, Told> {
         let options = Options::parse(uri.query().unwrap_or_default());
         let options = options.map_err(|error| bad(error.to_string()))?;
         let pairs = options.iter();
@@ -141,23 +143,42 @@ impl Query {
         ))
     }
 
-    fn take(&mut self, name: &str) -> Option<String> {
+    pub(in crate::functions) fn take(&mut self, name: &str) -> Option<String> {
         let at = self.0.iter().position(|(known, _)| known == name)?;
         Some(self.0.remove(at).1)
     }
 
-    fn wait(&mut self) -> Result<Duration, Told> {
-        let Some(text) = self.take("wait") else {
-            return Ok(Duration::ZERO);
+    /// A number of seconds, 0 or more.
+    pub(in crate::functions) fn seconds(&mut self, name: &str) -> Result<Option<Duration>, Told> {
+        let Some(text) = self.take(name) else {
+            return Ok(None);
         };
-        let seconds = text.parse::<f64>().ok();
-        let seconds = seconds.filter(|seconds| seconds.is_finite() && *seconds >= 0.0);
-        let seconds = seconds.ok_or_else(|| bad("`wait` must be a number of seconds"))?;
-        let most = LONGEST_WAIT.as_secs_f64();
-        Ok(Duration::from_secs_f64(seconds.min(most)))
+        let seconds = text.parse::<f64>().ok().filter(|seconds| *seconds >= 0.0);
+        let seconds = seconds.filter(|seconds| seconds.is_finite());
+        let seconds =
+            seconds.ok_or_else(|| bad(format!("`{name}` must be a number of seconds")))?;
+        // Beyond what a time can hold it is as good as for ever.
+        Ok(Some(
+            Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX),
+        ))
     }
 
-    fn end(self) -> Result<(), Told> {
+    /// How long the answer may take.
+    pub(in crate::functions) fn wait(&mut self) -> Result<Duration, Told> {
+        let wait = self.seconds("wait")?;
+        Ok(wait.unwrap_or_default().min(LONGEST_WAIT))
+    }
+
+    /// A truth: `?follow` and `?follow=1` say so.
+    pub(in crate::functions) fn flag(&mut self, name: &str) -> Result<bool, Told> {
+        match self.take(name).as_deref() {
+            None | Some("0" | "false") => Ok(false),
+            Some("" | "1" | "true") => Ok(true),
+            Some(_) => Err(bad(format!("`{name}` must be 1 or 0"))),
+        }
+    }
+
+    pub(in crate::functions) fn end(self) -> Result<(), Told> {
         match self.0.first() {
             None => Ok(()),
             Some((name, _)) => Err(bad(format!(
@@ -203,15 +224,6 @@ fn no_more(object: serde_json::Map<String, Value>) -> Result<(), Told> {
     match object.into_iter().next() {
         None => Ok(()),
         Some((field, _)) => Err(bad(format!("`{field}` is no field here"))),
-    }
-}
-
-/// A truth in a query: `?follow` and `?follow=1` say so.
-fn is_true(text: &str) -> Result<bool, Told> {
-    match text {
-        "" | "1" | "true" => Ok(true),
-        "0" | "false" => Ok(false),
-        _ => Err(bad("`follow` must be 1 or 0")),
     }
 }
 
@@ -288,11 +300,11 @@ impl Ask {
                 .parse()
                 .map_err(|_| bad("`n` must be a number of lines"))?,
         };
-        let follow = query.take("follow");
+        let follow = query.flag("follow")?;
         Ok(Self::Log {
             name: name.ok_or_else(|| bad("`entrypoint` is missing: the function's name"))?,
             lines,
-            follow: follow.map_or(Ok(false), |text| is_true(&text))?,
+            follow,
         })
     }
 }

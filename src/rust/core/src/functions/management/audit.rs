@@ -9,11 +9,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::environment::SystemError;
 
-/// Lines in a second of those who have shown no token: whoever fills the disk must be known.
+/// Lines in a second of those who have shown no token, and of what workers say: whoever fills the disk must be known.
 const STRANGERS: u32 = 20;
 
-/// An audit log: JSON lines with `time`, `client`, `action`, `subject`, `status` and `message`. Of strangers there are at most 20 lines
-/// a second; how many were left out before a line, it has as `skipped`.
+/// An audit log: JSON lines with `time`, `client`, `action`, `subject`, `status` and `message`. Of strangers, and of
+/// what was refused in workers, there are at most 20 lines a second; how many were left out before a line, it has as `skipped`.
 pub struct Audit(Mutex<State>);
 
 struct State {
@@ -61,7 +61,7 @@ impl Audit {
         });
         let written = {
             let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            if matches!(status, 401 | 403) && !state.takes_stranger() {
+            if matches!(status, 401 | 403 | 415) && !state.takes_stranger() {
                 return;
             }
             let skipped = std::mem::take(&mut state.skipped);

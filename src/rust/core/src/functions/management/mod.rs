@@ -4,6 +4,7 @@
 mod ask;
 mod audit;
 mod openapi;
+pub mod refusals;
 
 use std::future::Future;
 use std::net::IpAddr;
@@ -14,12 +15,14 @@ use hyper::header::{HeaderValue, AUTHORIZATION, HOST, ORIGIN};
 use hyper::{HeaderMap, Method, StatusCode, Uri};
 
 pub use ask::Ask;
+pub(in crate::functions) use ask::{bad, split, Query};
 pub use audit::Audit;
 pub use openapi::openapi;
 
 use crate::body::Buffered;
 use crate::client_address::ClientAddress;
 use crate::front::{Admission, Cause, Managed, Management, Told};
+use crate::functions::calls::{self, Calls};
 use crate::pool::Pool;
 use crate::token::Token;
 
@@ -37,6 +40,9 @@ pub trait Deployments: Send + Sync + 'static {
 
     /// No new work: the server is about to end. Answers that go on end.
     fn close(&self);
+
+    /// No worker is left: what was there for workers goes.
+    fn end(&self) {}
 }
 
 /// Who may do what.
@@ -97,6 +103,8 @@ impl Access {
 /// Management of those who keep functions.
 pub struct Manager<D> {
     deployments: Arc<D>,
+    /// Those that nobody waits for.
+    calls: Arc<Calls>,
     access: Access,
     audit: Arc<Audit>,
     /// What an upload may have, in bytes.
@@ -108,6 +116,7 @@ pub struct Manager<D> {
 impl<D: Deployments> Manager<D> {
     pub fn new(
         deployments: Arc<D>,
+        calls: Arc<Calls>,
         access: Access,
         audit: Audit,
         max_bundle: u64,
@@ -115,6 +124,7 @@ impl<D: Deployments> Manager<D> {
     ) -> Self {
         Self {
             deployments,
+            calls,
             access,
             audit: Arc::new(audit),
             max_bundle,
@@ -131,7 +141,7 @@ fn attempted(method: &Method, uri: &Uri) -> Option<String> {
 
 impl<D: Deployments> Management for Manager<D> {
     fn is_for(&self, path: &str) -> bool {
-        ask::is_management(path)
+        ask::is_management(path) || calls::is_for(path)
     }
 
     fn admit(
@@ -141,6 +151,16 @@ impl<D: Deployments> Management for Manager<D> {
         headers: &HeaderMap,
         client: ClientAddress,
     ) -> Admission {
+        if calls::is_for(uri.path()) {
+            let (what, most) = match *method {
+                Method::POST => ("async", self.calls.max_input()),
+                _ => ("calls", SMALL),
+            };
+            return match self.may_call(headers, what, client) {
+                Ok(()) => Admission::Admitted(most),
+                Err(cause) => Admission::Refused(cause),
+            };
+        }
         if let Err(cause) = self.access.may_deploy(headers) {
             self.refused(method, uri, client, cause);
             return Admission::Refused(cause);
@@ -150,7 +170,9 @@ impl<D: Deployments> Management for Manager<D> {
     }
 
     fn refused(&self, method: &Method, uri: &Uri, client: ClientAddress, cause: Cause) {
-        if let Some(what) = attempted(method, uri) {
+        // A call changes nothing.
+        let attempted = attempted(method, uri).filter(|_| !calls::is_for(uri.path()));
+        if let Some(what) = attempted {
             let status = cause.status().as_u16();
             self.audit
                 .write(&client.to_string(), &what, "", status, cause.name());
@@ -158,6 +180,9 @@ impl<D: Deployments> Management for Manager<D> {
     }
 
     fn manage(&self, request: Managed) -> Pin<Box<dyn Future<Output = Told> + Send + '_>> {
+        if calls::is_for(request.uri.path()) {
+            return self.calls.clone().tell(request);
+        }
         Box::pin(async move {
             let upload = request.uri.path().starts_with("/bundles");
             let text = match upload {
@@ -196,42 +221,75 @@ impl<D: Deployments> Management for Manager<D> {
         })
     }
 
+    fn admit_invocation(&self, headers: &HeaderMap, client: ClientAddress) -> Result<(), Cause> {
+        self.may_call(headers, "chain", client)
+    }
+
     fn admit_call(
         &self,
         pool: &Pool,
         headers: &mut HeaderMap,
         client: ClientAddress,
     ) -> Result<(), Cause> {
-        let Some(call_token) = &self.access.call_token else {
-            return Ok(());
-        };
-        let token = self.access.token.as_ref();
-        if !call_token.is_shown_in(headers)
-            && !token.is_some_and(|token| token.is_shown_in(headers))
-        {
-            let cause = Cause::Unauthorized;
-            let status = cause.status().as_u16();
-            self.audit.write(
-                &client.to_string(),
-                "call",
-                pool.name(),
-                status,
-                cause.name(),
-            );
-            return Err(cause);
-        }
-        if !self.passes_token {
+        self.may_call(headers, pool.name(), client)?;
+        if self.access.call_token.is_some() && !self.passes_token {
             headers.remove(AUTHORIZATION);
         }
         Ok(())
     }
 
+    fn refused_in_worker(&self, pool: &Pool, what: &HeaderValue, client: ClientAddress) {
+        let client = client.to_string();
+        for refusal in refusals::read(what) {
+            // An earlier caller's, who is known no more.
+            let client = if refusal.past { "" } else { &client };
+            let (action, message) = (refusal.action, &refusal.message);
+            self.audit
+                .write(client, action, pool.name(), refusal.status, message);
+        }
+    }
+
     fn close(&self) {
         self.deployments.close();
+        self.calls.close();
+    }
+
+    fn cut(&self) {
+        self.calls.cut();
+    }
+
+    fn end(&self) {
+        self.deployments.end();
+    }
+
+    fn idle(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(self.calls.idle())
     }
 }
 
 impl<D> Manager<D> {
+    /// Whether a call of `what` may be made.
+    fn may_call(
+        &self,
+        headers: &HeaderMap,
+        what: &str,
+        client: ClientAddress,
+    ) -> Result<(), Cause> {
+        let Some(call_token) = &self.access.call_token else {
+            return Ok(());
+        };
+        let token = self.access.token.as_ref();
+        if call_token.is_shown_in(headers) || token.is_some_and(|token| token.is_shown_in(headers))
+        {
+            return Ok(());
+        }
+        let cause = Cause::Unauthorized;
+        let status = cause.status().as_u16();
+        self.audit
+            .write(&client.to_string(), "call", what, status, cause.name());
+        Err(cause)
+    }
+
     fn note(&self, client: &str, action: &str, subject: &str, told: &Told) {
         note(&self.audit, client, action, subject, told);
     }
@@ -243,14 +301,16 @@ fn note(audit: &Audit, client: &str, action: &str, subject: &str, told: &Told) {
         Told::Json(status, _, value) => {
             // What was uploaded has its name from its bytes.
             subject = value["bundle"].as_str().unwrap_or(subject);
-            let failed = value.as_array().into_iter().flatten().find_map(|one| {
-                (one["status"] == "failed").then(|| one["message"].as_str().unwrap_or_default())
-            });
+            // Also of one whose version before goes on.
+            let failed =
+                value.as_array().into_iter().flatten().find_map(|one| {
+                    (one["status"] != "deploying").then(|| one["message"].as_str())?
+                });
             let error = value["error"].as_str().or(failed);
             (status.as_u16(), error.unwrap_or_default())
         }
-        Told::Nothing(status) => (status.as_u16(), ""),
-        Told::Text(_) => (200, ""),
+        Told::Headed(status, ..) | Told::Nothing(status) => (status.as_u16(), ""),
+        Told::Text(_) | Told::File(..) => (200, ""),
         Told::WrongMethod(_) => (405, "method_not_allowed"),
     };
     audit.write(client, action, subject, status, message);

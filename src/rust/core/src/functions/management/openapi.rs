@@ -15,7 +15,8 @@ mod tests {
     use super::super::ask::{is_management, Ask, PATHS};
     use super::*;
     use crate::front::Told;
-    use crate::functions::Definition;
+    use crate::functions::{calls, Definition};
+    use hyper::HeaderMap;
 
     #[test]
     fn the_document_is_json() {
@@ -30,14 +31,23 @@ mod tests {
         let document = openapi("http://localhost:9000");
         let paths = document["paths"].as_object().expect("paths");
         for (path, operations) in paths {
-            let path = path.replace(['{', '}'], "");
-            assert_eq!(is_management(&path), !path.starts_with("/functions/"));
+            // Chains and functions are called elsewhere, and another room asks of calls.
+            let path = path
+                .replace("{id}", &"0".repeat(32))
+                .replace(['{', '}'], "");
+            let is_elsewhere = path.starts_with("/functions/") || path == "/invoke";
+            let (managed, of_calls) = (is_management(&path), calls::is_for(&path));
+            assert_eq!(managed || of_calls, !is_elsewhere, "{path}");
             let operations = operations.as_object().expect("operations");
             for method in operations.keys().filter(|key| *key != "parameters") {
                 let method = method.to_uppercase().parse().expect("a method");
-                let asked = Ask::read(&method, &path.parse().expect("a path"), b"");
-                let known = !matches!(asked, Err(Told::WrongMethod(_)));
-                assert_eq!(known, is_management(&path), "{method} {path}");
+                let uri = path.parse().expect("a path");
+                let refused = match of_calls {
+                    true => calls::Ask::read(&method, &uri, &HeaderMap::new()).err(),
+                    false => Ask::read(&method, &uri, b"").err(),
+                };
+                let known = !matches!(refused, Some(Told::WrongMethod(_)));
+                assert_eq!(known, !is_elsewhere, "{method} {path}");
             }
         }
         for path in PATHS.iter().filter(|path| is_management(path)) {
@@ -62,8 +72,12 @@ mod tests {
             "replicas": 1, "secrets": "db", "env": {}, "timeout": 1, "maxBody": 1, "queue": 1, "memory": 1, "cpuTime": 1,
             "stream": true}"#;
         let definition = Definition::parse_all(json).expect("valid").remove(0);
-        for field in definition.to_json().as_object().expect("fields").keys() {
-            assert!(fields.contains_key(field), "{field}");
+        let json = br#"{"name": "a", "url": "grpc://a:1", "services": "a.B"}"#;
+        let service = Definition::parse_all(json).expect("valid").remove(0);
+        for definition in [definition, service] {
+            for field in definition.to_json().as_object().expect("fields").keys() {
+                assert!(fields.contains_key(field), "{field}");
+            }
         }
     }
 }

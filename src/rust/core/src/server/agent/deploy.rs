@@ -9,10 +9,11 @@ use tracing::Instrument;
 
 use super::function::Function;
 use super::record::{Record, Version};
+use super::services::{serving, NotBegun};
 use super::{Agent, WORKERS};
 use crate::environment::SystemError;
 use crate::front::Told;
-use crate::functions::{Code, Definition, Name};
+use crate::functions::{check_services, Code, Definition, Name};
 use crate::ops;
 use crate::pool::{Membership, Pool};
 use crate::server::kept::{route_of, storage};
@@ -25,15 +26,16 @@ impl Agent {
     /// Notes that a version is to be deployed, and begins: the function.
     ///
     /// # Errors
-    /// It cannot be noted, and nothing has changed.
+    /// It cannot be noted, or has a service that is another function's, and nothing has changed.
     pub(super) async fn begin(
         self: Arc<Self>,
         definition: Definition,
-    ) -> io::Result<Arc<Function>> {
+    ) -> Result<Arc<Function>, NotBegun> {
         let name = definition.name.clone();
         let (function, number) = {
             // Held until the version is noted: whoever removes the function sees it, or it is another function.
             let mut functions = self.functions();
+            check_services(&definition, &serving(&functions))?;
             let known = functions.entry(name.clone());
             let function = known
                 .or_insert_with(|| Arc::new(self.make_new(name)))
@@ -54,7 +56,7 @@ impl Agent {
         function.settled.send_modify(|count| *count += 1);
         if let Err(error) = self.keep(&function).await {
             self.forget_next(&function, number);
-            return Err(error);
+            return Err(error.into());
         }
         self.deploy_later(function.clone(), number);
         Ok(function)
@@ -295,11 +297,17 @@ impl Agent {
 
     /// Serves all that served before, and deploys what was being deployed.
     pub(super) fn resume(self: &Arc<Self>, task: &Arc<ServerTask>) {
+        let mut served: Vec<Definition> = Vec::new();
         for function in self.all() {
             let record = function.record();
             if let Some(version) = record.current.clone().filter(|_| !record.stopped) {
                 let span = ops::pool_span(&route_of(&function.name));
                 let _entered = span.entered();
+                // Kept by a faucet that took both.
+                if let Err(taken) = check_services(&version.definition, &served) {
+                    tracing::warn!("{taken}: calls by the service's name go there");
+                }
+                served.push(version.definition.clone());
                 match self.serve(&function, &version, task) {
                     Ok(pool) => function.lock().pool = Some(pool),
                     Err(failure) => {

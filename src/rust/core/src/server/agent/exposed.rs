@@ -1,60 +1,54 @@
 //! Secrets as the workers of one function read them: a folder with a file each, for its user alone, on a file system in memory
 //! where there is one.
 
-use std::fs::{self, DirBuilder, OpenOptions};
+use std::fs::{self, DirBuilder, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use nix::unistd::Uid;
-use sha2::{Digest, Sha256};
-
 use crate::functions::{Name, Secret};
+use crate::sources::local::{sweep, Folder};
 
 /// Where Linux has a file system in memory that everybody may use.
 const IN_MEMORY: &str = "/dev/shm";
 
-/// The folders of all functions.
-pub struct Exposed(PathBuf);
+/// The folders of all functions, in one that is gone with the agent, or else when the next agent of this user starts.
+pub struct Exposed(Folder);
 
 impl Exposed {
-    /// Makes the folder for them, empty: what an agent that was killed has left is removed.
+    /// Makes the folder for them, empty: what agents that were killed have left is removed.
     ///
     /// # Errors
     /// It cannot be made.
     pub fn make(state_dir: &Path) -> io::Result<Self> {
-        let own = fs::canonicalize(state_dir)?;
-        let digest = Sha256::digest(own.as_os_str().as_encoded_bytes());
-        let mark: String = digest[..8]
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        let in_memory = Path::new(IN_MEMORY).join(format!("faucet-{mark}"));
-        if Path::new(IN_MEMORY).is_dir() && Self::make_at(&in_memory).is_ok() {
-            return Ok(Self(in_memory));
+        let in_memory = Path::new(IN_MEMORY);
+        if in_memory.is_dir() {
+            if let Ok(exposed) = Self::make_in(in_memory) {
+                return Ok(exposed);
+            }
         }
-        let on_disk = own.join("exposed");
-        Self::make_at(&on_disk)?;
-        Ok(Self(on_disk))
+        let on_disk = fs::canonicalize(state_dir)?.join("exposed");
+        let mut builder = DirBuilder::new();
+        builder.recursive(true).mode(0o711).create(&on_disk)?;
+        Self::make_in(&on_disk)
     }
 
-    fn make_at(path: &Path) -> io::Result<()> {
-        match fs::symlink_metadata(path) {
-            // In a folder where everybody may make things, one of that name may be somebody else's.
-            Ok(found) if !found.is_dir() || found.uid() != Uid::effective().as_raw() => {
-                return Err(io::ErrorKind::PermissionDenied.into());
-            }
-            Ok(_) => fs::remove_dir_all(path)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
+    fn make_in(parent: &Path) -> io::Result<Self> {
+        sweep(parent);
+        let folder = Folder::make(parent)?;
         // Others may go through it, to what is theirs.
-        DirBuilder::new().mode(0o711).create(path)
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o711))?;
+        Ok(Self(folder))
+    }
+
+    /// Removes all, before this is dropped: whoever has started the agent may keep it, and end without a word. Blocks.
+    pub fn end(&self) {
+        let _ = fs::remove_dir_all(self.0.path());
     }
 
     /// Where a version of a function finds its secrets.
     pub fn folder(&self, name: &Name, number: u64) -> PathBuf {
-        self.0.join(format!("{name}@{number}"))
+        self.0.path().join(format!("{name}@{number}"))
     }
 
     /// Writes the secrets of a version of a function, in place of those before; for `owner` if it is given. Blocks.
@@ -98,12 +92,6 @@ impl Exposed {
     }
 }
 
-impl Drop for Exposed {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
 /// Gives a file or a folder to a user. To nobody if there is no `owner`.
 ///
 /// # Errors
@@ -120,8 +108,6 @@ pub fn give(path: &Path, owner: Option<&str>) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     #[test]
@@ -136,7 +122,8 @@ mod tests {
             secrets.set(name.clone(), text.into()).expect("written");
             vec![(name.clone(), secrets.get(&name).expect("there").clone())]
         };
-        let exposed = Exposed::make(state.path()).expect("a folder");
+        let make = || Exposed::make_in(state.path()).expect("a folder");
+        let exposed = make();
         let function = Name::parse("f").expect("a name");
         for text in ["first", "second"] {
             let folder = exposed.write(&function, 1, &value(text), None);
@@ -145,12 +132,16 @@ mod tests {
             let mode = fs::metadata(&file).expect("there").permissions().mode();
             assert_eq!(mode & 0o777, 0o400);
         }
-        let root = exposed.0.clone();
-        // As after a kill.
-        std::mem::forget(exposed);
-        let exposed = Exposed::make(state.path()).expect("a folder");
-        assert_eq!(exposed.0, root);
-        assert!(!exposed.folder(&function, 1).exists());
+        let others = make();
+        let left = exposed.0.left_behind();
+        assert!(left.exists());
+        let exposed = make();
+        assert!(!left.exists() && others.0.path().exists());
+        let root = exposed.0.path().to_owned();
+        let mode = fs::metadata(&root).expect("there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o711);
+        others.end();
+        assert!(!others.0.path().exists());
         drop(exposed);
         assert!(!root.exists());
     }

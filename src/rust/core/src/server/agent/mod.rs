@@ -5,6 +5,7 @@ mod exposed;
 mod function;
 mod prepare;
 mod record;
+mod services;
 mod settings;
 
 use std::collections::BTreeMap;
@@ -19,16 +20,18 @@ use tokio::sync::{mpsc, watch, Semaphore};
 use self::exposed::Exposed;
 use self::function::Function;
 use self::record::Record;
-use super::kept::{self, route_of, set_aside, storage, Store};
+use super::kept::{self, route_of, set_aside, Store, WithinFront};
 use super::task::ServerTask;
 use crate::body::Buffered;
 use crate::endpoint::Endpoint;
 use crate::environment::SystemError;
 use crate::front::Told;
+use crate::functions::calls::Calls as AsyncCalls;
 use crate::functions::management::{Ask, Audit, Deployments, Manager, Telling};
 use crate::functions::{Name, Records, Secrets};
 use crate::offers::Calls;
 use crate::ops::log::Log;
+use crate::rpc::Services;
 use crate::sources::local::{Resources, WorkerRange};
 use crate::sources::Failure;
 
@@ -59,6 +62,8 @@ pub struct Agent {
     closing: watch::Sender<bool>,
     task: OnceLock<Weak<ServerTask>>,
     calls: Option<Calls>,
+    /// Those that nobody waits for.
+    async_calls: Arc<AsyncCalls>,
 }
 
 impl Agent {
@@ -84,9 +89,17 @@ impl Agent {
             set_aside(&log, "secret", &broken);
         }
         let exposed = Exposed::make(store.root()).map_err(super::system)?;
+        let async_calls = kept::open_calls(
+            &store,
+            &settings.async_calls,
+            &settings.access,
+            settings.ca.as_deref(),
+            &log,
+        )?;
         let calls = settings.calls.clone().map(Calls::new).transpose()?;
         let agent = Self {
             calls,
+            async_calls,
             settings,
             records,
             secrets: Mutex::new(secrets),
@@ -189,12 +202,16 @@ impl Agent {
         let settings = &self.settings;
         let manager = Manager::new(
             self.clone(),
+            self.async_calls.clone(),
             settings.access.clone(),
             audit,
             settings.max_bundle,
             false,
         );
         let _ = task.front.management.set(Arc::new(manager));
+        let runner = Arc::new(WithinFront::new(&task.front));
+        self.async_calls.start(runner, task.front.store.clone());
+        task.front.rpc.take(Arc::new(Services::new()));
         if let Some(calls) = &self.calls {
             calls.start(&task.front);
         }
@@ -314,11 +331,14 @@ impl Deployments for Agent {
         Box::pin(async move {
             match ask {
                 Ask::Deploy { definitions, wait } => {
+                    if let Err(taken) = self.check_services(&definitions) {
+                        return kept::service_taken(&taken);
+                    }
                     let mut functions = Vec::new();
                     for definition in definitions {
                         match self.clone().begin(definition).await {
                             Ok(function) => functions.push(function),
-                            Err(error) => return storage(&error),
+                            Err(error) => return error.told(),
                         }
                     }
                     self.settle(functions.clone(), wait).await;
@@ -338,7 +358,7 @@ impl Deployments for Agent {
                             self.settle(vec![function.clone()], wait).await;
                             Told::ok(function.short(&base))
                         }
-                        Err(error) => storage(&error),
+                        Err(error) => error.told(),
                     }
                 }
                 Ask::Stop { name, remove } => match self.find(name.as_str()) {
@@ -372,6 +392,10 @@ impl Deployments for Agent {
 
     fn close(&self) {
         self.closing.send_replace(true);
+    }
+
+    fn end(&self) {
+        self.exposed.end();
     }
 }
 

@@ -15,7 +15,7 @@ use crate::server::kept::route_of;
 use crate::server::request::PreparedPool;
 use crate::server::PoolSettings;
 use crate::sources::command::CommandSettings;
-use crate::sources::local::{Confinement, LocalSettings, WorkerRange};
+use crate::sources::local::{Confinement, LocalSettings};
 use crate::sources::replicas::{Settings as ReplicasSettings, Target};
 use crate::sources::{Failure, Source};
 
@@ -43,6 +43,7 @@ impl Agent {
             }),
             timeout: definition.timeout.or(own.timeout),
             max_body: definition.max_body.unwrap_or(own.max_body),
+            streams: definition.streams(),
             ..own.clone()
         };
         let source = match &definition.code {
@@ -55,7 +56,7 @@ impl Agent {
                 workers: definition.workers.unwrap_or(WORKERS),
                 signature: Signature::of_command(&definition.options),
             }),
-            Code::Url(url) => Source::Replicas(replicas(url, definition.workers)?),
+            Code::Url(url) => Source::Replicas(replicas(definition, url)?),
         };
         let prepared = source
             .clone()
@@ -85,6 +86,7 @@ impl Agent {
         };
         local.env.extend(self.environment(version)?);
         if let Some(file) = &definition.file_path {
+            check_inside(&local.dir, file)?;
             local
                 .env
                 .insert("FAUCET_FUNCTION_FILE".into(), file.clone());
@@ -186,14 +188,37 @@ impl Agent {
 }
 
 /// A service that is sent so many requests at a time.
-fn replicas(url: &str, workers: Option<WorkerRange>) -> Result<ReplicasSettings, Failure> {
-    let target = Target::of_service(url)
-        .map_err(|problem| Failure::new("option", format!("`url`: {problem}")))?;
+fn replicas(definition: &Definition, url: &str) -> Result<ReplicasSettings, Failure> {
+    let target = match definition.is_grpc() {
+        true => Target::of_grpc(url, definition.services.clone()),
+        false => Target::of_service(url),
+    };
+    let target = target.map_err(|problem| Failure::new("option", format!("`url`: {problem}")))?;
     let settings = ReplicasSettings::of(target);
     Ok(ReplicasSettings {
-        slots: workers.map_or(settings.slots, |workers| workers.max),
+        slots: definition
+            .workers
+            .map_or(settings.slots, |workers| workers.max),
         ..settings
     })
+}
+
+/// A file that is run is in the function's folder, also if there are links.
+///
+/// # Errors
+/// Class `file`: it is not.
+fn check_inside(folder: &Path, file: &str) -> Result<(), Failure> {
+    let found = folder.canonicalize().and_then(|folder| {
+        let found = folder.join(file).canonicalize()?;
+        Ok(found.is_file() && found.starts_with(folder))
+    });
+    match found {
+        Ok(true) => Ok(()),
+        _ => Err(Failure::new(
+            "file",
+            format!("`filePath`: there is no file {file} in the function's folder."),
+        )),
+    }
 }
 
 /// Gives a folder and all in it to a user.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::functions::calls;
 use crate::functions::management::Access;
 use crate::offers::CallsSettings;
 use crate::pool::PoolLimits;
@@ -24,6 +25,11 @@ pub struct AgentSettings {
     pub drain_timeout: Option<Duration>,
     /// Proxies that cannot dial this agent: it dials them.
     pub calls: Option<CallsSettings>,
+    /// Whose certificates are believed (PEM) of those whom it asks, other agents and those who are told the ends of calls; `None` for
+    /// the system's.
+    pub ca: Option<PathBuf>,
     /// As which user functions run, if the agent may choose.
     pub run_as: Option<String>,
+    /// What may be kept of calls that nobody waits for.
+    pub async_calls: calls::Settings,
 }

@@ -1,8 +1,11 @@
 //! What agents and proxies have in common: the folder where they keep what is deployed, and how they answer about it.
 
+mod runner;
 mod store;
 
 use std::io;
+use std::path::Path;
+use std::sync::Arc;
 
 use hyper::StatusCode;
 use serde_json::json;
@@ -11,10 +14,39 @@ use tokio::task::JoinError;
 use crate::body::Buffered;
 use crate::environment::SystemError;
 use crate::front::Told;
-use crate::functions::{BadSecret, Broken, Name, Secrets};
+use crate::functions::calls::{self, CallbackUrl, Calls};
+use crate::functions::management::Access;
+use crate::functions::{BadSecret, Broken, Name, Secrets, ServiceTaken};
 use crate::ops::log::{Kind, Log, ERROR};
+use crate::sources::Failure;
+use crate::tls::ClientTls;
 
+pub(super) use self::runner::WithinFront;
 pub(super) use self::store::{Store, UploadFailed};
+
+/// The calls that nobody waits for, as they were kept. `ca` is whose certificates are believed at the URLs that are told of their
+/// end. To be called on R's thread.
+///
+/// # Errors
+/// Class `option` or `system`: they cannot be read, or there are no certificates.
+pub(super) fn open_calls(
+    store: &Store,
+    settings: &calls::Settings,
+    access: &Access,
+    ca: Option<&Path>,
+    log: &Log,
+) -> Result<Arc<Calls>, Failure> {
+    let tls = settings.callbacks.iter().any(CallbackUrl::is_tls);
+    let tls = tls.then(|| ClientTls::load(ca).map(Arc::new));
+    // Functions are called as by a client.
+    let token = access.call_token.clone();
+    let opened = Calls::open(store.calls(), settings.clone(), token, tls.transpose()?);
+    let (calls, broken) = opened.map_err(super::system)?;
+    for broken in broken {
+        set_aside(log, "call", &broken);
+    }
+    Ok(calls)
+}
 
 /// The route of a function's pool, at agents and proxies alike.
 pub(super) fn route_of(name: &Name) -> String {
@@ -100,6 +132,17 @@ pub(super) fn secret_removed(name: &Name, removed: Result<io::Result<bool>, Join
         Ok(Err(error)) => storage(&error),
         Err(error) => internal(&error.to_string()),
     }
+}
+
+/// A service of gRPC is another function's.
+pub(super) fn service_taken(taken: &ServiceTaken) -> Told {
+    let json = json!({
+        "error": taken.to_string(),
+        "field": "services",
+        "service": taken.service,
+        "takenBy": taken.function.as_str(),
+    });
+    Told::Json(StatusCode::CONFLICT, Some(ServiceTaken::CAUSE), json)
 }
 
 pub(super) fn storage(error: &io::Error) -> Told {

@@ -128,6 +128,11 @@ impl Store {
         (self.root.join("secrets"), self.root.join("secrets.key"))
     }
 
+    /// Where calls are kept that nobody waits for.
+    pub fn calls(&self) -> PathBuf {
+        self.root.join("calls")
+    }
+
     pub fn root(&self) -> &Path {
         &self.root
     }

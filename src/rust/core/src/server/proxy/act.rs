@@ -174,21 +174,27 @@ impl Proxy {
         }
     }
 
-    fn limits_of(&self, name: &Name) -> PoolLimits {
+    /// What a function's pool allows, and the services of gRPC that it is, if it is such.
+    fn terms_of(&self, name: &Name) -> (PoolLimits, Option<Vec<String>>) {
         let own = &self.settings.limits;
         let fleet = self.fleet();
         let Ok(function) = fleet.function(name.as_str()) else {
-            return own.clone();
+            return (own.clone(), None);
         };
         let definition = &function.definition;
-        PoolLimits {
+        let limits = PoolLimits {
             queue: definition.queue.map_or(own.queue, |queue| {
                 usize::try_from(queue).unwrap_or(usize::MAX)
             }),
             timeout: definition.timeout.or(own.timeout),
             max_body: definition.max_body.unwrap_or(own.max_body),
+            streams: definition.streams(),
             ..own.clone()
-        }
+        };
+        (
+            limits,
+            definition.is_grpc().then(|| definition.services.clone()),
+        )
     }
 
     /// Has a pool for a function, with these agents.
@@ -198,9 +204,9 @@ impl Proxy {
         agents: &BTreeSet<AgentName>,
     ) -> Result<(), Failure> {
         let places = self.places(agents.iter().cloned());
-        let limits = self.limits_of(name);
+        let (limits, services) = self.terms_of(name);
         if let Some(open) = self.pools().get(name) {
-            if open.limits == limits {
+            if open.limits == limits && open.services == services {
                 open.agents.set(places);
                 return Ok(());
             }
@@ -213,7 +219,10 @@ impl Proxy {
         let before = task.front.pools.named(route.name());
         let set = AgentSet::new();
         set.set(places);
-        let settings = AgentsSettings::new(set.clone());
+        let settings = AgentsSettings {
+            services: services.clone(),
+            ..AgentsSettings::new(set.clone())
+        };
         let prepared = PreparedPool {
             settings: PoolSettings {
                 route,
@@ -227,6 +236,7 @@ impl Proxy {
         let open = Open {
             agents: set,
             limits,
+            services,
         };
         self.pools().insert(name.clone(), open);
         if let Some(before) = before {

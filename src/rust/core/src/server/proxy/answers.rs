@@ -1,24 +1,25 @@
 //! What a proxy answers those who manage functions.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use hyper::StatusCode;
-use serde_json::{json, Map, Value};
+use serde_json::{json, Value};
 
 use super::Proxy;
 use crate::body::Buffered;
 use crate::front::Told;
-use crate::functions::fleet::{Agent, AgentName, Function, Refusal, Standing, Status};
+use crate::functions::fleet::{AgentName, Function, Refusal, Status};
 use crate::functions::management::{openapi, Ask, Deployments, Telling};
-use crate::functions::{BadSecret, Code, Definition, Name};
-use crate::server::kept::{self, internal, route_of, storage, UploadFailed};
+use crate::functions::{check_services_among, BadSecret, Code, Definition, Name, ServiceTaken};
+use crate::server::kept::{self, route_of, service_taken, storage, UploadFailed};
 
 pub(super) fn refused(refusal: &Refusal) -> Told {
     let (status, cause) = match refusal {
         Refusal::NoFunction(_) => (StatusCode::NOT_FOUND, "no_function"),
         Refusal::NoAgent(_) => (StatusCode::NOT_FOUND, "no_agent"),
         Refusal::NoPrevious(_) => (StatusCode::CONFLICT, "no_previous"),
+        Refusal::ServiceTaken(taken) => return service_taken(taken),
     };
     Told::refused(status, cause, refusal.to_string())
 }
@@ -73,6 +74,9 @@ impl Proxy {
         wait: Duration,
         base: &str,
     ) -> Told {
+        if let Err(taken) = self.check_services(&definitions) {
+            return service_taken(&taken);
+        }
         for definition in &definitions {
             match &definition.code {
                 Code::Bundle(digest) if !self.store.has_bundle(digest) => {
@@ -97,6 +101,14 @@ impl Proxy {
             return storage(&error);
         }
         Told::ok(names.iter().map(|name| self.short(name, base)).collect())
+    }
+
+    /// Before any of them is deployed.
+    fn check_services(&self, definitions: &[Definition]) -> Result<(), ServiceTaken> {
+        check_services_among(definitions)?;
+        let fleet = self.fleet();
+        let mut all = definitions.iter();
+        all.try_for_each(|definition| fleet.check_services(definition))
     }
 
     /// Has written down what is to be, and waits for it until `wait` is over.
@@ -186,7 +198,11 @@ impl Proxy {
             "atAgent": agents.join(", "),
             "version": function.version,
         });
-        if let (Some(message), Some(fields)) = (message, short.as_object_mut()) {
+        // It is as it should be, as far as that can be.
+        let is_well = status == Status::Deployed && function.failure.is_none();
+        if let (true, Some(note)) = (is_well, &message) {
+            short["note"] = note.as_str().into();
+        } else if let (Some(message), Some(fields)) = (message, short.as_object_mut()) {
             // What it has printed is below.
             let mut lines = message.lines();
             fields.insert("message".into(), lines.next().unwrap_or_default().into());
@@ -221,7 +237,7 @@ impl Proxy {
             "definition": function.definition.to_json(),
             "signature": signature.map(|report| report["signature"].clone()),
             "deployed": humantime::format_rfc3339_seconds(function.deployed).to_string(),
-            "previous": function.previous.as_ref().map(|_| function.version.saturating_sub(1)),
+            "previous": function.previous.as_ref().map(|version| version.number),
             "workers": sum("workers"),
             "queue": sum("queue"),
             "requests": sum("requests"),
@@ -268,9 +284,8 @@ impl Proxy {
             let kept = self.store.keep_bundle(&body)?;
             let used: Vec<String> = {
                 let fleet = self.fleet();
-                let definitions = fleet.functions().flat_map(|(_, function)| {
-                    std::iter::once(&function.definition).chain(&function.previous)
-                });
+                let functions = fleet.functions();
+                let definitions = functions.flat_map(|(_, function)| function.definitions());
                 let bundles = definitions.filter_map(|definition| match &definition.code {
                     Code::Bundle(digest) => Some(digest.clone()),
                     _ => None,
@@ -303,8 +318,11 @@ impl Proxy {
     }
 
     async fn delete_secret(self: Arc<Self>, name: Name) -> Told {
-        let users =
-            self.names(|function| function.wanted && function.definition.secrets.contains(&name));
+        let users = self.names(|function| {
+            let good = function.good().map(|good| &good.version.definition);
+            let served = good.into_iter().chain([&function.definition]);
+            function.wanted && served.into_iter().any(|one| one.secrets.contains(&name))
+        });
         if let Some(refused) = kept::secret_in_use(&name, &users) {
             return refused;
         }
@@ -315,97 +333,5 @@ impl Proxy {
             self.ring();
         }
         kept::secret_removed(&name, removed)
-    }
-
-    /// An agent that there is.
-    fn known(&self, text: &str) -> Result<AgentName, Refusal> {
-        let decoded = percent_encoding::percent_decode_str(text).decode_utf8_lossy();
-        let name = AgentName::parse(&decoded).ok();
-        name.filter(|name| self.fleet().agents().contains_key(name))
-            .ok_or_else(|| Refusal::NoAgent(decoded.into_owned()))
-    }
-
-    fn tell_agent(&self, name: &AgentName, agent: &Agent) -> Value {
-        let sum = |field: &str| -> u64 {
-            let reports = agent.functions.values();
-            let numbers = reports.filter_map(|seen| seen.report[field].as_u64());
-            numbers.sum()
-        };
-        let (status, since) = match agent.standing {
-            Standing::Up => ("up", None),
-            Standing::Unknown(since) => ("unknown", Some(since)),
-            Standing::Down(since) => ("down", Some(since)),
-        };
-        let mut told = Map::new();
-        told.insert("agent".into(), name.as_str().into());
-        told.insert("status".into(), status.into());
-        told.insert("functions".into(), agent.functions.len().into());
-        told.insert("workers".into(), sum("workers").into());
-        if let Some(since) = since {
-            let seconds = since.elapsed().as_secs_f64();
-            told.insert("seconds".into(), seconds.into());
-        }
-        if let Some(trouble) = &agent.trouble {
-            told.insert("message".into(), trouble.as_str().into());
-        }
-        told.into()
-    }
-
-    fn tell_agents(&self) -> Told {
-        let fleet = self.fleet();
-        let agents = fleet.agents().iter();
-        Told::ok(
-            agents
-                .map(|(name, agent)| self.tell_agent(name, agent))
-                .collect(),
-        )
-    }
-
-    async fn add(self: Arc<Self>, text: &str) -> Told {
-        let name = match AgentName::of_address(text) {
-            Ok(name) => name,
-            Err(problem) => {
-                let json = json!({"error": format!("`agent`: {problem}"), "field": "agent"});
-                return Told::Json(StatusCode::BAD_REQUEST, Some("bad_request"), json);
-            }
-        };
-        let (proxy, its) = (self.clone(), name.clone());
-        let kept = tokio::task::spawn_blocking(move || proxy.agents.write(its.as_str(), b"{}"));
-        match kept.await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => return storage(&error),
-            Err(error) => return internal(&error.to_string()),
-        }
-        let new = self.fleet().add_agent(name.clone(), Instant::now());
-        if new {
-            self.watch(name.clone());
-        }
-        self.ring();
-        Told::ok(json!({"agent": name.as_str(), "new": new}))
-    }
-
-    async fn dismiss(self: Arc<Self>, text: &str) -> Told {
-        let name = match self.known(text) {
-            Ok(name) => name,
-            Err(refusal) => return refused(&refusal),
-        };
-        let is_up = |agent: &Agent| matches!(agent.standing, Standing::Up);
-        if name.is_caller() && self.fleet().agents().get(&name).is_some_and(is_up) {
-            let message = format!("`{name}` dials in, and would be back at once: stop it there");
-            return Told::refused(StatusCode::CONFLICT, "agent_dials_in", message);
-        }
-        let (proxy, its) = (self.clone(), name.clone());
-        let removed = tokio::task::spawn_blocking(move || proxy.agents.remove(its.as_str()));
-        match removed.await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => return storage(&error),
-            Err(error) => return internal(&error.to_string()),
-        }
-        if let Err(refusal) = self.fleet().remove_agent(&name) {
-            return refused(&refusal);
-        }
-        self.addresses().remove(&name);
-        self.ring();
-        Told::ok(json!({"agent": name.as_str(), "removed": true}))
     }
 }

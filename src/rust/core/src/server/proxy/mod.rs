@@ -5,6 +5,7 @@
 
 mod act;
 mod agent_client;
+mod agents;
 mod answers;
 mod door;
 mod logs;
@@ -19,14 +20,16 @@ use std::time::{Duration, Instant};
 use tokio::sync::{watch as channel, Notify};
 
 use self::agent_client::AgentClient;
-use super::kept::{route_of, set_aside, Store};
+use super::kept::{open_calls, route_of, set_aside, Store, WithinFront};
 use super::task::ServerTask;
 use crate::environment::SystemError;
+use crate::functions::calls::Calls;
 use crate::functions::fleet::{AgentName, Fleet, Function};
 use crate::functions::management::{Audit, Manager};
 use crate::functions::{Name, Records, Secrets};
 use crate::ops::log::Log;
 use crate::pool::PoolLimits;
+use crate::rpc::Services;
 use crate::sources::agents::AgentSet;
 use crate::sources::Failure;
 use crate::tls::{ClientTls, Peer};
@@ -43,6 +46,8 @@ const TICK: Duration = Duration::from_secs(1);
 struct Open {
     agents: AgentSet,
     limits: PoolLimits,
+    /// If it is services of gRPC.
+    services: Option<Vec<String>>,
 }
 
 /// A proxy's agents and functions.
@@ -53,6 +58,8 @@ pub struct Proxy {
     agents: Records,
     secrets: Mutex<Secrets>,
     tls: Option<Arc<ClientTls>>,
+    /// Calls that nobody waits for.
+    async_calls: Arc<Calls>,
     fleet: Mutex<Fleet>,
     /// One at a time: what is written last is what is so last.
     saving: tokio::sync::Mutex<()>,
@@ -100,6 +107,13 @@ impl Proxy {
             true => Some(Arc::new(ClientTls::load(settings.ca.as_deref())?)),
             false => None,
         };
+        let async_calls = open_calls(
+            &store,
+            &settings.async_calls,
+            &settings.access,
+            settings.ca.as_deref(),
+            log,
+        )?;
         let mut fleet = Fleet::new(settings.agent_grace, functions);
         for agent in known.into_iter().chain(settings.agents.clone()) {
             fleet.add_agent(agent, Instant::now());
@@ -114,6 +128,7 @@ impl Proxy {
             agents,
             secrets: Mutex::new(secrets),
             tls,
+            async_calls,
             fleet: Mutex::new(fleet),
             saving: tokio::sync::Mutex::default(),
             open: Mutex::default(),
@@ -191,8 +206,18 @@ impl Proxy {
         let settings = &self.settings;
         let (access, max_bundle) = (settings.access.clone(), settings.max_bundle);
         // Agents ask for the callers' token, too.
-        let manager = Manager::new(self.clone(), access, audit, max_bundle, true);
+        let manager = Manager::new(
+            self.clone(),
+            self.async_calls.clone(),
+            access,
+            audit,
+            max_bundle,
+            true,
+        );
         let _ = task.front.management.set(Arc::new(manager));
+        let runner = Arc::new(WithinFront::new(&task.front));
+        self.async_calls.start(runner, task.front.store.clone());
+        task.front.rpc.take(Arc::new(Services::new()));
         let agents: Vec<AgentName> = self.fleet().agents().keys().cloned().collect();
         for agent in agents {
             self.watch(agent);

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::functions::calls;
 use crate::functions::fleet::AgentName;
 use crate::functions::management::Access;
 use crate::pool::PoolLimits;
@@ -32,4 +33,6 @@ pub struct ProxySettings {
     pub check_every: Duration,
     /// How long a function that is stopped may take to finish what it has; `None` for ever.
     pub drain_timeout: Option<Duration>,
+    /// What may be kept of calls that nobody waits for.
+    pub async_calls: calls::Settings,
 }

@@ -22,11 +22,14 @@ impl Proxy {
     /// Looks at an agent until it is removed or the server is about to end.
     pub(super) fn watch(self: &Arc<Self>, agent: AgentName) {
         let proxy = self.clone();
+        let Some(number) = self.number_of(&agent) else {
+            return;
+        };
         tokio::spawn(async move {
             let mut closing = proxy.closing.subscribe();
             let mut known = Known::default();
             loop {
-                let look = proxy.look(&agent, &mut known);
+                let look = proxy.look(&agent, number, &mut known);
                 tokio::select! {
                     there = look => if !there {
                         return;
@@ -38,11 +41,16 @@ impl Proxy {
         });
     }
 
-    /// One look; whether the agent is still one.
-    async fn look(self: &Arc<Self>, agent: &AgentName, known: &mut Known) -> bool {
+    fn number_of(&self, agent: &AgentName) -> Option<u64> {
+        self.fleet().agents().get(agent).map(|agent| agent.number)
+    }
+
+    /// One look; whether the agent is still the one of that number.
+    async fn look(self: &Arc<Self>, agent: &AgentName, number: u64, known: &mut Known) -> bool {
         let moment = {
             let fleet = self.fleet();
             match fleet.agents().get(agent) {
+                Some(found) if found.number != number => return false,
                 None => return false,
                 Some(found) if found.is_up() => {}
                 Some(_) => *known = Known::default(),
@@ -51,6 +59,9 @@ impl Proxy {
         };
         self.find(agent).await;
         let told = self.ask(agent, known).await;
+        if self.number_of(agent) != Some(number) {
+            return false;
+        }
         let before = self.standing(agent);
         match told {
             Ok(Some(functions)) => self.fleet().agent_told(agent, moment, functions),

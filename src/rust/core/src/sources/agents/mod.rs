@@ -72,6 +72,8 @@ pub struct AgentsSettings {
     pub slots: u32,
     /// Whether agents are made to give up requests that nobody waits for.
     pub cancel: bool,
+    /// If the function is services of gRPC: those that are called by their own names, `package.Service`.
+    pub services: Option<Vec<String>>,
 }
 
 impl AgentsSettings {
@@ -81,6 +83,7 @@ impl AgentsSettings {
             agents,
             slots: 1,
             cancel: true,
+            services: None,
         }
     }
 

@@ -7,6 +7,7 @@ mod arguments;
 mod call;
 mod input;
 mod output;
+mod pipes;
 mod pool;
 mod program;
 mod programs;

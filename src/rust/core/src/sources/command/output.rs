@@ -7,17 +7,20 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{ready, Context, Poll};
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
 use http_body::{Body, Frame};
 use rustix::io::ioctl_fionread;
-use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::unix::pipe::Receiver;
 use tokio::sync::oneshot;
 
 use super::call::Call;
+use super::pipes::PIPE;
 
-/// What one read takes, in bytes: what a pipe holds.
-const CHUNK: usize = 64 * 1024;
+/// What one read takes, in bytes: what a [pipe](super::pipes) holds.
+const CHUNK: usize = PIPE;
+
+/// A piece below this is copied, in bytes: it would keep all of the buffer that it was read into.
+const SMALL: usize = CHUNK / 2;
 
 /// How a program ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,7 +53,8 @@ pub struct Output {
     stage: Stage,
     /// What was read before the answer began.
     first: Option<Bytes>,
-    buffer: Box<[u8]>,
+    /// What the next read goes to.
+    buffer: BytesMut,
 }
 
 impl Output {
@@ -70,7 +74,7 @@ impl Output {
             outcome: None,
             stage: Stage::Open,
             first: None,
-            buffer: vec![0; CHUNK].into(),
+            buffer: BytesMut::new(),
         })
     }
 
@@ -123,12 +127,23 @@ impl Output {
 
     /// Nothing at the end. An error is an end: the other side is gone.
     fn poll_read(&mut self, cx: &mut Context<'_>, most: usize) -> Poll<Bytes> {
-        let mut buffer = ReadBuf::new(&mut self.buffer[..most]);
-        let read = ready!(Pin::new(&mut self.stdout).poll_read(cx, &mut buffer));
-        Poll::Ready(match read {
-            Ok(()) => Bytes::copy_from_slice(buffer.filled()),
-            Err(_) => Bytes::new(),
-        })
+        loop {
+            if ready!(self.stdout.poll_read_ready(cx)).is_err() {
+                return Poll::Ready(Bytes::new());
+            }
+            self.buffer.reserve(most);
+            let mut buffer = (&mut self.buffer).limit(most);
+            match self.stdout.try_read_buf(&mut buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Ok(count) if count < SMALL => {
+                    let chunk = Bytes::copy_from_slice(&self.buffer);
+                    self.buffer.clear();
+                    return Poll::Ready(chunk);
+                }
+                Ok(_) => return Poll::Ready(self.buffer.split().freeze()),
+                Err(_) => return Poll::Ready(Bytes::new()),
+            }
+        }
     }
 }
 

@@ -220,6 +220,7 @@ impl Commands {
             body_memory: BODY_MEMORY,
             docs: None,
             signature: None,
+            routes: None,
         };
         let programs = Arc::new(Programs {
             program: self.program.clone(),

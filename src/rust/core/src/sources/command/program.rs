@@ -2,17 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nix::sys::signal::Signal;
+use tokio::net::unix::pipe::Sender;
 use tokio::sync::oneshot;
+use tracing::Instrument;
 
 use super::call::{Call, Place};
-use super::input::feed;
+use super::input::{feed, Input};
 use super::output::{Ended, Output};
+use super::pipes::widen;
 use super::CommandSettings;
-use crate::body::Buffered;
 use crate::environment::{SystemError, Variables};
 use crate::ops::Ops;
 use crate::sources::local::confinement::{Confined, Identity};
@@ -38,19 +41,20 @@ impl Program {
         self: Arc<Self>,
         id: u32,
         arguments: Vec<String>,
-        body: Buffered,
+        input: Input,
         call: Arc<Call>,
         place: Place,
     ) -> io::Result<Output> {
         let (started, output) = oneshot::channel();
-        tokio::spawn(async move {
-            let ended = self.run(id, arguments, body, call, started).await;
+        let running = async move {
+            let ended = self.run(id, arguments, input, call, started).await;
             // First: whoever hears of its end finds that it is over.
             drop(place);
             if let Some((ended, how)) = ended {
                 let _ = ended.send(how);
             }
-        });
+        };
+        tokio::spawn(running.in_current_span());
         let gone = || Err(io::Error::other("the server is going down"));
         output.await.unwrap_or_else(|_| gone())
     }
@@ -59,7 +63,7 @@ impl Program {
         &self,
         id: u32,
         arguments: Vec<String>,
-        body: Buffered,
+        input: Input,
         call: Arc<Call>,
         started: oneshot::Sender<io::Result<Output>>,
     ) -> Option<(oneshot::Sender<Ended>, Ended)> {
@@ -76,6 +80,8 @@ impl Program {
             };
             let spawner = &self.resources.spawner;
             let (process, pipes, exit) = Process::start_piped(spawner, launch, &outlet).await?;
+            widen(&pipes.stdin);
+            widen(&pipes.stdout);
             Ok((temporary, process, pipes, exit))
         };
         let (_temporary, process, pipes, exit) = match start.await {
@@ -96,13 +102,20 @@ impl Program {
         let mut problem = None;
         let exit = tokio::select! {
             exit = exit.as_mut() => exit,
-            fed = feed(pipes.stdin, body) => {
-                if let Err(error) = fed {
-                    tracing::error!(worker = id, "a request's body could not be read: {}", SystemError(&error));
+            fed = feed_all(pipes.stdin, input) => match fed {
+                Ok(()) => exit.await,
+                Err((error, stdin)) => {
+                    // What breaks off where it comes from is no fault here: the access log has it.
+                    if error.kind() != io::ErrorKind::UnexpectedEof {
+                        tracing::error!(worker = id, "a request's body could not be read: {}", SystemError(&error));
+                    }
                     problem = Some("was ended, as its input could not be read".to_owned());
                     call.kill();
+                    let exit = exit.await;
+                    // It must not have taken that for an end.
+                    drop(stdin);
+                    exit
                 }
-                exit.await
             }
         };
         let how = match (problem, exit) {
@@ -168,6 +181,15 @@ impl Program {
             folders.any(|folder| is_program(&folder.join(program)))
         };
         (!found).then(|| format!("there is no program `{}`", settings.name()))
+    }
+}
+
+/// Gives a program all of its input, and closes that. Else it stays open.
+async fn feed_all(stdin: OwnedFd, input: Input) -> Result<(), (io::Error, Option<Sender>)> {
+    let mut stdin = Sender::from_owned_fd(stdin).map_err(|error| (error, None))?;
+    match feed(&mut stdin, input).await {
+        Ok(()) => Ok(()),
+        Err(error) => Err((error, Some(stdin))),
     }
 }
 

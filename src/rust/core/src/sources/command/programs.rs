@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::arguments::arguments;
 use super::call::Calls;
+use super::input::Input;
 use super::output::Ended;
 use super::program::Program;
 use crate::environment::SystemError;
@@ -58,11 +59,15 @@ impl Handler for Programs {
             return answer(200, kind, Content::Bytes(Default::default()));
         }
         let arguments = arguments(&options, signature);
+        let input = match request.inlet {
+            Some(inlet) => Input::Coming(inlet),
+            None => Input::Complete(request.body),
+        };
         let (call, place) = self.calls.begin(number);
-        let start =
-            self.program
-                .clone()
-                .start(worker_of(number), arguments, request.body, call, place);
+        let start = self
+            .program
+            .clone()
+            .start(worker_of(number), arguments, input, call, place);
         let mut output = match start.await {
             Ok(output) => output,
             Err(error) => return self.not_started(number, &error),
@@ -104,7 +109,7 @@ impl Programs {
     }
 }
 
-/// What a program writes is text or JSON if that is what the client asks for in the first place; nobody else can tell.
+/// What a program writes is text, CSV or JSON if that is what the client asks for in the first place; nobody else can tell.
 fn media_type(headers: &HeaderMap) -> &'static str {
     let accepted = headers.get(ACCEPT).and_then(|value| value.to_str().ok());
     let first = accepted.unwrap_or_default().split([',', ';']).next();
@@ -115,6 +120,7 @@ fn media_type(headers: &HeaderMap) -> &'static str {
         .as_str()
     {
         "text/plain" => "text/plain; charset=utf-8",
+        "text/csv" => "text/csv; charset=utf-8",
         "application/json" => "application/json",
         _ => "application/octet-stream",
     }
@@ -146,6 +152,7 @@ mod tests {
         for (accept, expected) in [
             ("text/plain", "text/plain; charset=utf-8"),
             ("Text/Plain;q=0.5, */*", "text/plain; charset=utf-8"),
+            ("text/csv, */*;q=0.5", "text/csv; charset=utf-8"),
             ("application/json, text/plain", "application/json"),
             ("*/*", "application/octet-stream"),
             ("text/html", "application/octet-stream"),

@@ -60,6 +60,13 @@ impl Folder {
         self.dir.path()
     }
 
+    /// What is there when its owner was killed.
+    #[cfg(test)]
+    pub fn left_behind(self) -> PathBuf {
+        drop(self.lock);
+        self.dir.keep()
+    }
+
     /// A private folder in this one; `owner`'s, if it is another user's. That user then may go through this one, but not look
     /// into it, and nobody but that user and this one gets into the folder in it.
     ///
@@ -237,9 +244,7 @@ mod tests {
 
     /// One whose owner was killed.
     fn left_behind(parent: &Path) -> PathBuf {
-        let Folder { dir, lock, .. } = Folder::make(parent).expect("a folder");
-        drop(lock);
-        dir.keep()
+        Folder::make(parent).expect("a folder").left_behind()
     }
 
     #[test]

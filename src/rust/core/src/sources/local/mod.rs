@@ -23,7 +23,7 @@ mod templates;
 
 pub use budget::Budget;
 pub use confinement::{Confined, Confinement, Identity};
-pub use folder::{leave, Hold};
+pub use folder::{leave, sweep, Folder, Hold};
 pub use memory::resident_memory;
 pub use resources::Resources;
 pub use scratch::Scratch;
@@ -56,6 +56,8 @@ pub struct LocalSettings {
     pub shrink_after: Option<Duration>,
     /// How workers must serve; `None` leaves it to each.
     pub worker_type: Option<Kind>,
+    /// Whether native workers compile the routes of their app.
+    pub compile: bool,
     /// What becomes of requests whose client has left, in native workers.
     pub cancelling: Cancelling,
     /// Whether workers are forked from a process that has loaded the app.
@@ -106,6 +108,7 @@ impl LocalSettings {
         // In the words of the setting.
         let worker_type = self.worker_type.map_or("auto", Kind::name);
         tell("FAUCET_WORKER_TYPE", worker_type.into());
+        tell("FAUCET_COMPILE", self.compile.to_string());
         tell("FAUCET_PORT", port.address.port().to_string());
         tell("FAUCET_HOST", port.address.ip().to_string());
         tell("FAUCET_WORKER_ID", id.to_string());

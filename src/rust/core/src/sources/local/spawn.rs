@@ -23,9 +23,10 @@ use crate::signals;
 
 /// All that processes are told by their front. One that is itself a worker has been told the same by its own, and must not
 /// pass it on: its workers would serve another app, or end as other processes do.
-const TOLD: [&str; 21] = [
+const TOLD: [&str; 22] = [
     "FAUCET_APP",
     "FAUCET_CALL_TOKEN",
+    "FAUCET_COMPILE",
     "FAUCET_CPU_TIME",
     "FAUCET_FILE",
     "FAUCET_FORK",

@@ -9,6 +9,8 @@ pub struct Destination {
     pub base: String,
     /// The name that it is known by, with the port if that is not the usual one.
     pub host: HeaderValue,
+    /// If it speaks gRPC: which of its services are called by their own names, `package.Service`.
+    pub grpc: Option<Vec<String>>,
 }
 
 impl Destination {
@@ -41,6 +43,7 @@ mod tests {
         let destination = |base: &str| Destination {
             base: base.to_owned(),
             host: HeaderValue::from_static("a"),
+            grpc: None,
         };
         let echo = destination("/function/echo");
         for (rest, expected) in [

@@ -153,8 +153,32 @@ impl Target {
             destination: Some(Destination {
                 base: base.to_owned(),
                 host: name,
+                grpc: None,
             }),
         })
+    }
+
+    /// Reads the URL of a server of gRPC: `grpc://HOST:PORT`. `services` are those that are called by their own names.
+    ///
+    /// # Errors
+    /// What is wrong with it, as a sentence.
+    pub fn of_grpc(url: &str, services: Vec<String>) -> Result<Self, String> {
+        let authority = url
+            .strip_prefix("grpc://")
+            .ok_or("It must begin with grpc://.")?;
+        if authority.contains(['/', '?', '#']) {
+            return Err("It must have no path: calls have their service's.".into());
+        }
+        let mut target = Self::of_service(&format!("http://{authority}"))?;
+        if split_port(authority)?.1.is_none() {
+            return Err("It must have a port: gRPC has no usual one.".into());
+        }
+        target.url = url.to_owned();
+        target.destination = target.destination.map(|destination| Destination {
+            grpc: Some(services),
+            ..destination
+        });
+        Ok(target)
     }
 
     /// Whether it is reached with TLS.

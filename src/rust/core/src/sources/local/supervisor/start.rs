@@ -20,7 +20,7 @@ use crate::sources::local::process::{Exit, Process};
 use crate::sources::local::sockets;
 use crate::sources::local::template::ForkFailed;
 use crate::sources::local::templates::why_not_started;
-use crate::sources::Failure;
+use crate::sources::{Failure, Roster};
 use crate::worker::{native, Address, Native, Report, Worker};
 
 /// Between two looks at a worker that was forked, which needs milliseconds to start.
@@ -89,9 +89,9 @@ impl Supervisor {
         let (sender, timeout) = (self.sender.clone(), self.settings.boot_timeout);
         let limited = self.settings.max_memory.is_some() || self.settings.workers.is_elastic();
         let is_function = self.settings.env.contains_key(FUNCTION);
-        // One worker's word is enough for an app's documentation; what a function takes may change with its code.
-        let asked = is_function || !self.ever_ready;
-        let roster = asked.then(|| self.roster.clone());
+        // One worker's word is enough for an app's documentation; all else may change with its code.
+        let asks_for_docs = !is_function && !self.ever_ready;
+        let roster = self.roster.clone();
         let (mut booting, exited) = oneshot::channel::<()>();
         let suspect = {
             let sender = sender.clone();
@@ -115,15 +115,13 @@ impl Supervisor {
                     let _ = sender.send(Event::MemoryMeasured(generation, memory));
                 }
             }
-            if let (Some(roster), Ok(Address::Unix(socket))) = (roster, &ready) {
-                // Before it counts as ready, so that whoever is told of that finds it.
-                if is_function {
-                    if let Some(signature) = native::signature(socket).await {
-                        roster.set_signature(signature);
-                    }
-                } else if let Some(path) = native::docs(socket).await {
-                    roster.set_docs(path);
-                }
+            // Before it counts as ready, so that whoever is told of that finds it.
+            match &ready {
+                Ok(Address::Unix(socket)) if is_function => ask_function(socket, &roster).await,
+                Ok(Address::Unix(socket)) => ask_app(socket, asks_for_docs, &roster).await,
+                // Nobody tells of what others serve.
+                Ok(_) => roster.set_routes(None),
+                Err(_) => {}
             }
             let _ = sender.send(Event::Started(generation, ready));
         });
@@ -303,6 +301,27 @@ impl Supervisor {
         }
         self.grown(generation, Ok(()));
         self.roll_on(generation, Ok(())).await;
+    }
+}
+
+/// Has a worker tell what its function takes; a whole app may be deployed as one, too.
+async fn ask_function(socket: &Path, roster: &Roster) {
+    match native::signature(socket).await {
+        Some(signature) => roster.set_signature(signature),
+        None => ask_app(socket, false, roster).await,
+    }
+}
+
+/// Has a worker tell of its app.
+async fn ask_app(socket: &Path, asks_for_docs: bool, roster: &Roster) {
+    if asks_for_docs {
+        if let Some(path) = native::docs(socket).await {
+            roster.set_docs(path);
+        }
+    }
+    // One that is late leaves what another has said.
+    if let Some(routes) = native::routes(socket).await {
+        roster.set_routes(routes);
     }
 }
 

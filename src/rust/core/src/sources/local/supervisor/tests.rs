@@ -23,6 +23,7 @@ async fn supervisor() -> (Supervisor, Arc<Worker>) {
         grow_after: None,
         shrink_after: None,
         worker_type: None,
+        compile: true,
         cancelling: Cancelling {
             cancel: true,
             interrupt_timeout: Duration::from_secs(5),
