@@ -12,8 +12,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 # that bind to R for out of date, and compile them again at each change of hands.
 CARGO = cd src/rust && R CMD cargo
 
-# FILTER chooses test files.
-TEST_R = R_LIBS=$(LIBRARY) NOT_CRAN=true TESTTHAT_MAX_FAILS=Inf Rscript -e 'filter <- Sys.getenv("FILTER"); testthat::test_dir("tests/testthat", package = "faucet", load_package = "installed", filter = if (nzchar(filter)) filter, reporter = testthat::ProgressReporter$$new(update_interval = Inf))'
+TEST_R = R_LIBS=$(LIBRARY) tools/test-r
 
 # R CMD check and texts in any language want UTF-8, which a bare machine does not set up.
 test test-r test-openapi test-grpc test-k8s check document vendor differential: export LC_ALL := $(if $(filter UTF-8,$(shell locale charmap)),$(LC_ALL),C.UTF-8)
@@ -79,8 +78,8 @@ test-r:
 	R CMD INSTALL --library=$(LIBRARY) .
 	tools/pothead
 	$(TEST_R)
-	FAUCET_WORKER_TYPE=http FILTER='^(apps|boot-failure|crash|handle|http|one-at-a-time|ops|output|recycle|reload|scale|signals)$$' $(TEST_R)
-	FAUCET_COMPILE=false FILTER='^(async|cancel|facts|native|preload|stream|timeout)$$' $(TEST_R)
+	FAUCET_WORKER_TYPE=http $(TEST_R) '^(apps|boot-failure|crash|handle|http|one-at-a-time|ops|output|recycle|reload|scale|signals)$$'
+	FAUCET_COMPILE=false $(TEST_R) '^(async|cancel|facts|native|preload|stream|timeout)$$'
 
 # These three with the package that test-r has installed.
 test-openapi:

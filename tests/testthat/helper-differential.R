@@ -121,7 +121,7 @@ never_made <- list(
     why = "plumber's own calls are not there in a compiled route."
   ),
   list(
-    what = "a response that is `NULL`",
+    what = "a response that is `NULL`, or that of a promise whose body is a list",
     why = "httpuv never answers then. faucet says 500."
   )
 )
@@ -201,15 +201,22 @@ without_known <- function(answer, request) {
 }
 
 # One request on a connection of its own: a list of `status`, `reason`, `headers` (a list by lower-case name) and `body`; or, in
-# words, why there is none.
+# words, why there is none. An error if none comes in time: whoever computes for so long is not to be asked anything more.
 exchange <- function(url, bytes, timeout = 60) {
   port <- as.integer(sub("^.*:", "", url))
   socket <- socketConnection("127.0.0.1", port, blocking = TRUE, open = "r+b", timeout = timeout)
   on.exit(close(socket))
+  # The socket's own timeout begins anew with all that happens in this process, such as a server's messages.
+  setTimeLimit(elapsed = timeout, transient = TRUE)
+  on.exit(setTimeLimit(), add = TRUE)
   writeBin(bytes, socket)
   got <- list()
   repeat {
-    piece <- suppressWarnings(tryCatch(readBin(socket, "raw", 65536), error = function(error) raw()))
+    piece <- suppressWarnings(tryCatch(readBin(socket, "raw", 65536), error = identity))
+    if (inherits(piece, "error")) {
+      if (!grepl("time limit", conditionMessage(piece), fixed = TRUE)) break
+      stop(sprintf("%s has not answered within %g s: %s", url, timeout, bytes_as_code(bytes)))
+    }
     if (length(piece) == 0) break
     got[[length(got) + 1]] <- piece
   }

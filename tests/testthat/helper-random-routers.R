@@ -49,7 +49,8 @@ changing_part <- function() {
     "for (end in req$pr$endpoints[[1]]) end$serializer <- serializer_text()",
     "for (end in unlist(req$pr$endpoints)) end$verbs <- c(end$verbs, \"PUT\")",
     "for (end in unlist(req$pr$endpoints)) end$registerHook(\"preexec\", function(res) res$setHeader(\"X-Late\", \"1\"))",
-    "for (end in unlist(req$pr$endpoints)) end$setPath(paste0(end$path, \"/moved\"))",
+    "for (end in unlist(req$pr$endpoints)) end$registerHook(\"postexec\", function(value) if (is.list(value)) value else 0)",
+  "for (end in unlist(req$pr$endpoints)) end$setPath(paste0(end$path, \"/moved\"))",
     "for (end in unlist(req$pr$endpoints)) end$parsers <- NULL",
     "options(warn = 2)", "options(warnPartialMatchArgs = TRUE)", "typed <<- function(value) \"changed\"",
     "lockBinding(\"typed\", environment(typed))"
@@ -93,7 +94,7 @@ router_prelude <- c(
   "}",
   "bytes_of <- function(text) if (is.null(text)) \"(none)\" else paste(charToRaw(text), collapse = \"\")",
   "sendable <- function(value) {",
-  "  if (promises::is.promise(value)) return(promises::then(value, sendable))",
+  "  if (promises::is.promise(value)) return(promises::then(value, function(value) sendable(if (is.list(value)) 0 else value)))",
   "  if (is.atomic(value) && !is.character(value) && !is.raw(value) && !is.null(value)) format(value) else value",
   "}",
   "mounted <- function(router, path, filters = plumber:::defaultPlumberFilters) {",
@@ -103,10 +104,21 @@ router_prelude <- c(
   "}",
   "typed <- function(value) list(value = value, type = typeof(value), names = names(value))",
   "known <- function(router, filter, otherwise) {",
-  "  if (filter %in% vapply(router$filters, function(filter) filter$name, \"\")) filter else otherwise",
+  "  names <- c(\"__first__\", vapply(router$filters, function(filter) filter$name, \"\"))",
+  "  if (filter %in% names) filter else otherwise",
   "}",
   "go_on <- function() forward()",
   "pass_later <- function() promises::then(promises::promise_resolve(1), function(value) forward())",
+  "late_hook <- function(req, stage) {",
+  "  if (calls$hooks > 0) return()",
+  "  calls$hooks <- 1",
+  "  for (end in unlist(req$pr$endpoints)) end$registerHook(stage, function(res) { res$setHeader(\"X-Late\", stage); 2 })",
+  "}",
+  "late_filter <- function(req) {",
+  "  if (calls$filters > 0) return()",
+  "  calls$filters <- 1",
+  "  req$pr$filter(\"late\", function(req, res) { res$setHeader(\"X-Late\", \"filter\"); forward() })",
+  "}",
   "warn_later <- function() promises::then(promises::promise_resolve(1), function(value) { warning(\"w\"); stop(\"e\") })",
   "ask_plain <- function(req) {",
   "  own <- list2env(as.list(req, all.names = TRUE)[c(\"HEADERS\", \"REQUEST_METHOD\", \"rook.input\")], parent = emptyenv())",
@@ -114,7 +126,7 @@ router_prelude <- c(
   "  rawToChar(charToRaw(req$pr$call(own)$body))",
   "}",
   "last_seen <- new.env()",
-  "calls <- list2env(list(count = 0))",
+  "calls <- list2env(list(count = 0, hooks = 0, filters = 0))",
   "described <- function(x) UseMethod(\"described\")",
   "described.default <- function(x) class(x)",
   "memoised <- local({ kept <- list(); function(n = \"none\") { new <- is.null(kept[[n]]); kept[[n]] <<- TRUE; new } })",
@@ -217,14 +229,18 @@ random_path <- function() {
 path_of_segments <- function(depth) {
   names <- sample(c("n", "x", "s", "b", "id", "a.b", "type"))
   parameters <- character()
+  arrays <- 0
   segments <- vapply(seq_len(depth), function(i) {
     if (chance(0.55)) {
       return(pick(path_segments))
     }
     parameters <<- c(parameters, names[[i]])
     type <- if (chance(0.7)) pick(path_types)
-    # plumber's pattern for several strings takes exponential time.
-    if (!is.null(type) && !type %in% c("str", "chr", "string") && chance(0.15)) type <- paste0("[", type, "]")
+    # plumber's pattern for several strings takes exponential time, and that of numbers with another one after it.
+    if (!is.null(type) && !type %in% c("str", "chr", "string") && arrays == 0 && chance(0.15)) {
+      arrays <<- 1
+      type <- paste0("[", type, "]")
+    }
     paste0("<", names[[i]], if (!is.null(type)) paste0(":", type), ">")
   }, "")
   path <- paste0("/", paste(segments, collapse = "/"))
@@ -236,7 +252,7 @@ random_endpoint <- function(filters = character()) {
   path <- random_path()
   some <- c("get", "get", "post", "post", "put", "delete", "head", "options", "patch")
   methods <- if (chance(0.08)) "use" else pick_some(some, pick(c(1, 1, 1, 2)))
-  preempts <- c("queryString", "body", "cookieParser", "sharedSecret", filters)
+  preempts <- c("queryString", "body", "cookieParser", "sharedSecret", "__first__", filters)
   parser <- if (chance(0.25)) pick(router_parsers)
   endpoint <- list(
     methods = unique(methods), path = path$path,
