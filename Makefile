@@ -70,16 +70,18 @@ fresh:
 	tools/test-parties
 	tools/rpc/generate --check
 
-# The release build, as users get it; NOT_CRAN: no test is left out. What does not depend on how workers are served is
-# tested with native ones, which are the default; all else with both kinds. And what compiled routes have to do as well as plumber
-# is done by plumber, too.
+# The release build, as users get it; no test is left out, unless FILTER chooses files. What does not depend on how workers are
+# served is tested with native ones, which are the default; all else with both kinds. And what compiled routes have to do as well
+# as plumber is done by plumber, too.
 test-r:
 	mkdir -p $(LIBRARY)
 	R CMD INSTALL --library=$(LIBRARY) .
 	tools/pothead
-	$(TEST_R)
+	$(TEST_R) "$(FILTER)"
+ifndef FILTER
 	FAUCET_WORKER_TYPE=http $(TEST_R) '^(apps|boot-failure|crash|handle|http|one-at-a-time|ops|output|recycle|reload|scale|signals)$$'
 	FAUCET_COMPILE=false $(TEST_R) '^(async|cancel|facts|native|preload|stream|timeout)$$'
+endif
 
 # These three with the package that test-r has installed.
 test-openapi:
@@ -105,10 +107,10 @@ differential:
 fuzz:
 	tools/fuzz "$(TARGET)" $(SECONDS)
 
-# With another Debian's R: SUITE=trixie or sid. Needs root.
+# With another Debian's R: SUITE=trixie or sid; TARGET=test-r and FILTER for less than all. Needs root.
 test-debian:
 	tools/setup debian
-	tools/test-debian "$(SUITE)"
+	tools/test-debian "$(SUITE)" $(TARGET)
 
 check: setup
 	tools/check

@@ -167,8 +167,11 @@ answer_compiled <- function(plan, res, body) {
       answer(list(status = 200L, headers = plan$headers, body = body))
     }
   } else {
+    # The app may have kept it.
+    res$headers <- c(res$headers, plan$headers)
+    res$body <- body
     if (res$status %in% c(100:199, 204, 304)) body <- NULL
-    answer(list(status = res$status, headers = c(res$headers, plan$headers), body = body))
+    answer(list(status = res$status, headers = res$headers, body = body))
   }
 }
 

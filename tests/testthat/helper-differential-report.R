@@ -86,10 +86,10 @@ smallest_request <- function(request, holds) {
   if (request$chunks && holds(with(chunks = FALSE))) request$chunks <- FALSE
   request$headers <- fewest(request$headers, function(headers) holds(with(headers = headers)))
   request$body <- fewest(request$body, function(body) holds(with(body = body)))
-  parts <- strsplit(request$target, "?", fixed = TRUE)[[1]]
+  parts <- strsplit(request$target, "?", fixed = TRUE, useBytes = TRUE)[[1]]
   if (length(parts) == 2) {
     target <- function(pairs) paste(c(parts[[1]], if (length(pairs) > 0) paste(pairs, collapse = "&")), collapse = "?")
-    pairs <- strsplit(parts[[2]], "&", fixed = TRUE)[[1]]
+    pairs <- strsplit(parts[[2]], "&", fixed = TRUE, useBytes = TRUE)[[1]]
     request$target <- target(fewest(pairs, function(pairs) holds(with(target = target(pairs)))))
   }
   request
