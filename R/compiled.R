@@ -30,16 +30,24 @@ start_compiled <- function(app, found) {
   compiled_start(found$router, found$plans, most)
 }
 
-# What plumber's forward() writes to: one for each request.
+# What plumber's forward() writes to until a handler has returned: one for each request.
 new_exec <- function() {
   exec <- new.env(parent = emptyenv())
   exec$forward <- FALSE
+  exec$is_ours <- TRUE
   compiled$globals$currentExec <- exec
   exec
 }
 
-# Evaluates code in which what a request leaves for later, the callbacks of promises, writes to that request's `exec` and to no
-# other's, as plumber has it for the requests that it serves itself.
+# A handler has returned, or failed: with plumber, what runs from now on is outside of it, but for its promises. `warn` is R's
+# option as it was.
+leave_handler <- function(warn) {
+  options(warn)
+  compiled$globals$currentExec <- NULL
+}
+
+# Evaluates code in which what a compiled request leaves for later, the callbacks of promises, writes to that request's `exec` and
+# to no other's. plumber does the same for what it serves itself, in a way of its own where routers are mounted.
 with_own_execs <- function(code) {
   if (length(compiled$plans) == 0) {
     return(code)
@@ -47,6 +55,9 @@ with_own_execs <- function(code) {
   globals <- compiled$globals
   wrap <- function(callback) {
     exec <- globals$currentExec
+    if (!isTRUE(exec$is_ours)) {
+      return(callback)
+    }
     function(...) {
       before <- globals$currentExec
       on.exit(globals$currentExec <- before)
@@ -89,7 +100,7 @@ handle_compiled <- function(app, on_headers, request, constants) {
         }
         stage <- "handler"
         val <- do.call(plan$func, args, envir = plan$envir)
-        options(warn)
+        leave_handler(warn)
         stage <- next_stage(val, plan, res, exec)
         if (stage == "serializer") body <- serialize_fn(val)
       })
@@ -100,11 +111,11 @@ handle_compiled <- function(app, on_headers, request, constants) {
       }
     },
     error = function(error) {
-      options(warn)
+      leave_handler(warn)
       failed <<- error
     },
     interrupt = function(condition) {
-      options(warn)
+      leave_handler(warn)
       interrupted <<- TRUE
     }
   )

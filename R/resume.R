@@ -13,6 +13,8 @@ resume <- function(call, plan, app, exec, stage, value, failed) {
     if (stage %in% c("arguments", "handler")) stop(failed)
     if (stage == "serializer") res$serializer <- failing_serializer(plan$serializer, failed)
     if (exec$forward) asNamespace("plumber")$forward()
+    # From now on it is for what the handler has left for later.
+    exec$forward <- FALSE
     yielded(run_late_hooks(plan, req, res, value), exec)
   }
   routers <- plan$place$routers

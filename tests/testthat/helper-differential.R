@@ -174,8 +174,8 @@ known_differences <- list(
     what = "where something is in memory",
     why = "Each process has its own addresses.",
     take_out = function(answer, request) {
-      if (length(answer$body) > 0 && length(grepRaw("0x", answer$body, fixed = TRUE)) > 0 && !any(answer$body == 0)) {
-        answer$body <- charToRaw(gsub("0x[0-9a-f]{6,}", "<address>", rawToChar(answer$body), useBytes = TRUE))
+      if (length(grepRaw("0[xX]", answer$body)) > 0 && !any(answer$body == 0)) {
+        answer$body <- charToRaw(gsub("0[xX][0-9a-fA-F]{6,}", "<address>", rawToChar(answer$body), useBytes = TRUE))
       }
       answer
     }

@@ -177,6 +177,7 @@ handler_actions <- list(
   c("req$PATH_INFO <- \"/sub/deep/\"", "promises::then(promises::promise_resolve(1), function(value) forward())"),
   c("req$REQUEST_METHOD <- \"POST\"", "go_on()"), c("req$QUERY_STRING <- \"?n=9\"", "go_on()"),
   c("req$argsPath <- list(id = \"mine\")", "req$argsQuery <- list(n = \"mine\")", "go_on()"),
+  c("go_on()", "value_later()"), c("go_on()", "pass_later()"), c("go_on()", "warn_later()"), c("value_later()"),
   c("late_hook(req, \"preexec\")", "go_on()"), c("late_hook(req, \"postexec\")", "promises::promise_resolve(\"later\")"),
   c("late_hook(req, \"postexec\")", "1"), c("late_filter(req)", "go_on()"), c("late_filter(req)", "stop(\"after that\")"),
   c("late_filter(req)", "1"),

@@ -92,6 +92,25 @@ test_that("plumber goes on where a mount has no filters, after a promise with a 
   expect_identical(request(server, "/runs")$text, "[1]")
 })
 
+test_that("what forwards and returns a promise goes on as plumber has it, compiled or not, also where it is mounted", {
+  server <- serve_lines(
+    "both <- function() { plumber::forward(); promises::promise_resolve('mounted') }",
+    "#* @plumber", "function(pr) {", "  inner <- plumber::pr()",
+    "  inner$handle('GET', '/x', function() { plumber::forward(); promises::promise_resolve('mounted') })",
+    "  inner$handle('GET', '/compiled', function() both())",
+    "  pr$mount('/sub', inner)", "  NULL", "}",
+    "#* @get /x", "function() { plumber::forward(); promises::promise_resolve('here') }",
+    "#* @get /compiled", "function() both()",
+    "#* @get /plain", "function() 1"
+  )
+  expect_identical(request(server, "/plain")$text, "[1]")
+  # Its promise is awaited by the outer router, which nobody has told to forward.
+  for (path in c("/x", "/compiled")) {
+    expect_identical(request(server, paste0("/sub", path))$text, '["mounted"]', info = path)
+    expect_identical(request(server, path)$status, 404L, info = path)
+  }
+})
+
 test_that("a router that is changed while it runs is served by plumber, which is said once", {
   server <- serve_lines(
     "#* @get /a", "function() 'a'",
