@@ -35,25 +35,39 @@ fn deployed(agent: &Agent, definition: &str) {
 #[tokio::test]
 async fn half_an_input_is_not_taken_for_all_of_it() {
     let agent = Agent::start(|_| {});
-    deployed(&agent, r#"{"name": "cat", "command": "cat"}"#);
+    let directory = tempfile::tempdir().expect("a directory");
+    let ends = directory.path().join("ends");
+    // It may begin with half an input, as it reads that as it comes, and answers at its end.
+    let command = format!(
+        "all=$(cat); echo end >> '{}'; echo \"$all\"",
+        ends.display()
+    );
+    let definition = serde_json::json!({"name": "cat", "command": ["sh", "-c", command]});
+    deployed(&agent, &definition.to_string());
     let mut client = connect(&agent).await;
+    let mut left = Vec::new();
     for reset_by in ["an error", "leaving"] {
-        let (mut sender, answer) = begin(&mut client, INVOKE, &[]).await;
-        let answer = tokio::spawn(answer);
-        send(&mut sender, invocation("cat", b"half")).await;
-        if reset_by == "an error" {
-            sender.abort(std::io::Error::other("no more"));
-            assert!(within("a reset", answer).await.expect("a task").is_err());
-        } else {
-            answer.abort();
-            let _ = answer.await;
+        for wait in [Duration::ZERO, Duration::from_millis(20)] {
+            let (mut sender, answer) = begin(&mut client, INVOKE, &[]).await;
+            let answer = tokio::spawn(answer);
+            send(&mut sender, invocation("cat", b"half")).await;
+            tokio::time::sleep(wait).await;
+            if reset_by == "an error" {
+                sender.abort(std::io::Error::other("no more"));
+                assert!(within("a reset", answer).await.expect("a task").is_err());
+            } else {
+                answer.abort();
+                let _ = answer.await;
+                // Its end would be that of the input.
+                left.push(sender);
+            }
         }
     }
     let (code, _, output) = call(&mut client, INVOKE, invocation("cat", b"whole")).await;
     assert_eq!(code, 0);
-    assert!(output.ends_with(b"whole"), "{output:?}");
-    let details = agent.json("GET", "/details?name=cat", "");
-    assert_eq!(details[0]["requests"], 1, "{details}");
+    assert!(output.ends_with(b"whole\n"), "{output:?}");
+    let ends = std::fs::read_to_string(ends).expect("it ran");
+    assert_eq!(ends, "end\n");
 }
 
 #[tokio::test]
