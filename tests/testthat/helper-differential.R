@@ -19,8 +19,8 @@ behind_faucet <- function(dir, env, ...) {
 # plumber, served by httpuv, which gets no request but those of the comparison.
 plumber_alone <- function(dir, env) {
   code <- paste0(
-    "library(plumber); port <- httpuv::randomPort(); cat(port, '\\n');",
-    "plumb(dir = \"", dir, "\")$run(port = port, quiet = TRUE)"
+    "library(plumber); (function(port) {", "cat(port, '\\n');",
+    "plumb(dir = \"", dir, "\")$run(port = port, quiet = TRUE) })(httpuv::randomPort())"
   )
   alone <- local_rscript(code, wd = dir, env = env)
   function() {
@@ -181,6 +181,16 @@ known_differences <- list(
     }
   ),
   list(
+    what = "whether R knows that a header's text is UTF-8",
+    why = "httpuv leaves that to the locale. It is seen only in what R serializes.",
+    take_out = function(answer, request) {
+      if (identical(answer$headers[["content-type"]], "application/rds")) {
+        answer$body <- without_marks(answer$body)
+      }
+      answer
+    }
+  ),
+  list(
     what = "the words of an answer that is no list",
     why = "httpuv tells its client of its own failure to take it apart; faucet says that in the log.",
     take_out = function(answer, request) {
@@ -205,6 +215,15 @@ without <- function(answer, names) {
   answer
 }
 
+# What R has serialized, in which no text is marked as UTF-8.
+without_marks <- function(bytes) {
+  if (identical(utils::head(bytes, 2), charToRaw("A\n"))) {
+    return(charToRaw(gsub("\n32777\n", "\n9\n", rawToChar(bytes), fixed = TRUE)))
+  }
+  for (at in grepRaw(as.raw(c(0, 0, 128, 9)), bytes, fixed = TRUE, all = TRUE)) bytes[[at + 2]] <- as.raw(0)
+  bytes
+}
+
 without_known <- function(answer, request) {
   if (is.list(answer)) for (known in known_differences) answer <- known$take_out(answer, request)
   answer
@@ -212,7 +231,7 @@ without_known <- function(answer, request) {
 
 # One request on a connection of its own: a list of `status`, `reason`, `headers` (a list by lower-case name) and `body`; or, in
 # words, why there is none.
-exchange <- function(url, bytes, timeout = 20) {
+exchange <- function(url, bytes, timeout = 10) {
   port <- as.integer(sub("^.*:", "", url))
   socket <- socketConnection("127.0.0.1", port, blocking = TRUE, open = "r+b", timeout = timeout)
   on.exit(close(socket))
@@ -301,13 +320,12 @@ with_ways <- function(write, compared, use) {
 
 # The requests to which the answers differ, each as a list of `request` and `answers`.
 differing <- function(ask, requests) {
-  late <- FALSE
+  late <- 0
   found <- lapply(requests, function(request) {
     answers <- ask(request)
-    was_late <- late
-    late <<- any(vapply(answers, identical, NA, no_answer))
+    late <<- if (any(vapply(answers, identical, NA, no_answer))) late + 1 else 0
     # Whoever still computes would be late with all that follow.
-    if (was_late && late) stop("Two requests in a row have had no answer; the last: ", bytes_as_code(request_bytes(request)))
+    if (late == 5) stop("Five requests in a row have had no answer; the last: ", bytes_as_code(request_bytes(request)))
     if (!is_fine(answers, request)) list(request = request, answers = answers)
   })
   Filter(Negate(is.null), found)

@@ -103,7 +103,7 @@ router_prelude <- c(
   "  if (is.null(router$mounts[[path]])) router$mount(path, pr(filters = filters))",
   "  router$mounts[[path]]",
   "}",
-  "typed <- function(value) list(value = value, type = typeof(value), names = names(value))",
+  "typed <- function(value) list(value = value, type = typeof(value), names = if (!is.environment(value)) names(value))",
   "known <- function(router, filter, otherwise) {",
   "  names <- c(\"__first__\", vapply(router$filters, function(filter) filter$name, \"\"))",
   "  if (filter %in% names) filter else otherwise",
@@ -263,8 +263,8 @@ random_endpoint <- function(filters = character()) {
     handler = random_handler(path$parameters)
   )
   if (isTRUE(endpoint$serializer[1] %in% c("html", "null", "contentType"))) endpoint$handler <- sending(endpoint$handler)
-  # In an environment, such as the request, are R's own matters.
-  if (identical(endpoint$serializer[1], "rds")) endpoint$handler <- function_code("req", pick(handler_echoes))
+  # In an environment, such as the request, are R's own matters; and yaml ends the process when it is given one.
+  if (isTRUE(endpoint$serializer[1] %in% c("rds", "yaml"))) endpoint$handler <- function_code("req", pick(handler_echoes))
   endpoint
 }
 
