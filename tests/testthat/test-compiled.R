@@ -111,6 +111,15 @@ test_that("what forwards and returns a promise goes on as plumber has it, compil
   }
 })
 
+test_that("a response that an app keeps has what the serializer has put there", {
+  server <- serve_lines(
+    "kept <- NULL",
+    "#* @get /x", "function(res) { before <- kept; kept <<- res; c(names(before$headers), before$body) }"
+  )
+  expect_identical(request(server, "/x")$text, "{}")
+  expect_identical(request(server, "/x")$text, '["Content-Type","{}"]')
+})
+
 test_that("a router that is changed while it runs is served by plumber, which is said once", {
   server <- serve_lines(
     "#* @get /a", "function() 'a'",
