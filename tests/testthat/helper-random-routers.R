@@ -230,23 +230,30 @@ random_path <- function() {
 path_of_segments <- function(depth) {
   names <- sample(c("n", "x", "s", "b", "id", "a.b", "type"))
   parameters <- character()
-  arrays <- 0
+  has_array <- FALSE
   segments <- vapply(seq_len(depth), function(i) {
     if (chance(0.55)) {
       return(pick(path_segments))
     }
     parameters <<- c(parameters, names[[i]])
-    type <- if (chance(0.7)) pick(path_types)
-    # plumber's pattern for several strings takes exponential time, and that of numbers with another one after it.
-    if (!is.null(type) && !type %in% c("str", "chr", "string") && arrays == 0 && chance(0.15)) {
-      arrays <<- 1
-      type <- paste0("[", type, "]")
-    }
-    paste0("<", names[[i]], if (!is.null(type)) paste0(":", type), ">")
+    type <- random_type(may_be_array = !has_array)
+    has_array <<- has_array || startsWith(type, ":[")
+    paste0("<", names[[i]], type, ">")
   }, "")
   path <- paste0("/", paste(segments, collapse = "/"))
   if (depth > 0 && chance(0.15)) path <- paste0(path, "/")
   list(path = path, parameters = parameters)
+}
+
+# The type of a parameter, as a path has it.
+random_type <- function(may_be_array) {
+  if (!chance(0.7)) {
+    return("")
+  }
+  type <- pick(path_types)
+  # plumber's pattern for several strings takes exponential time, and that of numbers with another one after it.
+  if (!type %in% c("str", "chr", "string") && may_be_array && chance(0.15)) type <- paste0("[", type, "]")
+  paste0(":", type)
 }
 
 random_endpoint <- function(filters = character()) {
