@@ -47,6 +47,7 @@ async fn half_an_input_is_not_taken_for_all_of_it() {
     let mut client = connect(&agent).await;
     let mut left = Vec::new();
     for reset_by in ["an error", "leaving"] {
+        // The program has most likely not begun, or has.
         for wait in [Duration::ZERO, Duration::from_millis(20)] {
             let (mut sender, answer) = begin(&mut client, INVOKE, &[]).await;
             let answer = tokio::spawn(answer);
